@@ -1,0 +1,86 @@
+# Everything that one does with Penstock, one word each. Needs python3.11 (or newer, below 3.14), pip and make.
+# `make` alone lists the words.
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test test-real check format lock clean
+.DELETE_ON_ERROR:
+SHELL := /bin/sh
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+CONFIG ?= ray_config.yaml
+TESTS ?= tests
+REAL_MODEL := .venv-real/tiny.gguf
+SOURCES := actors bench deployments pipelines tests
+
+# Ray starts some twenty Python processes: without cached bytecode each would compile what it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
+# Nothing is installed whose hash no lock file has.
+SYNC := VIRTUAL_ENV=.venv .venv/bin/uv pip sync --quiet --require-hashes --compile-bytecode
+
+# Resolving reads no configuration of this machine, and the lock files name no host.
+COMPILE := UV_NO_CONFIG=1 .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	--no-emit-index-url --no-emit-find-links --upgrade
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+serve: .venv/.runtime ## start the gateway: PORT, LISTEN_PORT, PENSTOCK_API_KEY, PENSTOCK_STATE_DIR, CONFIG
+	@exec .venv/bin/python -m deployments.launch $(CONFIG)
+
+test: .venv/.dev ## every test but those against the real model server; TESTS=path narrows them
+	.venv/bin/python -m pytest -m "not real" $(TESTS)
+
+test-real: .venv/.dev .venv-real/.real $(REAL_MODEL) ## the tests against a real llama.cpp server (the first time: 6 min)
+	PENSTOCK_REAL_PYTHON=$(CURDIR)/.venv-real/bin/python PENSTOCK_REAL_MODEL=$(CURDIR)/$(REAL_MODEL) \
+		.venv/bin/python -m pytest -m real $(TESTS)
+
+check: .venv/.dev ## formatter, linter, strict types
+	.venv/bin/ruff format --check $(SOURCES)
+	.venv/bin/ruff check $(SOURCES)
+	.venv/bin/mypy
+
+format: .venv/.dev ## put the code into shape
+	.venv/bin/ruff format $(SOURCES)
+	.venv/bin/ruff check --fix $(SOURCES)
+
+lock: .venv/.uv ## resolve the newest dependencies into the lock files
+	$(COMPILE) pyproject.toml -o requirements.lock
+	$(COMPILE) pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
+	$(COMPILE) --group real -o requirements-real.lock
+	@if grep -n '://' requirements*.lock; then echo 'a lock file names a host'; exit 1; fi
+
+clean: ## take away the environments and all caches
+	rm -rf .venv .venv-real .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps tell what an environment was made from: they are older than a lock file that has changed.
+
+.venv/.uv: requirements-uv.lock
+	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || \
+		{ echo 'penstock: Python 3.11, 3.12 or 3.13 is needed (make PYTHON=/path/to/it …)'; exit 1; }
+	@echo 'making the environment in .venv'
+	@"$(PYTHON)" -m venv --clear .venv
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
+	@touch $@
+
+# The environment of the developers holds that of the runtime: whoever has it need not go back.
+.venv/.runtime: .venv/.uv requirements.lock requirements-dev.lock
+	@if test -e .venv/.dev; then $(MAKE) --no-print-directory .venv/.dev; else \
+		echo 'installing the pinned dependencies'; \
+		$(SYNC) requirements.lock requirements-uv.lock; fi
+	@touch $@
+
+.venv/.dev: .venv/.uv requirements-dev.lock
+	@echo "installing the pinned dependencies and the developers' tools"
+	@$(SYNC) requirements-dev.lock requirements-uv.lock
+	@touch $@
+
+.venv-real/.real: requirements-real.lock | .venv/.uv
+	@echo 'building the real model server in .venv-real (some 6 minutes)'
+	@"$(PYTHON)" -m venv --clear .venv-real
+	@VIRTUAL_ENV=.venv-real .venv/bin/uv pip sync --quiet --require-hashes requirements-real.lock
+	@touch $@
+
+$(REAL_MODEL): .venv-real/.real ../shared/make_tiny_gguf.py
+	.venv-real/bin/python ../shared/make_tiny_gguf.py $@

@@ -1,0 +1,93 @@
+"""Finding the named actors, or starting them: one of each in the cluster, whoever comes first.
+
+They are detached and named in one namespace of ours, because Serve's deployment-scoped actors resolve only inside
+their own deployment. An actor that runs another version of the code is replaced, but only by a process that has
+just started: in a rolling update the old replicas keep what they find, or the two versions would replace each
+other in turn.
+
+Above it: `client`, `deployments`. Below it: ray, `router`. Outside it: what is said to the actor.
+"""
+
+import logging
+import os
+import time
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import RayActorError
+
+from actors.router import Router, code_version
+from pipelines.errors import Overloaded
+
+NAMESPACE = "penstock"
+"""Ray namespace of all our named actors."""
+
+ROUTER = "router"
+
+_HEAD_NODE = "node:__internal_head__"
+_log = logging.getLogger("penstock.router")
+
+
+class RouterActor(Router):
+    """The router as Ray hosts it: an actor that Ray has restarted knows that it was there before."""
+
+    def __init__(self, state_directory: str, preceded: bool) -> None:
+        again = ray.get_runtime_context().was_current_actor_reconstructed
+        super().__init__(state_directory, preceded or again)
+
+    async def process(self) -> int:
+        """The id of the actor's process on its node, for whoever watches it, or kills it in a test."""
+        return os.getpid()
+
+
+def connect(state_directory: str, *, replace: bool = True, patience: float = 20.0) -> ActorHandle:
+    """The router actor of the cluster that this process is connected to; it is started if there is none.
+
+    state_directory is where a new one finds its files (on the head node, where it runs if there is one).
+    replace: stop one that runs other code than ours and start ours. Blocks, for a start some seconds: call it in
+    a thread. Raises Overloaded (503) if no router answers within `patience` seconds.
+    """
+    deadline = time.monotonic() + patience
+    preceded = False
+    while True:
+        try:
+            handle = _start(state_directory, preceded)
+            version = ray.get(handle.version.remote(), timeout=max(0.1, deadline - time.monotonic()))
+            if version == code_version() or not replace:
+                return handle
+            _log.warning("the router actor runs other code (%s): it is replaced", version)
+            ray.kill(handle)
+            preceded = True
+        except (RayActorError, TimeoutError, ValueError) as error:
+            # Between the death of one and the name's being free again each of these may come.
+            failure: Exception | None = error
+        else:
+            failure = None
+        if time.monotonic() >= deadline:
+            raise Overloaded("the router actor does not answer", status=503, retry_after=1.0) from failure
+        time.sleep(0.1)
+
+
+def stop() -> None:
+    """Stop the router actor, if there is one."""
+    try:
+        ray.kill(ray.get_actor(ROUTER, namespace=NAMESPACE))
+    except ValueError:
+        return
+
+
+def _start(state_directory: str, preceded: bool) -> ActorHandle:
+    options: dict[str, Any] = {
+        "name": ROUTER,
+        "namespace": NAMESPACE,
+        "lifetime": "detached",
+        "get_if_exists": True,
+        "max_restarts": -1,
+        "max_task_retries": 0,
+        "num_cpus": 0,
+        "max_concurrency": 10_000,
+    }
+    if _HEAD_NODE in ray.cluster_resources():
+        options["resources"] = {_HEAD_NODE: 0.001}
+    return ray.remote(RouterActor).options(**options).remote(state_directory, preceded)

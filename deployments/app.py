@@ -1,0 +1,46 @@
+"""The application builders that `ray_config.yaml` imports: the only place that wraps classes for Serve.
+
+Serve asks for typed arguments by the builder's annotation, which must therefore be a class and no string: this
+module does without `from __future__ import annotations`.
+
+Above it: `serve run`, `serve deploy`. Below it: the replicas and their settings.
+"""
+
+from typing import Any
+
+from ray import serve
+from ray.serve import Application
+
+from deployments.config import GatewaySettings, ProviderSettings, ReplicaSettings
+from deployments.gateway import Gateway
+from deployments.provider_replica import ProviderReplica
+
+DRAINING_PERIOD = 30.0
+"""Seconds that Serve itself keeps a leaving replica before it asks it to end."""
+
+
+def gateway(settings: GatewaySettings) -> Application:
+    """The gateway: the routed lane, and the handle that other Ray jobs use."""
+    deployment = serve.deployment(serve.ingress()(Gateway))
+    return deployment.options(name="Gateway", **_options(settings)).bind(settings)
+
+
+def provider(settings: ProviderSettings) -> Application:
+    """One provider: its direct lane, and the hop from the gateway."""
+    deployment = serve.deployment(serve.ingress()(ProviderReplica))
+    return deployment.options(name="Provider", **_options(settings)).bind(settings)
+
+
+def _options(settings: ReplicaSettings) -> dict[str, Any]:
+    """Serve's limits stand above our own, so that ours answer first and in the caller's dialect."""
+    most = settings.concurrent + settings.queued
+    return {
+        "num_replicas": settings.replicas,
+        "max_ongoing_requests": most + 100,
+        "max_queued_requests": most + 100,
+        "ray_actor_options": {"num_cpus": 0},
+        "graceful_shutdown_timeout_s": DRAINING_PERIOD + settings.drain + 15.0,
+        "graceful_shutdown_wait_loop_s": 0.2,
+        "health_check_period_s": 5.0,
+        "health_check_timeout_s": 10.0,
+    }

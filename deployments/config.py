@@ -1,0 +1,155 @@
+"""What people write: the typed arguments of the application builders, and where state lives.
+
+Values here are pydantic, refuse unknown fields, and name variables or files, never a key itself: `serve config`
+shows an application's arguments to whoever can reach the Ray dashboard.
+
+Above it: `app`, the replicas, `launch`. Below it: pydantic, `pipelines.resilience`, `pipelines.routing`.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipelines.errors import ConfigurationError
+from pipelines.resilience import RetryPolicy, Timeouts
+from pipelines.routing.table import ModelCard
+
+
+def state_directory() -> Path:
+    """Where keys, the cluster's secret and logs are: `PENSTOCK_STATE_DIR`, or `~/.penstock`."""
+    return Path(os.environ.get("PENSTOCK_STATE_DIR") or "~/.penstock").expanduser()
+
+
+class Settings(BaseModel):
+    """Frozen; an unknown field is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ListenSettings(Settings):
+    """A replica's own listener for callers. The replicas of a node share the port."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on; loopback unless you say otherwise.")
+    port: int = Field(description="Port of the replica's own listener; 0 switches it off.", ge=0, le=65535)
+
+
+class TimeoutSettings(Settings):
+    """Patience with a provider, by phase."""
+
+    connect: float = Field(5.0, gt=0, description="Seconds until a connection must stand.")
+    first_event: float = Field(30.0, gt=0, description="Seconds until a stream's first event.")
+    idle: float = Field(30.0, gt=0, description="Seconds between two events; pings do not count.")
+    total: float = Field(600.0, gt=0, description="Seconds for the whole answer.")
+
+    def value(self) -> Timeouts:
+        """As the rules take them."""
+        return Timeouts(**self.model_dump())
+
+
+class RetrySettings(Settings):
+    """How often and how soon the same provider is asked again before its first output."""
+
+    attempts: int = Field(3, ge=1, le=10, description="Tries in all, the first included.")
+    base: float = Field(0.25, gt=0, description="Seconds of the first backoff; it doubles, with full jitter.")
+    cap: float = Field(4.0, gt=0, description="Longest backoff in seconds.")
+    patience: float = Field(10.0, ge=0, description="Longest Retry-After in seconds that is waited for.")
+
+    def value(self) -> RetryPolicy:
+        """As the rules take them."""
+        return RetryPolicy(**self.model_dump())
+
+
+class ModelSettings(Settings):
+    """What the router knows of a model beforehand."""
+
+    name: str = Field(description="The provider's own name of the model.")
+    context: int = Field(0, ge=0, description="Context length in tokens; 0: unknown.")
+    max_output: int = Field(0, ge=0, description="Longest answer in tokens; 0: unknown.")
+    vision: bool = Field(False, description="Takes images.")
+    audio: bool = Field(False, description="Takes sound.")
+    tools: bool = Field(True, description="Calls tools.")
+    json_schema: bool = Field(True, description="Answers by a JSON schema.")
+    reasoning: bool = Field(False, description="Thinks before it answers.")
+    input_price: float | None = Field(None, ge=0, description="US dollars per million prompt tokens.")
+    output_price: float | None = Field(None, ge=0, description="US dollars per million output tokens.")
+    cached_price: float | None = Field(None, ge=0, description="US dollars per million cached prompt tokens.")
+    quality: float = Field(0.5, ge=0, le=1, description="Prior expectation that its answer is right.")
+
+    def value(self) -> ModelCard:
+        """As the router takes it."""
+        return msgspec.convert(self.model_dump(), ModelCard)
+
+
+class ReplicaSettings(Settings):
+    """What every deployment of ours has."""
+
+    replicas: int = Field(1, ge=1, description="Replicas to start with; autoscaling is Serve's own setting.")
+    concurrent: int = Field(1000, ge=1, description="Calls that one replica serves at once, over all lanes.")
+    queued: int = Field(500, ge=0, description="Calls that may wait at one replica; more are refused.")
+    patience: float = Field(30.0, gt=0, description="Seconds that a call may wait for its turn.")
+    drain: float = Field(600.0, ge=0, description="Seconds that a leaving replica gives its streams.")
+    listen: ListenSettings | None = Field(None, description="The own listener; none where absent.")
+
+
+class ProviderSettings(ReplicaSettings):
+    """Arguments of one provider application."""
+
+    kind: Literal["openai", "anthropic", "openrouter", "local", "simulator"] = Field(
+        description="Which adapter; a compatible service is `local` with a base_url."
+    )
+    name: str = Field("", description="Name of the provider and prefix of its route; the kind's name if empty.")
+    base_url: str | None = Field(None, description="Where the service is; else the kind's variable or default.")
+    key_variable: str | None = Field(None, description="Environment variable that holds the key.")
+    key_file: Path | None = Field(None, description="File that holds the key; wins over the variable.")
+    models: tuple[ModelSettings, ...] = Field((), description="Models known beforehand.")
+    any_model: bool | None = Field(None, description="Whether names outside `models` are taken.")
+    timeouts: TimeoutSettings = Field(default_factory=TimeoutSettings)
+    retry: RetrySettings = Field(default_factory=RetrySettings)
+
+    @property
+    def provider(self) -> str:
+        """The provider's name."""
+        return self.name or self.kind
+
+    def key(self) -> str | None:
+        """The key, from its file or variable; None leaves it to the kind's own variable.
+
+        Raises ConfigurationError for a key file that cannot be read.
+        """
+        if self.key_file is not None:
+            try:
+                return self.key_file.expanduser().read_text().strip()
+            except OSError as error:
+                raise ConfigurationError(f"the key file cannot be read: {error.strerror}") from None
+        return os.environ.get(self.key_variable, "") if self.key_variable else None
+
+    def arguments(self) -> dict[str, Any]:
+        """What the adapter's constructor takes."""
+        given: dict[str, Any] = {
+            "name": self.provider,
+            "api_key": self.key(),
+            "key_variable": self.key_variable,
+            "base_url": self.base_url,
+            "any_model": self.any_model,
+            "timeouts": self.timeouts.value(),
+            "retry": self.retry.value(),
+        }
+        if self.models:
+            given["models"] = tuple(model.value() for model in self.models)
+        return given
+
+
+class GatewaySettings(ReplicaSettings):
+    """Arguments of the gateway application."""
+
+    aliases: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict, description="Names that callers may use, each for models in order of preference."
+    )
+    policy: Literal["quality", "balanced", "cheap", "fast"] = Field("balanced", description="What `auto` weighs most.")
+    fall_back: bool = Field(True, description="Whether another candidate is asked when one fails.")
+    wait_for_replica: float = Field(
+        10.0, ge=0, description="Seconds to wait for a provider whose replicas are all restarting."
+    )

@@ -1,0 +1,159 @@
+"""Crossing from a gateway replica to a provider replica: HTTP to the replica's own listener.
+
+What crosses is the caller's own body, with the model decided, and back come the caller's own frames; the provider
+replica translates. A stream's 200 comes with its first content, and a complete stream ends with a trailer, a
+comment that carries its `Outcome`: one without it was cut off. TCP is the only buffer, and closing the connection
+is the only cancellation.
+
+Above it: `gateway`. Below it: `transport`, `front`'s headers, `pipelines`. Outside it: which replica, what next.
+"""
+
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import aclosing
+
+import msgspec
+
+from deployments.front import OUTCOME_HEADER, PATHS, REASON_HEADER, TRAILER
+from deployments.guard import CALLER_HEADER, HOP_HEADER, Guard
+from deployments.transport import HttpTransport
+from deployments.watchdog import Watchdog
+from pipelines.calls import Answer, Call
+from pipelines.conversation import Json
+from pipelines.dialects import DIALECTS
+from pipelines.dialects.sse import Framer
+from pipelines.errors import Reason, StreamBroken, UpstreamError
+from pipelines.ports import UpstreamAnswer
+from pipelines.resilience import RULES, Timeouts
+from pipelines.routing.table import Outcome, ReplicaEntry
+
+_PATHS = {dialect: path for path, dialect in PATHS.items()}
+_CONNECT = Timeouts(connect=2.0)
+_HANDED_ON = ("content-type", "x-penstock-dropped", "x-penstock-tries")
+"""Headers of a provider replica's answer that the caller gets too."""
+
+
+class ReplicaLost(StreamBroken):
+    """The provider's replica is gone: nothing is known against the provider, another replica may answer."""
+
+
+class Hop:
+    """Asks provider replicas. `lose` ends, with ReplicaLost, whatever is under way at replicas that are gone."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+        self._transport = HttpTransport()
+        self._under_way: dict[str, set[Watchdog]] = defaultdict(set)
+
+    async def ask(self, replica: ReplicaEntry, provider: str, model: str, call: Call) -> Answer:
+        """The replica's answer, at its first content.
+
+        Raises ReplicaLost where the replica could not be reached or went away before it answered, UpstreamError
+        for whatever the replica itself answered instead (its own refusals too, as what they mean for us).
+        """
+        body: dict[str, Json] = {**call.body, "model": model}
+        headers = {
+            **call.headers,
+            "content-type": "application/json",
+            HOP_HEADER: self._guard.secret,
+            CALLER_HEADER: call.caller.id,
+            "x-request-id": call.id,
+        }
+        url = replica.address + _PATHS[call.dialect]
+        with self._guarded(replica, provider) as dog:
+            dog.resume()
+            try:
+                upstream = await self._transport.send("POST", url, headers, msgspec.json.encode(body), _CONNECT)
+            except UpstreamError as error:
+                raise ReplicaLost(error.message, provider=provider) from error
+            try:
+                return await self._read(replica, upstream, provider, call)
+            except BaseException:
+                await upstream.close()
+                raise
+            finally:
+                self._under_way[replica.replica].discard(dog)
+
+    def lose(self, replicas: Iterable[str]) -> None:
+        """These replicas are gone, or silent for so long that they must be."""
+        for replica in replicas:
+            for dog in self._under_way.pop(replica, set()):
+                dog.bite(ReplicaLost("the provider's replica went away"))
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._transport.close()
+
+    def _guarded(self, replica: ReplicaEntry, provider: str) -> Watchdog:
+        dog = Watchdog(provider)
+        self._under_way[replica.replica].add(dog)
+        return dog
+
+    async def _read(self, replica: ReplicaEntry, upstream: UpstreamAnswer, provider: str, call: Call) -> Answer:
+        headers = {name: upstream.headers[name] for name in _HANDED_ON if name in upstream.headers}
+        answer = Answer(status=upstream.status, headers=headers)
+        if upstream.status == 200 and call.stream:
+            answer.frames = self._frames(replica, upstream, answer, provider)
+            return answer
+        async with aclosing(upstream.chunks()) as chunks:
+            try:
+                answer.body = b"".join([chunk async for chunk in chunks])
+            except StreamBroken as error:
+                raise ReplicaLost(error.message, provider=provider) from error
+        await upstream.close()
+        if upstream.status != 200:
+            raise _refusal(upstream.status, upstream.headers, answer.body, provider, call)
+        answer.outcome = _outcome(upstream.headers.get(OUTCOME_HEADER, "").encode())
+        return answer
+
+    async def _frames(
+        self, replica: ReplicaEntry, upstream: UpstreamAnswer, answer: Answer, provider: str
+    ) -> AsyncGenerator[bytes, None]:
+        """The replica's frames, whole ones only, without the trailer. Raises ReplicaLost if that never comes."""
+        framer = Framer()
+        try:
+            with self._guarded(replica, provider) as dog:
+                async with aclosing(upstream.chunks()) as chunks:
+                    while True:
+                        dog.resume()
+                        data = await anext(chunks, b"")
+                        dog.rest()
+                        if not data:
+                            break
+                        ready = framer.whole(data)
+                        at = ready.rfind(TRAILER)
+                        if at >= 0 and (at == 0 or ready[at - 1] == 10):
+                            answer.outcome = _outcome(ready[at + len(TRAILER) :])
+                            ready = ready[:at]
+                        if ready:
+                            yield ready
+        except StreamBroken as error:
+            if answer.outcome is None:
+                raise ReplicaLost("the provider's replica went away in mid-stream", provider=provider) from error
+        finally:
+            self._under_way[replica.replica].discard(dog)
+            await upstream.close()
+        if answer.outcome is None:
+            raise ReplicaLost("the provider's replica cut its answer off", provider=provider)
+
+
+def _outcome(data: bytes) -> Outcome | None:
+    try:
+        return msgspec.json.decode(data, type=Outcome)
+    except msgspec.DecodeError:
+        return None
+
+
+def _refusal(status: int, headers: Mapping[str, str], body: bytes, provider: str, call: Call) -> UpstreamError:
+    """A replica's refusal, in the caller's dialect, as an error that says what may be done next."""
+    error = DIALECTS[call.dialect].read_error(status, headers, body)
+    error.provider = provider
+    error.status = status
+    word = headers.get(REASON_HEADER, "")
+    if word in RULES:
+        reason: Reason = word
+        error.reason = reason
+    elif word:
+        error.reason = "server_error" if status >= 500 else "invalid_request"
+        error.code = word
+    return error

@@ -1,0 +1,280 @@
+"""`make serve`: look first, start Ray and Serve, say how to use them, and leave nothing behind.
+
+The launcher stays the ancestor of every process that it starts (a subreaper, prctl(2)), so that it can end all of
+them. `serve run` is its child in a session of its own: a Ctrl-C at the terminal reaches the launcher alone, which
+then asks for a graceful stop (10 s at most); a second one ends everything at once.
+
+Above it: the Makefile. Below it: `preflight`, `instance`, `processes`, `waiting`. Outside it: what is served.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from deployments import instance as instances
+from deployments import preflight, processes, waiting
+from pipelines.errors import ConfigurationError
+
+START_LIMIT = 120.0
+"""Seconds that a start may take."""
+
+STRAGGLER_LIMIT = 20.0
+"""Seconds that the other applications get once the gateway answers."""
+
+DRAIN_LIMIT = 10.0
+"""Seconds that open streams get after the first Ctrl-C."""
+
+SHUTDOWN_LIMIT = 5.0
+"""Seconds that Serve and Ray get at least to stop by themselves after that."""
+
+
+class Signals:
+    """How often we were told to stop (Ctrl-C, SIGTERM, or the terminal went away)."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._told)
+
+    def _told(self, number: int, frame: object) -> None:
+        self.count += 1
+
+
+class Instance:
+    """A running `serve run`: its configuration, the directories, its process."""
+
+    def __init__(self, config: instances.Config, state: Path, run: Path) -> None:
+        self.config = config
+        self.run = run
+        self.log = state / "logs" / "serve.log"
+        self.kept_logs = state / "logs" / "ray"
+        self.exit_code: int | None = None
+        self.file = state / "serve_config.yaml"
+        import yaml
+
+        instances.write_private(self.file, yaml.safe_dump(config, sort_keys=False))
+        self._process = self._start(instances.environment(os.environ, state, run))
+
+    def _start(self, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "ray.serve.scripts", "run", "--address", "local"]
+        with open(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as log:
+            return subprocess.Popen(
+                [*command, "--app-dir", str(instances.ROOT), str(self.file)],
+                cwd=instances.ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=lambda: processes.die_with_parent(signal.SIGTERM),
+            )
+
+    @property
+    def ray_logs(self) -> Path:
+        """Where Ray writes its logs now."""
+        return self.run / "ray" / "session_latest" / "logs"
+
+    def alive(self) -> bool:
+        """Whether `serve run` still goes; collects whatever has ended."""
+        ended = processes.reap()
+        if self._process.pid in ended:
+            self.exit_code = self._process.returncode = ended[self._process.pid]
+        return self.exit_code is None
+
+    def ask(self, number: signal.Signals) -> None:
+        """Send `number` to `serve run` alone; it stops Serve and Ray on SIGINT."""
+        if self.alive():
+            os.kill(self._process.pid, number)
+
+    def clean(self) -> None:
+        """Keep Ray's logs in the state directory and take the run directory away."""
+        shutil.rmtree(self.kept_logs, ignore_errors=True)
+        if self.ray_logs.is_dir():
+            shutil.copytree(self.ray_logs, self.kept_logs, symlinks=True, ignore=_special)
+        shutil.rmtree(self.run, ignore_errors=True)
+
+
+def _special(folder: str, names: list[str]) -> list[str]:
+    """What is no file or folder (sockets, pipes, links) and is not to be copied."""
+    paths = [Path(folder, name) for name in names]
+    return [path.name for path in paths if path.is_symlink() or not (path.is_file() or path.is_dir())]
+
+
+def say(text: str) -> None:
+    """One line for the person at the terminal."""
+    print(text, flush=True)
+
+
+def prepare(file: Path, settings: instances.Settings) -> tuple[IO[str], instances.Config]:
+    """Everything before the start: the state directory, its lock, the ports. ConfigurationError if one fails."""
+    instances.make_state(settings.state)
+    held = preflight.lock(settings.state)
+    config = instances.effective(instances.load(file), settings.port, settings.listen_port)
+    preflight.check_ports(instances.addresses(config))
+    preflight.note(held, f"process {os.getpid()}, {_url(config)}")
+    _forget_last_run(settings.state)
+    return held, config
+
+
+def _forget_last_run(state: Path) -> None:
+    """Take away the run directory of a launcher that was killed; the lock says that it is dead."""
+    marker = state / "run"
+    if marker.exists():
+        last = Path(marker.read_text().strip())
+        if last.parent == Path("/tmp") and last.name.startswith("penstock-"):
+            shutil.rmtree(last, ignore_errors=True)
+
+
+def _url(config: instances.Config) -> str:
+    return f"http://{waiting.reachable(config)}:{config['http_options']['port']}"
+
+
+def wait_until_up(instance: Instance, key: str, stopped: Callable[[], bool]) -> bool:
+    """Tell the stages until Serve answers and every application has started or failed. False if told to stop.
+
+    Raises ConfigurationError, in one line with the place of the log, if it ends, fails or takes too long.
+    """
+    began, told = time.monotonic(), ""
+    up_since: float | None = None
+    while not stopped():
+        if not instance.alive():
+            raise _failure(instance, f"`serve run` ended with exit code {instance.exit_code}")
+        stage = waiting.stage(instance.log.read_text(errors="replace"), instance.config)
+        if stage != told:
+            say(f"  {stage}")
+            told = stage
+        if up_since is None and waiting.is_up(instance.config, key):
+            up_since = time.monotonic()
+        decided = _all_decided(instance)
+        if up_since is not None and (decided or time.monotonic() - up_since > STRAGGLER_LIMIT):
+            return True
+        if time.monotonic() - began > START_LIMIT:
+            raise _failure(instance, f"not up after {START_LIMIT:.0f} s")
+        processes.pause(0.2)
+    return False
+
+
+def _all_decided(instance: Instance) -> bool:
+    """Whether every application has started or failed. ConfigurationError if an essential one has failed."""
+    failed = waiting.failures(instance.ray_logs)
+    for name in waiting.ESSENTIAL:
+        if name in failed:
+            raise ConfigurationError(f"{name} does not start: {failed[name]} (see {instance.log.parent})")
+    names = {str(application.get("name")) for application in instance.config["applications"]}
+    return names <= waiting.ready(instance.ray_logs) | set(failed)
+
+
+def _failure(instance: Instance, what: str) -> ConfigurationError:
+    said = waiting.last_error(instance.log, instance.ray_logs)
+    return ConfigurationError(f"{what}{': ' if said else ''}{said} (see {instance.log.parent})")
+
+
+def banner(instance: Instance, key: str, seconds: float) -> str:
+    """How to use what runs now."""
+    url, config = _url(instance.config), instance.config
+    lanes = {address.owner.split()[1]: address for address in instances.addresses(config)[1:]}
+    first = lanes.get("gateway")
+    body = '{"model":"auto","stream":true,"messages":[{"role":"user","content":"Hello"}]}'
+    rows = [
+        ("URL", f"{url}/v1"),
+        ("faster", f"http://{first.host}:{first.port}/v1   (this machine, without the ingress)" if first else ""),
+        ("API key", key),
+        ("dashboard", waiting.dashboard(instance.log.read_text(errors="replace"))),
+        ("status", "RAY_AUTH_MODE=token .venv/bin/serve status"),
+        ("logs", str(instance.log.parent)),
+    ]
+    lines = [f"\nPenstock is up ({seconds:.1f} s)\n", *(f"  {name:<10} {text}" for name, text in rows if text)]
+    curl = [
+        f"  curl -N {url}/v1/chat/completions \\",
+        f'    -H "Authorization: Bearer {key}" -H "Content-Type: application/json" \\',
+        f"    -d '{body}'",
+    ]
+    return "\n".join([*lines, "", *curl, "", "Ctrl-C stops it.", ""])
+
+
+def stop(instance: Instance, told: Callable[[], int]) -> None:
+    """End everything: gracefully, or at once if told to stop once more.
+
+    Serve kills its HAProxy before its replicas drain, so HAProxy is asked first to let open streams end.
+    """
+    before, drained = told(), time.monotonic() + DRAIN_LIMIT
+    processes.signal_all(_ingress(), signal.SIGUSR1)
+    _wait_while(lambda: bool(_ingress()) and told() <= before, drained)
+    instance.ask(signal.SIGINT)
+    _wait_while(lambda: instance.alive() and told() <= before, max(drained, time.monotonic() + SHUTDOWN_LIMIT))
+    left = processes.end_all(grace=0.0 if told() > before else 1.0)
+    instance.clean()
+    for process in left:
+        say(f"penstock: process {process.pid} ({process.name}) does not end (state {process.state})")
+
+
+def _ingress() -> list[processes.Process]:
+    """Our HAProxy, and older ones of it that still end their streams."""
+    ours = processes.descendants(os.getpid())
+    return [process for process in ours if process.name == "haproxy" and process.state != "Z"]
+
+
+def _wait_while(condition: Callable[[], bool], until: float) -> None:
+    while condition() and time.monotonic() < until:
+        processes.pause()
+
+
+def serve(file: Path) -> int:
+    """Start, wait for the end, stop; returns the exit code. ConfigurationError before anything is started."""
+    preflight.check_python(sys.version_info[:2])
+    preflight.check_dependencies()
+    settings = instances.settings(os.environ)
+    held, config = prepare(file, settings)
+    with held:
+        key = instances.administrator_key(settings.state, settings.api_key)
+        instances.write_keys(settings.state, key)
+        signals, began = Signals(), time.monotonic()
+        processes.adopt_orphans()
+        run = instances.make_run_directory()
+        instances.write_private(settings.state / "run", f"{run}\n")
+        instance = Instance(config, settings.state, run)
+        code = 0
+        try:
+            if wait_until_up(instance, key, lambda: signals.count > 0):
+                say(banner(instance, key, time.monotonic() - began))
+                for name, reason in waiting.failures(instance.ray_logs).items():
+                    say(f"penstock: {name} does not start: {reason} (see {instance.log.parent})\n")
+            code = _stay(instance, lambda: signals.count > 0)
+        except ConfigurationError as error:
+            say(f"penstock: {error.message}")
+            code = 1
+        finally:
+            if signals.count:
+                say("\nstopping… (Ctrl-C again: at once)")
+            stop(instance, lambda: signals.count)
+            (settings.state / "run").unlink(missing_ok=True)
+    return code
+
+
+def _stay(instance: Instance, stopped: Callable[[], bool]) -> int:
+    """Wait until told to stop (0) or until `serve run` ends by itself (1)."""
+    while not stopped():
+        if not instance.alive():
+            raise _failure(instance, f"`serve run` ended with exit code {instance.exit_code}")
+        processes.pause(0.2)
+    return 0
+
+
+def main() -> int:
+    """The command line: an optional Serve configuration file (default: the project's `ray_config.yaml`)."""
+    file = Path(sys.argv[1]) if len(sys.argv) > 1 else instances.ROOT / "ray_config.yaml"
+    try:
+        return serve(file)
+    except ConfigurationError as error:
+        say(f"penstock: {error.message}")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""A provider on the cluster: one adapter, its limiter, its announcements, the direct lane.
+
+Above it: `app`. Below it: `replica`, `limiter`, the adapters. Outside it: the router's decisions.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from actors.link import Connector
+from deployments.config import ProviderSettings
+from deployments.limiter import Limiter
+from deployments.openapi import document
+from deployments.providers import KINDS
+from deployments.replica import Replica
+from pipelines.calls import Answer, Call, Caller
+from pipelines.conversation import Json
+from pipelines.errors import ConfigurationError, PenstockError
+from pipelines.routing.table import Announcement, ModelCard, ProviderState
+
+REFRESH_SECONDS = 30.0
+"""How often the model list of a provider is read that has one to be read."""
+
+RETRY_SECONDS = 3.0
+"""How soon it is read again when that failed."""
+
+LISTED_KINDS = frozenset({"local", "openrouter"})
+"""Kinds whose models are read from the provider itself."""
+
+
+class ProviderReplica(Replica):
+    """A replica of one provider."""
+
+    def __init__(self, settings: ProviderSettings, connector: Connector | None = None) -> None:
+        name = settings.provider
+        super().__init__(settings, connector, name=name, title=f"Penstock: {name}", lane="direct")
+        self._settings = settings
+        self.provider = KINDS[settings.kind](**settings.arguments())
+        self._limiter = Limiter(settings.concurrent, settings.queued, settings.patience)
+        self._cards: tuple[ModelCard, ...] = self.provider.models
+        self._unreachable = ""
+        self._reading: asyncio.Task[None] | None = None
+
+    async def answer(self, call: Call) -> Answer:
+        """Ask the provider, within the limits. Raises Overloaded, ConfigurationError, UpstreamError."""
+        self.provider.check()
+        await self._limiter.acquire()
+        try:
+            answer = await self.provider.answer(call)
+        except BaseException:
+            self._limiter.release()
+            raise
+        answer.on_close(self._limiter.release)
+        return answer
+
+    def models(self, caller: Caller) -> list[dict[str, Json]]:
+        """The provider's models that are known of."""
+        return [{"id": card.name, "object": "model", "created": 0, "owned_by": self.name} for card in self._cards]
+
+    def model_name(self, asked: str) -> str:
+        """Without our own prefix, unless the provider itself has a model of the whole name."""
+        own = f"{self.name}/"
+        if asked.startswith(own) and all(card.name != asked for card in self._cards):
+            return asked.removeprefix(own)
+        return asked
+
+    def pages(self) -> Mapping[str, Callable[[Caller], Json]]:
+        """The OpenAPI document of the direct lane."""
+        return {"/openapi.json": lambda _: document(self.title, prefix=f"/{self.name}")}
+
+    def announcement(self) -> Announcement:
+        """This replica as it is now."""
+        state, why = self._state()
+        return Announcement(
+            provider=self.name,
+            replica=self.id,
+            address=self.hop_address,
+            state=state,
+            why=why,
+            dialects=self.provider.DIALECTS,
+            models=self._cards,
+            any_model=self.provider.any_model,
+            simulated=self.provider.SIMULATED,
+            in_flight=self._limiter.in_flight,
+            queued=self._limiter.waiting,
+            limit=self._limiter.concurrent,
+        )
+
+    def _state(self) -> tuple[ProviderState, str]:
+        if missing := self.provider.missing():
+            return "unconfigured", missing
+        return ("unreachable", self._unreachable) if self._unreachable else ("ready", "")
+
+    async def opened(self) -> None:
+        """Read the provider's models, where it has a list, and go on reading them."""
+        if self._settings.kind in LISTED_KINDS and not self.provider.missing():
+            self._unreachable = "its model list is being read"
+            self._reading = asyncio.create_task(self._read_models())
+
+    async def closing(self) -> None:
+        """Close the provider's connections."""
+        if self._reading is not None:
+            self._reading.cancel()
+        await self.provider.aclose()
+
+    async def _read_models(self) -> None:
+        own = {card.name: card for card in self.provider.models}
+        while True:
+            before = self._unreachable
+            try:
+                async with asyncio.timeout(10.0):
+                    listed = await self.provider.list_models()
+                # What the operator wrote of a model is better known than what a list says.
+                self._cards = tuple({**{card.name: card for card in listed}, **own}.values())
+                self._unreachable = ""
+            except ConfigurationError as error:
+                self._unreachable = error.message
+            except (PenstockError, TimeoutError) as error:
+                self._unreachable = f"its model list cannot be read: {error}"[:200]
+            if self._unreachable != before:
+                await self.router.announce()
+            await asyncio.sleep(RETRY_SECONDS if self._unreachable else REFRESH_SECONDS)

@@ -1,0 +1,21 @@
+"""Any OpenAI-compatible server: llama.cpp, Ollama, vLLM, or a hosted service with another base URL."""
+
+from typing import ClassVar
+
+from deployments.providers.base import Provider
+from pipelines.conversation import Json
+
+
+class LocalProvider(Provider):
+    """A compatible server. A key is sent if there is one; the address must be given."""
+
+    KIND: ClassVar[str] = "local"
+    KEY_VARIABLE: ClassVar[str] = "LOCAL_API_KEY"
+    URL_VARIABLE: ClassVar[str] = "LOCAL_BASE_URL"
+    NEEDS_KEY: ClassVar[bool] = False
+
+    def prepare(self, body: dict[str, Json]) -> dict[str, Json]:
+        """With `max_tokens`: most compatible servers pass over its newer name, and then never stop."""
+        if body.get("max_tokens") is None and body.get("max_completion_tokens") is not None:
+            return {**body, "max_tokens": body["max_completion_tokens"]}
+        return body

@@ -1,0 +1,118 @@
+"""From an ASGI request to its parts: headers, body, JSON; everything bounded, every refusal a `PenstockError`.
+
+Above it: `front`. Below it: `pipelines.errors`. Outside it: dialects, authentication.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import msgspec
+
+from pipelines.conversation import Json
+from pipelines.errors import BadRequest
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+MAX_BODY = 20 * 1024 * 1024
+"""Bytes of a request's body."""
+
+MAX_DEPTH = 64
+"""Levels of nesting of a request's JSON."""
+
+MAX_HEADERS = 100
+MAX_HEADER_BYTES = 32 * 1024
+
+BODY_SECONDS = 30.0
+"""How long a caller may take to send his body."""
+
+
+class HungUp(Exception):
+    """The caller went away while we read."""
+
+
+def headers_of(scope: Scope) -> dict[str, str]:
+    """The headers, names in lower case; of a repeated one the first. Raises BadRequest (431) beyond the limits."""
+    raw: list[tuple[bytes, bytes]] = scope["headers"]
+    if len(raw) > MAX_HEADERS or sum(len(n) + len(v) for n, v in raw) > MAX_HEADER_BYTES:
+        raise BadRequest(
+            f"more than {MAX_HEADERS} headers or {MAX_HEADER_BYTES} bytes of them",
+            status=431,
+            code="headers_too_large",
+        )
+    headers: dict[str, str] = {}
+    for name, value in raw:
+        headers.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
+    return headers
+
+
+async def body_of(receive: Receive, headers: dict[str, str]) -> bytes:
+    """The whole body. Raises BadRequest: 413 beyond MAX_BODY, 408 if it does not come in time; HungUp."""
+    length = headers.get("content-length", "")
+    if length.isdigit() and int(length) > MAX_BODY:
+        raise _too_large()
+    message = await _next(receive, BODY_SECONDS)
+    if not message.get("more_body"):
+        return bytes(message.get("body", b""))
+    parts, size = [message.get("body", b"")], len(message.get("body", b""))
+    until = asyncio.get_running_loop().time() + BODY_SECONDS
+    while message.get("more_body"):
+        message = await _next(receive, until - asyncio.get_running_loop().time())
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > MAX_BODY:
+            raise _too_large()
+    return b"".join(parts)
+
+
+def json_object(body: bytes) -> dict[str, Json]:
+    """The body as a JSON object. Raises BadRequest, saying where it goes wrong."""
+    try:
+        value = msgspec.json.decode(body)
+    except RecursionError:
+        raise _too_deep() from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadRequest(f"the body is not valid JSON: {error}", code="invalid_json") from None
+    if not isinstance(value, dict):
+        raise BadRequest("the body must be a JSON object", code="invalid_json")
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
+        raise _too_deep()
+    return value
+
+
+def _depth(value: Json) -> int:
+    """Levels of nesting, level by level, so that no stack grows."""
+    depth, level = 0, [value]
+    while level and depth <= MAX_DEPTH:
+        depth += 1
+        below: list[Json] = []
+        for item in level:
+            if isinstance(item, dict):
+                below += [v for v in item.values() if isinstance(v, dict | list)]
+            elif isinstance(item, list):
+                below += [v for v in item if isinstance(v, dict | list)]
+        level = below
+    return depth
+
+
+async def _next(receive: Receive, seconds: float) -> MutableMapping[str, Any]:
+    try:
+        async with asyncio.timeout(max(seconds, 0.0)):
+            message = await receive()
+    except TimeoutError:
+        raise BadRequest(
+            f"the body did not come within {BODY_SECONDS:g} s", status=408, code="request_timeout"
+        ) from None
+    if message["type"] == "http.disconnect":
+        raise HungUp
+    return message
+
+
+def _too_large() -> BadRequest:
+    return BadRequest(f"the body is larger than {MAX_BODY} bytes", status=413, code="request_too_large")
+
+
+def _too_deep() -> BadRequest:
+    return BadRequest(f"the JSON is nested more than {MAX_DEPTH} deep", code="invalid_json")

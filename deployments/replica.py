@@ -1,0 +1,165 @@
+"""What every Serve replica of ours is: a face on up to three ports, in touch with the router, drained before it goes.
+
+Serve sees only what comes through its ingress and handles. What it does not see it is told here: streams in
+flight on the own listeners (`record_autoscaling_stats`), whether they listen (`check_health`), and that they must
+end first (`stop`).
+
+Above it: `gateway`, `provider_replica`. Below it: `front`, `listener`, `guard`, `actors.client`.
+Outside it: what is answered.
+"""
+
+import asyncio
+import contextlib
+import os
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import ray
+from ray import serve
+
+from actors.client import RouterClient
+from actors.link import Connector
+from deployments.config import ReplicaSettings, state_directory
+from deployments.front import Front
+from deployments.guard import Guard
+from deployments.listener import Listener
+from deployments.request_log import RequestLog
+from pipelines.calls import Answer, Call, Caller, Lane
+from pipelines.conversation import Json
+from pipelines.errors import PenstockError
+from pipelines.routing.table import Announcement, Table, Welcome
+
+FIRST_TABLE_SECONDS = 10.0
+
+
+class Replica:
+    """One replica. name: the provider's, "" for the gateway; title: for people.
+
+    connector: how to find the router; the cluster's own router actor unless given.
+    """
+
+    def __init__(
+        self, settings: ReplicaSettings, connector: Connector | None, *, name: str, title: str, lane: Lane
+    ) -> None:
+        self._common = settings
+        self.name = name
+        self.title = title
+        self.lane: Lane = lane
+        self.guard = Guard()
+        self.id = _replica_id()
+        directory = state_directory() / "logs"
+        self._log = RequestLog(directory, f"{name or 'gateway'}-{os.getpid()}")
+        self.front = Front(self, self, self.guard, name=name, lane=lane, log=self._log)
+        self.router = RouterClient(
+            self.id,
+            str(state_directory()),
+            self.announcement if name else None,
+            on_welcome=self._welcomed,
+            on_table=self.table_changed,
+            connector=connector,
+        )
+        self._listeners: list[Listener] = []
+        self._leaving = False
+
+    async def __serve_build_asgi_app__(self) -> Callable[..., Any]:
+        """Serve calls this once, on the replica's loop, after the constructor: start everything, give the face."""
+        await self.start()
+        return self.front.door("caller", behind_serve=True, on_shutdown=self.stop)
+
+    async def start(self) -> None:
+        """Meet the router, learn the secret and the keys, listen. Raises ConfigurationError for a taken port."""
+        self._log.start()
+        await self.router.start()
+        if self.name:
+            hop = await self._listen("hop", ray.util.get_node_ip_address(), 0, shared=False)
+            host, port = hop.address
+            self.hop_address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        listen = self._common.listen
+        if listen is not None and listen.port:
+            await self._listen("caller", listen.host, listen.port, shared=True)
+        await self.opened()
+        if self.name:
+            await self.router.announce()
+        else:
+            await self.router.first_table(FIRST_TABLE_SECONDS)
+
+    async def _listen(self, door: Any, host: str, port: int, *, shared: bool) -> Listener:
+        listener = Listener(self.front.door(door))
+        await listener.start(host, port, self.guard, shared=shared)
+        self._listeners.append(listener)
+        return listener
+
+    def _welcomed(self, welcome: Welcome) -> None:
+        """The router's secret and keys, at the start and whenever they change."""
+        self.guard.secret = welcome.secret
+        self.guard.admit({key.hash: Caller(key.id, key.admin) for key in welcome.keys})
+
+    # What subclasses give.
+
+    hop_address = ""
+
+    async def answer(self, call: Call) -> Answer:
+        """Answer one call. See `pipelines.calls.Answering`."""
+        raise NotImplementedError
+
+    def models(self, caller: Caller) -> list[dict[str, Json]]:
+        """See `front.Desk`."""
+        raise NotImplementedError
+
+    def model_name(self, asked: str) -> str:
+        """See `front.Desk`."""
+        return asked
+
+    def pages(self) -> Mapping[str, Callable[[Caller], Json]]:
+        """See `front.Desk`."""
+        raise NotImplementedError
+
+    def announcement(self) -> Announcement:
+        """What a provider tells the router every second."""
+        raise NotImplementedError
+
+    def table_changed(self, before: Table, after: Table) -> None:
+        """A newer table came."""
+
+    async def opened(self) -> None:
+        """The ports are open; the router does not know of us yet."""
+
+    async def closing(self) -> None:
+        """Everything has ended; close what is left."""
+
+    # What Serve asks.
+
+    def healthy(self) -> bool:
+        """Whether new work is welcome."""
+        return not self._leaving
+
+    def check_health(self) -> None:
+        """Serve's health check: the own listeners serve. Raises if one does not."""
+        if not self._leaving and not all(listener.alive for listener in self._listeners):
+            raise PenstockError("an own listener has stopped")
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """Calls in flight over every port, for a custom autoscaling policy."""
+        return {"in_flight": float(self.front.visits)}
+
+    async def stop(self) -> None:
+        """Leave the table, let the streams end, close. Serve ends the face's lifespan when a replica has to go."""
+        if self._leaving:
+            return
+        self._leaving = True
+        await self.router.leave()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._common.drain):
+                await self.front.empty()
+        await asyncio.gather(*(asyncio.wait_for(x.stop(), 5.0) for x in self._listeners), return_exceptions=True)
+        await self.closing()
+        await self.router.close()
+        await self._log.close()
+
+
+def _replica_id() -> str:
+    try:
+        return str(serve.get_replica_context().replica_id.unique_id)
+    except Exception:
+        return uuid.uuid4().hex[:12]

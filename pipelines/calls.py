@@ -1,0 +1,89 @@
+"""One call and its answer, as they pass between a face (`deployments.front`) and whoever answers.
+
+Above it: `front`, `gateway`, the providers. Below it: `conversation`, `routing.table`.
+Outside it: HTTP. An `Answer`'s bytes are already in the caller's dialect.
+"""
+
+from collections.abc import AsyncGenerator, Callable
+from typing import Literal, Protocol
+
+import msgspec
+
+from pipelines.conversation import Json, Request
+from pipelines.errors import PenstockError
+from pipelines.routing.table import Outcome
+
+Lane = Literal["direct", "routed", "hop"]
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Whose key it is. id is safe to log."""
+
+    id: str
+    admin: bool = False
+
+
+class Call(msgspec.Struct, frozen=True):
+    """A request for an answer in one dialect.
+
+    body is the caller's JSON as it came, request the same in our own words. headers are the caller's, lower
+    case, and only those that mean something to a provider (`anthropic-beta`).
+    """
+
+    id: str
+    dialect: str
+    body: dict[str, Json]
+    request: Request
+    caller: Caller
+    lane: Lane
+    headers: dict[str, str] = {}
+
+    @property
+    def stream(self) -> bool:
+        """Whether the caller wants a stream."""
+        return self.request.stream
+
+
+class Answer:
+    """What goes back: headers, and either a whole body or frames.
+
+    frames yields bytes that end at frame boundaries; it ends by itself with an error frame where the answer
+    breaks after its beginning, so that whoever sends it needs to know nothing of dialects.
+    outcome and error say how it went; they are set when the body is whole or the frames have ended.
+    Whoever takes an answer calls `close` when done with it, however it went.
+    """
+
+    def __init__(
+        self,
+        *,
+        status: int = 200,
+        headers: dict[str, str] | None = None,
+        body: bytes = b"",
+        frames: AsyncGenerator[bytes, None] | None = None,
+    ) -> None:
+        self.status = status
+        self.headers = headers if headers is not None else {}
+        self.body = body
+        self.frames = frames
+        self.outcome: Outcome | None = None
+        self.error: PenstockError | None = None
+        self._closers: list[Callable[[], None]] = []
+
+    def on_close(self, closer: Callable[[], None]) -> None:
+        """Have `closer` called once the answer is done with."""
+        self._closers.append(closer)
+
+    async def close(self) -> None:
+        """Done with it: an unread rest is cancelled at its source. Further calls do nothing."""
+        if self.frames is not None:
+            await self.frames.aclose()
+        closers, self._closers = self._closers, []
+        for closer in closers:
+            closer()
+
+
+class Answering(Protocol):
+    """Whoever answers calls: a provider, or the gateway that chooses one."""
+
+    async def answer(self, call: Call) -> Answer:
+        """The answer. Raises PenstockError where there is none; a stream is returned at its first output."""

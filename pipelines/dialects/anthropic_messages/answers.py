@@ -1,0 +1,62 @@
+"""Whole answers (`stream: false`): a message object to events, and a completion to a message object.
+
+Source: Anthropic API reference, "Messages".
+
+Above it: `dialect`. Below it: `decoder`, `encoder`, `blocks`.
+"""
+
+import msgspec
+
+from pipelines.conversation import Json, Refusal, Request
+from pipelines.dialects.anthropic_messages.blocks import answer_block
+from pipelines.dialects.anthropic_messages.decoder import MessagesDecoder
+from pipelines.dialects.anthropic_messages.encoder import start_message
+from pipelines.dialects.anthropic_messages.failures import stream_failure
+from pipelines.dialects.anthropic_messages.opaque import own
+from pipelines.dialects.anthropic_messages.reasons import write_reason
+from pipelines.dialects.anthropic_messages.usage import write_usage
+from pipelines.errors import ProtocolError
+from pipelines.events import Completion, Event
+
+_ENDING = ("stop_reason", "stop_sequence", "stop_details", "container")
+
+
+def read_answer(body: bytes) -> list[Event]:
+    """A provider's message to the events of a whole stream.
+
+    Raises ProtocolError where it is no whole message, UpstreamError for an error body that came with a 200.
+    """
+    try:
+        message = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProtocolError("the provider's answer is no JSON") from error
+    if isinstance(message, dict) and (message.get("type") == "error" or "error" in message):
+        raise stream_failure(message)
+    content = message.get("content") if isinstance(message, dict) else None
+    if not isinstance(message, dict) or not isinstance(content, list):
+        raise ProtocolError("the provider's answer is no message")
+    if not isinstance(message.get("stop_reason"), str):
+        raise ProtocolError("the provider's answer has no stop reason")
+    decoder = MessagesDecoder()
+    ending = {key: message.pop(key) for key in _ENDING if key in message}
+    events = decoder.take({"type": "message_start", "message": message})
+    for index, block in enumerate(content):
+        events += decoder.take({"type": "content_block_start", "index": index, "content_block": block})
+        events += decoder.take({"type": "content_block_stop", "index": index})
+    events += decoder.take({"type": "message_delta", "delta": ending})
+    return events + decoder.take({"type": "message_stop"})
+
+
+def write_answer(completion: Completion, request: Request) -> dict[str, Json]:
+    """A whole answer to the caller's message object. Answers after the first (n > 1) have no form here."""
+    finished = completion.finished
+    parts = completion.message.parts
+    refused = any(isinstance(part, Refusal) for part in parts)
+    return {
+        **start_message(completion.started, request.model),
+        "content": [block for part in parts if (block := answer_block(part)) is not None],
+        "stop_reason": write_reason(finished, refused=refused),
+        "stop_sequence": None,
+        **own(finished.opaque),
+        "usage": write_usage(finished.usage),
+    }

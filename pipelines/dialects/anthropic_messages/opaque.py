@@ -1,0 +1,66 @@
+"""This dialect's share of `opaque`, and how other dialects' reasoning travels through an Anthropic caller.
+
+A caller keeps a thinking block's `signature` and sends it back unread. Encrypted reasoning of another provider
+therefore travels in it, sealed under a prefix of ours, and comes out again unchanged. Nothing in the seal is secret
+or trusted: it is the caller's own history. Anthropic itself is never sent a sealed signature.
+
+What stands under this dialect's name:
+- Text: `citations`, `cache_control`, `deltas` (unknown streamed deltas); Image, File, ToolResult: `cache_control` and
+  whatever else the block has; a source that no attribute expresses stands whole under `source`
+- Reasoning: `signature`, or `data` for redacted thinking; ToolCall: `caller`, `cache_control`
+- Foreign: the block, whole
+- ToolSpec: a server tool whole, or the fields of a custom one that no attribute stands for
+
+Above it: the readers, writers, decoder and encoder of this package. Below it: `conversation`.
+"""
+
+import base64
+from collections.abc import Mapping
+
+import msgspec
+
+from pipelines.conversation import Json, Opaque
+
+NAME = "anthropic_messages"
+"""The dialect's key in `DIALECTS`, `opaque` and `extra`."""
+
+SEAL = "penstock.1."
+"""What a signature begins with where it holds other dialects' opaque values."""
+
+
+def own(opaque: Opaque | None) -> dict[str, Json]:
+    """What this dialect has in `opaque`, {} if nothing."""
+    share = (opaque or {}).get(NAME)
+    return share if isinstance(share, dict) else {}
+
+
+def owned(fields: Mapping[str, Json]) -> Opaque | None:
+    """`fields` as this dialect's share; None if there are none."""
+    return {NAME: dict(fields)} if fields else None
+
+
+def seal(opaque: Opaque | None) -> str:
+    """The signature to show for a reasoning part: its own, or a sealed one, or "" if it has neither."""
+    signature = own(opaque).get("signature")
+    if isinstance(signature, str) and signature:
+        return signature
+    others = {key: value for key, value in (opaque or {}).items() if key != NAME}
+    if not others:
+        return ""
+    return SEAL + base64.urlsafe_b64encode(msgspec.json.encode(others)).decode()
+
+
+def unseal(signature: str) -> Opaque | None:
+    """What a reasoning part with this signature holds: other dialects' values, or the signature itself."""
+    if not signature.startswith(SEAL):
+        return owned({"signature": signature}) if signature else None
+    try:
+        opened = msgspec.json.decode(base64.urlsafe_b64decode(signature[len(SEAL) :]))
+    except (ValueError, RecursionError):
+        return None
+    return opened if isinstance(opened, dict) else None
+
+
+def rest(source: Mapping[str, Json], known: frozenset[str]) -> dict[str, Json]:
+    """The fields outside `known` that say something: no nulls."""
+    return {key: value for key, value in source.items() if key not in known and value is not None}

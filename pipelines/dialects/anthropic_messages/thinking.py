@@ -1,0 +1,86 @@
+"""Thinking: from effort or budget to `thinking`, and what it does not go together with.
+
+Efforts become budgets of `BUDGETS` tokens. A budget is at least 1,024 and less than `max_tokens`: where the request
+has a limit that the budget does not fit under, half of the limit is for thinking; where that is too little, there is
+no thinking and `reasoning` is named.
+
+With thinking on, Anthropic refuses (400): a temperature other than 1, `top_k`, a `top_p` below 0.95, a forced tool
+choice, and a tool loop whose assistant turn does not begin with thinking of its own. The first three are left out and
+named; the last two switch thinking off and name `reasoning`.
+
+Source: Anthropic docs, "Extended thinking": "How to use", "Feature compatibility", "Preserving thinking blocks".
+
+Above it: `request_writer`. Below it: `conversation`.
+"""
+
+from pipelines.conversation import Json, ReasoningRequest, Request
+from pipelines.dialects.anthropic_messages.content_writer import Block, Dropped
+
+BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 32768, "max": 32768}
+"""Tokens of thinking for an effort; "medium" for a word that is not here, or for none."""
+
+_LEAST = 1024
+_THINKING = ("thinking", "redacted_thinking")
+
+
+def write_thinking(request: Request, body: Block, extra: Block, dropped: Dropped) -> None:
+    """Set `thinking` and make room for it in `max_tokens`. What `extra` says of thinking or effort stands instead."""
+    asked = request.reasoning
+    if asked is None:
+        return
+    if asked.summary:
+        dropped["reasoning.summary"] = None
+    config = extra.get("output_config")
+    if "thinking" in extra or (asked.budget is None and isinstance(config, dict) and config.get("effort")):
+        return
+    if not asked.enabled or asked.effort == "none":
+        body["thinking"] = {"type": "disabled"}
+        return
+    budget = _budget(asked)
+    if request.max_tokens is None:
+        body["max_tokens"] += budget
+    elif budget >= request.max_tokens:
+        budget = request.max_tokens // 2
+        if asked.budget is not None:
+            dropped["reasoning.budget"] = None
+    if budget < _LEAST:
+        dropped["reasoning"] = None
+        return
+    body["thinking"] = {"type": "enabled", "budget_tokens": budget}
+
+
+def reconcile(body: Block, dropped: Dropped) -> None:
+    """Take out of `body` what thinking does not go together with, or thinking itself; see above."""
+    thinking = body.get("thinking")
+    if not isinstance(thinking, dict) or thinking.get("type") not in ("enabled", "adaptive"):
+        return
+    choice = body.get("tool_choice")
+    forced = isinstance(choice, dict) and choice.get("type") in ("any", "tool")
+    if forced or _loop_without_thinking(body["messages"]):
+        del body["thinking"]
+        dropped["reasoning"] = None
+        return
+    if body.get("temperature") == 1.0:
+        del body["temperature"]
+    for name, unfit in (("temperature", True), ("top_k", True), ("top_p", body.get("top_p", 1.0) < 0.95)):
+        if name in body and unfit:
+            del body[name]
+            dropped[name] = None
+
+
+def _budget(asked: ReasoningRequest) -> int:
+    if asked.budget is not None:
+        return max(_LEAST, asked.budget)
+    return BUDGETS.get(asked.effort, BUDGETS["medium"])
+
+
+def _loop_without_thinking(messages: list[Block]) -> bool:
+    """Whether the last user turn answers calls of an assistant turn that did not begin with thinking."""
+    if len(messages) < 2 or not _has(messages[-1]["content"], "tool_result"):
+        return False
+    asking: Json = messages[-2]["content"]
+    return _has(asking, "tool_use") and asking[0]["type"] not in _THINKING
+
+
+def _has(content: Json, kind: str) -> bool:
+    return isinstance(content, list) and any(block["type"] == kind for block in content)

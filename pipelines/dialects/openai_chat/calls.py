@@ -1,0 +1,157 @@
+"""Tool calls of one streamed answer, put together from deltas by the many habits of servers.
+
+OpenAI names a call by `index` and gives its id and name once. Others give every call index 0 (Ollama), send the
+arguments whole or as null, leave out the index or the id, repeat the name, or make up a new id for each delta (old
+vLLM). So: a known id is its call; a new id is a new call, unless it stands at a used index without a name; without
+an id the index decides, unless a name comes again where the call is already whole.
+
+Above it: `choice`. Below it: `events`, `errors`.
+"""
+
+import re
+from collections.abc import Iterator
+
+import msgspec
+
+from pipelines.conversation import Json, Opaque
+from pipelines.dialects.openai_chat.thoughts import KEY
+from pipelines.errors import ProtocolError
+from pipelines.events import Event, PartDelta, PartEnded, PartStarted
+
+_PLAIN = frozenset(("id", "index", "type", "function", "custom"))
+_UNFIT = re.compile(r"[^A-Za-z0-9_-]")
+
+
+class _Call:
+    """One call. It starts on the wire of events once its name is known."""
+
+    def __init__(self, identity: str) -> None:
+        self.identity = identity
+        self.name = ""
+        self.part = -1
+        self.pieces: list[str] = []
+        self.opaque: Opaque | None = None
+        self.ended = False
+
+    def whole(self) -> bool:
+        """Whether the arguments so far are a JSON object."""
+        text = "".join(self.pieces)
+        self.pieces = [text]
+        if not text.rstrip().endswith("}"):
+            return False
+        try:
+            msgspec.json.decode(text)
+        except msgspec.DecodeError:
+            return False
+        return True
+
+
+class ToolCalls:
+    """The calls of choice `number`. `indices` numbers the parts of the stream; `stream` is the stream's id.
+
+    `read`, `settle` and `end` return events.
+    """
+
+    def __init__(self, number: int, indices: Iterator[int], stream: str) -> None:
+        self._number = number
+        self._indices = indices
+        self._stream = _UNFIT.sub("_", stream)
+        self._calls: list[_Call] = []
+        self._by_id: dict[str, _Call] = {}
+        self._by_index: dict[Json, _Call] = {}
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def read(self, entry: Json) -> list[Event]:
+        """One entry of `tool_calls`. Raises ProtocolError where it is no tool call, or comes after its end."""
+        if not isinstance(entry, dict):
+            raise ProtocolError("an entry of tool_calls is no object")
+        if not isinstance(entry.get("id"), str | None) or not isinstance(entry.get("index"), int | str | None):
+            raise ProtocolError("a tool call has an id or an index of a wrong type")
+        kind = "custom" if isinstance(entry.get("custom"), dict) else "function"
+        said = entry.get(kind)
+        said = said if isinstance(said, dict) else {}
+        name = said.get("name") or ""
+        text = _arguments(said.get("input" if kind == "custom" else "arguments"))
+        rest = {key: value for key, value in entry.items() if key not in _PLAIN and value is not None}
+        if kind == "custom":
+            rest["type"] = "custom"
+        events: list[Event] = []
+        call = self._find(entry, name)
+        if call is None:
+            events += self.settle()
+            call = self._add(entry)
+        if call.ended:
+            if text.strip():
+                raise ProtocolError("a tool call went on after its arguments were whole")
+            return events
+        return events + self._advance(call, name, text, {KEY: rest} if rest else None)
+
+    def read_legacy(self, entry: dict[str, Json]) -> list[Event]:
+        """A `function_call` member: the one call of the time before `tool_calls`."""
+        return self.read({"index": "function_call", "function": entry, "legacy": True})
+
+    def settle(self) -> list[Event]:
+        """Something else begins: end the calls that are whole. The others may still go on."""
+        ready = [call for call in self._calls if call.part >= 0 and not call.ended and call.whole()]
+        return self._ended(ready)
+
+    def end(self) -> list[Event]:
+        """The answer is over: end all calls, and bring those that never got a name."""
+        events: list[Event] = []
+        for call in self._calls:
+            if call.part < 0:
+                events += self._start(call)
+        return events + self._ended([call for call in self._calls if not call.ended])
+
+    def _find(self, entry: dict[str, Json], name: str) -> _Call | None:
+        identity, index = entry.get("id"), entry.get("index")
+        if identity and identity in self._by_id:
+            return self._by_id[identity]
+        last = self._calls[-1] if self._calls else None
+        at = last if index is None else self._by_index.get(index)
+        if at is None or (identity and name):
+            return None
+        if name and (index is None or (at.name and name != at.name) or at.whole()):
+            return None
+        return at
+
+    def _add(self, entry: dict[str, Json]) -> _Call:
+        identity = entry.get("id")
+        if not isinstance(identity, str) or not identity:
+            # Results must name the call that they answer, so a call without an id is given one.
+            identity = f"call_{self._stream}_{self._number}_{len(self._calls)}"
+        call = _Call(identity)
+        self._calls.append(call)
+        self._by_id[identity] = call
+        if entry.get("index") is not None:
+            self._by_index[entry["index"]] = call
+        return call
+
+    def _advance(self, call: _Call, name: str, text: str, opaque: Opaque | None) -> list[Event]:
+        if text:
+            call.pieces.append(text)
+        if call.part >= 0:
+            given = opaque if opaque != call.opaque else None
+            return [PartDelta(call.part, text, given)] if text or given else []
+        call.name, call.opaque = name, opaque or call.opaque
+        return self._start(call) if name else []
+
+    def _start(self, call: _Call) -> list[Event]:
+        call.part = next(self._indices)
+        started = PartStarted(call.part, "tool_call", call.identity, call.name, self._number, call.opaque)
+        text = "".join(call.pieces)
+        return [started, PartDelta(call.part, text)] if text else [started]
+
+    def _ended(self, calls: list[_Call]) -> list[Event]:
+        for call in calls:
+            call.ended = True
+        return [PartEnded(call.part) for call in calls]
+
+
+def _arguments(value: Json) -> str:
+    """Arguments as JSON text; null is none, and an object (some servers send one) is written as text."""
+    if isinstance(value, str):
+        return value
+    return "" if value is None else msgspec.json.encode(value).decode()

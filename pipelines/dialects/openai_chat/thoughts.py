@@ -1,0 +1,77 @@
+"""Reasoning on the chat wire, which OpenAI's own answers do not have and every imitator writes differently.
+
+DeepSeek, vLLM, llama.cpp, xAI: `reasoning_content`. OpenRouter, Groq, Ollama, newer vLLM: `reasoning`. OpenRouter
+also: `reasoning_details`, a list with signatures and encrypted thoughts, which it wants back unchanged
+(https://openrouter.ai/docs/use-cases/reasoning-tokens). Under "openai_chat", the `opaque` of a `Reasoning` part
+holds `field`, the name that was used, and `reasoning_details`. Callers are given `reasoning_content`, which most
+clients read.
+
+Above it: the readers and writers of this package. Below it: `conversation`.
+"""
+
+from pipelines.conversation import Json, Opaque
+
+KEY = "openai_chat"
+"""The name of this dialect in `opaque` and `extra`."""
+
+FIELD = "reasoning_content"
+"""The member in which callers are given reasoning."""
+
+_WORDS = {"reasoning.text": "text", "reasoning.summary": "summary"}
+
+
+def thought(holder: dict[str, Json]) -> tuple[str, str, list[Json]]:
+    """(field, text, details) of a delta or a message; all empty where there is no reasoning.
+
+    Where a server sends both fields they say the same, and the first one counts. The details' own words are not
+    in `text`: see `words`.
+    """
+    given = holder.get("reasoning_details")
+    details: list[Json] = given if isinstance(given, list) else []
+    for field in ("reasoning_content", "reasoning"):
+        text = holder.get(field)
+        if isinstance(text, str) and text:
+            return field, text, details
+    return "reasoning" if details else "", "", details
+
+
+def words(details: list[Json]) -> str:
+    """The words of details, for a server that sends them in no other member."""
+    return "".join(_words(detail) for detail in details)
+
+
+def joined(details: list[Json]) -> list[Json]:
+    """Streamed fragments as whole details: neighbours of one kind and index are one, their words joined."""
+    whole: list[Json] = []
+    for detail in details:
+        last: Json = whole[-1] if whole else {}
+        word = _word(detail)
+        if word and word == _word(last) and last.get("index") == detail.get("index"):
+            given = {key: value for key, value in detail.items() if value is not None}
+            whole[-1] = {**last, **given, word: _words(last) + _words(detail)}
+        else:
+            whole.append(detail)
+    return whole
+
+
+def mark(field: str, details: list[Json]) -> Opaque:
+    """What a `Reasoning` part carries, so that it can be handed back as it came."""
+    return {KEY: {"field": field, **({"reasoning_details": details} if details else {})}}
+
+
+def own(opaque: Opaque | None) -> dict[str, Json]:
+    """This dialect's share of an opaque bag, {} where there is none."""
+    share = (opaque or {}).get(KEY)
+    return share if isinstance(share, dict) else {}
+
+
+def _word(detail: Json) -> str:
+    """The member of a detail that holds its words, "" where it has none."""
+    kind = detail.get("type") if isinstance(detail, dict) else None
+    return _WORDS.get(kind, "") if isinstance(kind, str) else ""
+
+
+def _words(detail: Json) -> str:
+    word = _word(detail)
+    said = detail.get(word) if word else None
+    return said if isinstance(said, str) else ""

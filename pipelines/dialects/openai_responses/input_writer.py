@@ -1,0 +1,169 @@
+"""Messages to the `input` items of a provider.
+
+Ids of messages and calls are not sent: nothing is stored, and a made-up id is refused. Reasoning goes back if this
+wire can carry it: its encrypted form, or the plain text of a server that shows its model's own thoughts.
+
+Above it: `request_writer`. Below it: `opaque`. Outside it: every other field of the request.
+"""
+
+from collections.abc import Sequence
+
+from pipelines.conversation import (
+    Audio,
+    File,
+    Foreign,
+    Image,
+    Json,
+    Message,
+    Part,
+    Reasoning,
+    Refusal,
+    Text,
+    ToolCall,
+    ToolResult,
+)
+from pipelines.dialects.openai_responses.opaque import CONTENT_PART, NAME, own, reasoning_item
+
+_CONTENT_FIELDS = frozenset({"annotations", "logprobs"})
+"""What belongs to a text's own part; the rest of what this dialect keeps of a text is its message's."""
+
+
+def write_input(messages: Sequence[Message]) -> tuple[str, list[dict[str, Json]], list[str]]:
+    """(instructions, items, names of what was left out). A plain system text at the front is the instructions."""
+    instructions = ""
+    first = messages[0] if messages else Message("user")
+    if first.role == "system" and len(first.parts) == 1 and not first.opaque:
+        text = first.parts[0]
+        if isinstance(text, Text) and text.text and not own(text.opaque):
+            instructions, messages = text.text, messages[1:]
+    writer = _Writer()
+    for message in messages:
+        writer.write(message)
+    return instructions, writer.items, writer.dropped
+
+
+def write_content(part: Text | Image | File) -> dict[str, Json]:
+    """A part of a user's message or of a tool's output as content."""
+    mine = own(part.opaque)
+    match part:
+        case Text():
+            return {"type": "input_text", "text": part.text, **mine}
+        case Image():
+            url = f"data:{part.media_type};base64,{part.data}" if part.data else part.url
+            return {
+                "type": "input_image",
+                "detail": part.detail or "auto",
+                **({"image_url": url} if url else {}),
+                **mine,
+            }
+        case File():
+            return _file(part, mine)
+
+
+def _file(part: File, mine: dict[str, Json]) -> dict[str, Json]:
+    if part.text:
+        return {"type": "input_text", "text": part.text}
+    written: dict[str, Json] = {"type": "input_file"}
+    if part.name:
+        written["filename"] = part.name
+    if part.data:
+        written.setdefault("filename", "file")
+        written["file_data"] = f"data:{part.media_type};base64,{part.data}" if part.media_type else part.data
+    if part.url:
+        written["file_url"] = part.url
+    if part.file_id:
+        written["file_id"] = part.file_id
+    return {**written, **mine}
+
+
+class _Writer:
+    """Collects items; content that stands together in one message stays in one item."""
+
+    def __init__(self) -> None:
+        self.items: list[dict[str, Json]] = []
+        self.dropped: list[str] = []
+
+    def write(self, message: Message) -> None:
+        """One message as one or more items."""
+        if message.name:
+            self.dropped.append("messages.name")
+        if message.role == "assistant":
+            for part in message.parts:
+                self._assistant(part)
+            return
+        role = "user" if message.role == "tool" else message.role
+        content: list[dict[str, Json]] = []
+        for part in message.parts:
+            if isinstance(part, Text | Image | File):
+                content.append(write_content(part))
+                continue
+            if isinstance(part, Foreign) and CONTENT_PART in own(part.opaque):
+                content.append(own(part.opaque)[CONTENT_PART])
+                continue
+            self._said(role, content)
+            content = []
+            self._other(part)
+        self._said(role, content)
+
+    def _said(self, role: str, content: list[dict[str, Json]]) -> None:
+        if not content:
+            return
+        plain = len(content) == 1 and content[0].keys() == {"type", "text"}
+        words = content[0]["text"] if plain else content
+        self.items.append({"type": "message", "role": role, "content": words})
+
+    def _assistant(self, part: Part) -> None:
+        match part:
+            case Text():
+                mine = own(part.opaque)
+                shared = {key: value for key, value in mine.items() if key not in _CONTENT_FIELDS}
+                content: Json = part.text
+                if mine.get("annotations"):
+                    content = [{"type": "output_text", "text": part.text, "annotations": mine["annotations"]}]
+                self.items.append({"type": "message", "role": "assistant", "content": content, **shared})
+            case Refusal():
+                content = [{"type": "refusal", "refusal": part.text}]
+                self.items.append({"type": "message", "role": "assistant", "content": content})
+            case _:
+                self._other(part)
+
+    def _other(self, part: Part) -> None:
+        match part:
+            case ToolCall():
+                call = {"type": "function_call", "call_id": part.id, "name": part.name}
+                self.items.append({**call, "arguments": part.arguments or "{}", **own(part.opaque)})
+            case ToolResult():
+                self._result(part)
+            case Reasoning():
+                self._reasoning(part)
+            case Foreign():
+                item = own(part.opaque)
+                if CONTENT_PART in item:
+                    self.items.append({"type": "message", "role": "assistant", "content": [item[CONTENT_PART]]})
+                elif item:
+                    self.items.append(item)
+                else:
+                    self.dropped += [f"messages.{dialect}" for dialect in part.opaque if dialect != NAME]
+            case Audio():
+                self.dropped.append("messages.audio")
+            case Text() | Refusal():
+                self.items.append({"type": "message", "role": "user", "content": part.text})
+            case Image() | File():
+                self.dropped.append("messages.image" if isinstance(part, Image) else "messages.file")
+
+    def _result(self, part: ToolResult) -> None:
+        if part.is_error:
+            self.dropped.append("messages.is_error")
+        output: Json = [write_content(entry) for entry in part.parts]
+        if all(entry.keys() == {"type", "text"} for entry in output) and len(output) < 2:
+            output = "".join(entry["text"] for entry in output)
+        self.items.append(
+            {"type": "function_call_output", "call_id": part.call_id, "output": output, **own(part.opaque)}
+        )
+
+    def _reasoning(self, part: Reasoning) -> None:
+        mine = own(part.opaque)
+        if mine.get("encrypted_content") or mine.get("form") == "content":
+            self.items.append(reasoning_item(part, f"rs_{len(self.items)}"))
+        else:
+            self.dropped.append("messages.reasoning")

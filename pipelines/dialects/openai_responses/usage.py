@@ -1,0 +1,106 @@
+"""Token counts and the reason of the end, to and from this wire.
+
+Source: https://platform.openai.com/docs/api-reference/responses/object. `input_tokens` includes cached ones and
+`output_tokens` includes reasoning, as in `conversation.Usage`, so nothing is converted. OpenRouter adds `cost`, in
+US dollars; xAI `cost_in_usd_ticks`, of which `TICKS` are a dollar.
+
+Above it: `decoder`, `output`. Below it: `fields`, `events`.
+"""
+
+from collections.abc import Mapping, Set
+
+from pipelines.conversation import Json, Usage
+from pipelines.dialects.openai_responses.fields import count_of, fits, object_of, objects_of, text_of
+from pipelines.dialects.openai_responses.opaque import owned
+from pipelines.events import Finished, FinishReason, PartKind
+
+TICKS = 10_000_000_000
+"""xAI's units of cost in a US dollar, as its API reference has it."""
+
+CALLER_CALLS = frozenset(
+    {
+        "function_call",
+        "custom_tool_call",
+        "local_shell_call",
+        "shell_call",
+        "apply_patch_call",
+        "computer_call",
+        "mcp_approval_request",
+    }
+)
+"""Items that the caller must answer before the model goes on."""
+
+_INCOMPLETE: dict[str, FinishReason] = {"max_output_tokens": "length", "content_filter": "content_filter"}
+
+_WORDS: dict[FinishReason, str] = {reason: word for word, reason in _INCOMPLETE.items()}
+
+_OTHER_WORDS = frozenset({"max_messages", "steered"})
+
+
+def finished(response: Mapping[str, Json], kind: str, seen: Set[PartKind]) -> Finished:
+    """How a response ended. kind: the type of its last event; seen: kinds of the parts that the stream told of.
+
+    Some servers leave `output` empty in the last event, so what was seen counts as well.
+    """
+    raw_usage = response.get("usage")
+    tier = response.get("service_tier")
+    opaque = owned({"service_tier": tier} if isinstance(tier, str) else {})
+    reason, word = _reason(response, kind, seen)
+    usage = read_usage(raw_usage) if isinstance(raw_usage, dict) else None
+    return Finished(reason, word, usage=usage, opaque=opaque)
+
+
+def _reason(response: Mapping[str, Json], kind: str, seen: Set[PartKind]) -> tuple[FinishReason, str]:
+    if kind == "response.incomplete":
+        word = text_of(object_of(response, "incomplete_details"), "reason")
+        return _INCOMPLETE.get(word, "other"), word or "incomplete"
+    output = objects_of(response, "output")
+    if "tool_call" in seen or any(text_of(item, "type") in CALLER_CALLS for item in output):
+        return "tool_calls", "completed"
+    said = {text_of(content, "type") for item in output for content in objects_of(item, "content")}
+    if "refusal" in seen or "refusal" in said:
+        return "refusal", "completed"
+    return "stop", "completed"
+
+
+def incomplete_reason(end: Finished) -> str:
+    """The word for why an answer is incomplete; "" for one that is complete."""
+    if end.reason == "other" and end.raw_reason in _OTHER_WORDS:
+        return end.raw_reason
+    return _WORDS.get(end.reason, "")
+
+
+def read_usage(raw: dict[str, Json]) -> Usage:
+    """A provider's counts. What it calls otherwise stays in `raw`."""
+    given = object_of(raw, "input_tokens_details")
+    made = object_of(raw, "output_tokens_details")
+    cost: float | None = None
+    if fits(raw.get("cost"), float):
+        cost = float(raw["cost"])
+    elif fits(raw.get("cost_in_usd_ticks"), float):
+        cost = raw["cost_in_usd_ticks"] / TICKS
+    return Usage(
+        input=count_of(raw, "input_tokens"),
+        output=count_of(raw, "output_tokens"),
+        cached_read=count_of(given, "cached_tokens"),
+        cache_write=count_of(given, "cache_write_tokens"),
+        reasoning=count_of(made, "reasoning_tokens"),
+        cost=cost,
+        raw=raw,
+    )
+
+
+def write_usage(usage: Usage | None) -> dict[str, Json] | None:
+    """Counts for a caller; None where there are none."""
+    if usage is None:
+        return None
+    written: dict[str, Json] = {
+        "input_tokens": usage.input,
+        "input_tokens_details": {"cached_tokens": usage.cached_read, "cache_write_tokens": usage.cache_write},
+        "output_tokens": usage.output,
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning},
+        "total_tokens": usage.input + usage.output,
+    }
+    if usage.cost is not None:
+        written["cost"] = usage.cost
+    return written

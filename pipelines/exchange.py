@@ -1,0 +1,213 @@
+"""One call at one provider, without I/O: what to send, and what of the provider's bytes goes to the caller.
+
+Two ways, one interface (`Exchange`):
+- `Relay`: caller and provider speak the same dialect. The provider's frames pass as they are, unknown fields and
+  all; a decoder looks only at those that tell more than content (`Dialect.telling`).
+- `Translation`: they do not. Bytes become events, and events bytes of the other dialect.
+
+Both stand on the commit boundary (`committed`: content is at hand), on completeness (`close` raises where the
+provider never finished) and on usage (`finished`).
+
+Above it: the providers. Below it: the dialects. Outside it: HTTP, clocks, retries.
+"""
+
+import msgspec
+
+from pipelines.calls import Call
+from pipelines.conversation import Json, Usage
+from pipelines.dialects import DIALECTS
+from pipelines.dialects.base import Decoder, Dialect
+from pipelines.dialects.sse import Framer, parse
+from pipelines.errors import PenstockError
+from pipelines.events import Event, Finished, PartDelta, PartEnded, PartStarted, assemble
+
+RESERVED = b": penstock"
+"""How comments between our own processes begin; a provider's comment that does is not passed on."""
+
+
+class _Anything(msgspec.Struct):
+    """Any JSON object, checked for syntax and not kept."""
+
+
+_SYNTAX = msgspec.json.Decoder(_Anything)
+
+
+def _well_formed(raw: bytes) -> bool:
+    """Whether a raw frame holds one JSON object; a twentieth of the cost of decoding it."""
+    start = raw.find(b"data:")
+    if start < 0:
+        return False
+    try:
+        _SYNTAX.decode(raw[start + 5 :])
+    except msgspec.DecodeError:
+        return False
+    return True
+
+
+class Exchange:
+    """What both ways share. One object an attempt.
+
+    body: what to send; path: where, below the provider's base URL; stream: whether the provider is asked to
+    stream; dropped: names of what the provider's dialect could not express; committed: content for the caller
+    has been returned by `feed`; pieces: how many frames of content there were; progress: how many events of any
+    kind (pings and comments are none).
+    """
+
+    def __init__(self, dialect: Dialect, body: dict[str, Json], *, stream: bool) -> None:
+        self.dialect = dialect
+        self.body = body
+        self.stream = stream
+        self.dropped: tuple[str, ...] = ()
+        self.committed = False
+        self.pieces = 0
+        self.progress = 0
+        self.decoder: Decoder = dialect.decoder()
+
+    @property
+    def finished(self) -> Finished | None:
+        """The provider's reason and usage, once it has given one."""
+        return self.decoder.finished
+
+    @property
+    def done(self) -> bool:
+        """Whether the provider's answer is whole and nothing more is expected of it."""
+        return self.decoder.done
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens: the provider's figures, or an estimate of one token for each piece of content."""
+        if self.finished and self.finished.usage:
+            return self.finished.usage
+        return Usage(output=self.pieces, estimated=True)
+
+    def feed(self, data: bytes) -> bytes:
+        """Take bytes of the provider's stream; return whole frames for the caller (b"": nothing yet).
+
+        Raises UpstreamError where the provider reports a failure.
+        """
+        raise NotImplementedError
+
+    def close(self) -> bytes:
+        """The provider's stream ended; return what is left to say. Raises StreamBroken if it is not whole."""
+        raise NotImplementedError
+
+    def whole(self, body: bytes) -> bytes:
+        """The provider's non-streaming answer as the caller's. Raises ProtocolError if it is none."""
+        raise NotImplementedError
+
+    def fail(self, error: PenstockError) -> bytes:
+        """The frame that ends the caller's stream with an error."""
+        raise NotImplementedError
+
+    def _note(self, events: list[Event]) -> None:
+        self.progress += len(events)
+        for event in events:
+            if isinstance(event, PartDelta):
+                self.pieces += 1
+                self.committed = self.committed or bool(event.text)
+            elif isinstance(event, PartStarted):
+                self.committed = self.committed or event.kind in ("tool_call", "foreign")
+            elif isinstance(event, Finished | PartEnded):
+                # An answer may be empty; that it is whole is content too.
+                self.committed = True
+
+
+class Relay(Exchange):
+    """Same dialect on both sides."""
+
+    def __init__(self, call: Call, dialect: Dialect, model: str) -> None:
+        super().__init__(dialect, dialect.relay_request(call.body, model), stream=call.stream)
+        self._call = call
+        self._framer = Framer()
+
+    def feed(self, data: bytes) -> bytes:
+        """See `Exchange.feed`."""
+        return b"".join([self._pass(raw) for raw in self._framer.cut(data)])
+
+    def close(self) -> bytes:
+        """See `Exchange.close`. A sentinel that the provider forgot is written for it."""
+        ready = self._framer.rest()
+        passed = self._pass(ready + b"\n\n") if ready.strip() else b""
+        if self.decoder.done:
+            return passed
+        self._note(self.decoder.close())
+        return passed + self.dialect.sentinel
+
+    def whole(self, body: bytes) -> bytes:
+        """See `Exchange.whole`: the provider's own bytes, once they are known to be an answer."""
+        events = self.dialect.read_answer(body)
+        self._note(events)
+        self.decoder.finished = next((event for event in events if isinstance(event, Finished)), None)
+        return body
+
+    def fail(self, error: PenstockError) -> bytes:
+        """See `Exchange.fail`."""
+        return self.dialect.encoder(self._call.request).error(error)
+
+    def _pass(self, raw: bytes) -> bytes:
+        if self.committed and not self.dialect.telling.search(raw) and _well_formed(raw):
+            self.pieces += 1
+            self.progress += 1
+            return raw
+        if self.decoder.done or raw.startswith(RESERVED):
+            return b""
+        skipped = self.decoder.skipped
+        self._note(self.decoder.frame(parse(raw)))
+        if self.decoder.skipped > skipped:
+            return b""
+        return self.dialect.relay_frame(raw, self._call.body)
+
+
+class Translation(Exchange):
+    """The caller speaks one dialect, the provider another. The provider is always asked to stream."""
+
+    def __init__(self, call: Call, dialect: Dialect, model: str) -> None:
+        request = msgspec.structs.replace(call.request, model=model, stream=True, include_usage=True)
+        written = dialect.write_request(request)
+        super().__init__(dialect, written.body, stream=True)
+        self.dropped = written.dropped
+        self._call = call
+        self._caller = DIALECTS[call.dialect]
+        self._encoder = self._caller.encoder(call.request)
+        self._events: list[Event] = []
+
+    def feed(self, data: bytes) -> bytes:
+        """See `Exchange.feed`."""
+        return b"" if self.decoder.done else self._say(self.decoder.feed(data))
+
+    def close(self) -> bytes:
+        """See `Exchange.close`."""
+        return b"" if self.decoder.done else self._say(self.decoder.close())
+
+    def answer(self) -> bytes:
+        """The whole answer for a caller who wants no stream; after `close`. Raises StreamBroken."""
+        return msgspec.json.encode(self._caller.write_answer(assemble(self._events), self._call.request))
+
+    def whole(self, body: bytes) -> bytes:
+        """See `Exchange.whole`: for a provider that answers without a stream although it was asked to."""
+        events = self.dialect.read_answer(body)
+        self.decoder.finished = next((event for event in events if isinstance(event, Finished)), None)
+        self.decoder.done = True
+        said = self._say(events)
+        return said if self._call.stream else self.answer()
+
+    def fail(self, error: PenstockError) -> bytes:
+        """See `Exchange.fail`."""
+        return self._encoder.error(error)
+
+    def _say(self, events: list[Event]) -> bytes:
+        self._note(events)
+        if not self._call.stream:
+            self._events += events
+            return b""
+        return b"".join([self._encoder.encode(event) for event in events])
+
+
+def exchange(call: Call, spoken: tuple[str, ...], model: str) -> Relay | Translation:
+    """The way between `call` and a provider that speaks the dialects `spoken`, best first.
+
+    Raises BadRequest where the provider's dialect cannot express the call at all.
+    """
+    if call.dialect in spoken:
+        return Relay(call, DIALECTS[call.dialect], model)
+    return Translation(call, DIALECTS[spoken[0]], model)

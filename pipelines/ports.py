@@ -1,0 +1,35 @@
+"""What the floors above supply, as one-method protocols: a function, a fake or the real thing can stand in.
+
+Above it: `deployments`. Below it: nothing. Outside it: every implementation.
+"""
+
+from collections.abc import AsyncGenerator, Mapping
+from typing import Protocol
+
+from pipelines.resilience import Timeouts
+
+
+class UpstreamAnswer(Protocol):
+    """A provider's HTTP answer whose body has not been read yet."""
+
+    status: int
+    headers: Mapping[str, str]
+    """Names in lower case."""
+
+    def chunks(self) -> AsyncGenerator[bytes, None]:
+        """The body as it comes. Raises StreamBroken where the connection breaks before the body's end."""
+
+    async def close(self) -> None:
+        """Give the connection back; one whose body was not read to its end is closed, which cancels the rest."""
+
+
+class Transport(Protocol):
+    """Asks a provider over the network."""
+
+    async def send(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts
+    ) -> UpstreamAnswer:
+        """Send one request, wait for the answer's headers.
+
+        Raises TimedOut (phase "connect") if no connection stands in time, StreamBroken if it breaks.
+        """

@@ -1,0 +1,112 @@
+"""How good a candidate is for one request: a documented formula whose terms add up.
+
+    score   = quality + cost + time                             each of them a term:
+    quality = s * w_quality * Q        Q = the card's expectation that its answer is right
+    cost    = s * w_cost    * C        C = 1 / (1 + dollars / COST_SCALE); 0.5 where a price is unknown
+    time    = s * w_time    * T        T = 1 / (1 + seconds / TIME_SCALE)
+
+s is the expected share of attempts that succeed (1 - error rate): no value counts unless the attempt succeeds.
+The weights of each policy add up to 1, so that score and terms lie between 0 and 1.
+
+    dollars = (prompt tokens * input price + output tokens * output price) / 1,000,000
+    seconds = (first output + output tokens / tokens per second) * (1 + waiting)
+
+waiting is what already waits at the least loaded replica, in units of its concurrency limit: who comes behind one
+full limit of others waits about one service time (Little's law: waiting = queue length / throughput).
+
+Above it: `choose`. Below it: `table`, `ask`. Outside it: who may be a candidate at all.
+"""
+
+from typing import NamedTuple
+
+from pipelines.routing.ask import Ask, Policy
+from pipelines.routing.table import ModelCard, Performance, ProviderEntry
+
+
+class Weights(NamedTuple):
+    """What counts how much; they add up to 1."""
+
+    quality: float
+    cost: float
+    time: float
+
+
+WEIGHTS: dict[Policy, Weights] = {
+    "quality": Weights(0.8, 0.1, 0.1),
+    "balanced": Weights(0.4, 0.3, 0.3),
+    "cheap": Weights(0.2, 0.7, 0.1),
+    "fast": Weights(0.2, 0.1, 0.7),
+}
+
+COST_SCALE = 0.01
+"""US dollars of a request that is worth half of one that costs nothing."""
+
+TIME_SCALE = 10.0
+"""Seconds of an answer that is worth half of one that takes no time."""
+
+UNMEASURED_FIRST_OUTPUT = 1.0
+"""Seconds to the first output of a model that was never measured."""
+
+UNMEASURED_SPEED = 50.0
+"""Tokens a second of a model that was never measured."""
+
+UNMEASURED_OUTPUT = 300.0
+"""Tokens of an answer of a model that was never measured."""
+
+_UNMEASURED = Performance()
+
+
+def waiting(entry: ProviderEntry) -> float:
+    """How much waits at the provider's least loaded replica, in units of its limit (0: somebody is free)."""
+    least = 0.0
+    for index, replica in enumerate(entry.replicas):
+        load = (replica.in_flight + replica.queued) / replica.limit if replica.limit > 0 else 0.0
+        if load <= 1.0:
+            return 0.0
+        least = load - 1.0 if index == 0 else min(least, load - 1.0)
+    return least
+
+
+def expected_output(ask: Ask, performance: Performance) -> float:
+    """Tokens of the answer: as many as this model's answers had of late, within the caller's bound."""
+    tokens = performance.output_tokens
+    if tokens is None:
+        tokens = UNMEASURED_OUTPUT
+    bound = ask.max_tokens
+    return tokens if bound is None or tokens < bound else float(bound)
+
+
+def expected_cost(card: ModelCard, prompt_tokens: int, output_tokens: float) -> float | None:
+    """US dollars of the request; None where a price is unknown."""
+    if card.input_price is None or card.output_price is None:
+        return None
+    return (prompt_tokens * card.input_price + output_tokens * card.output_price) / 1e6
+
+
+def expected_seconds(performance: Performance, output_tokens: float, queue: float) -> float:
+    """Seconds to the end of the answer, behind `queue` (see `waiting`)."""
+    first, speed = performance.first_output, performance.tokens_per_second
+    first = UNMEASURED_FIRST_OUTPUT if first is None else first
+    speed = UNMEASURED_SPEED if speed is None or speed <= 0 else speed
+    return (first + output_tokens / speed) * (1.0 + queue)
+
+
+def terms_of(
+    card: ModelCard, performance: Performance | None, ask: Ask, queue: float, *, probe: bool = False
+) -> dict[str, float]:
+    """The terms of one candidate's score.
+
+    A probe of a provider that was down is scored as though it had not failed: that is what it is to find out.
+    """
+    performance = performance or _UNMEASURED
+    weights = WEIGHTS[ask.policy]
+    success = 1.0 if probe else 1.0 - performance.error_rate
+    output = expected_output(ask, performance)
+    dollars = expected_cost(card, ask.prompt_tokens, output)
+    cheapness = 0.5 if dollars is None else COST_SCALE / (COST_SCALE + dollars)
+    seconds = expected_seconds(performance, output, queue)
+    return {
+        "quality": success * weights.quality * card.quality,
+        "cost": success * weights.cost * cheapness,
+        "time": success * weights.time * TIME_SCALE / (TIME_SCALE + seconds),
+    }

@@ -1,0 +1,185 @@
+"""What the router publishes and what it hears: the values that cross between replicas and the router actor.
+
+A provider replica sends an `Announcement` when it starts and every second after; a gateway replica sends
+`Outcome`s in batches, as a `Report`; the router answers with a versioned `Table`. A replica that stays silent for
+`ANNOUNCEMENT_LIFETIME` seconds drops out of the table.
+
+Above it: `actors.router`, `deployments`. Below it: msgspec.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from pipelines.errors import Reason
+
+ANNOUNCEMENT_LIFETIME = 5.0
+"""Seconds after which a silent replica is gone."""
+
+ProviderState = Literal["ready", "unconfigured", "unreachable", "draining"]
+
+BreakerState = Literal["closed", "open", "half_open"]
+
+
+class _Value(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Frozen, compact on the wire."""
+
+
+class ModelCard(_Value, frozen=True):
+    """What is known of one model of a provider.
+
+    context and max_output are in tokens (0: unknown); prices in US dollars per million tokens (None: unknown);
+    quality is the prior expectation between 0 and 1 that its answer is right.
+    """
+
+    name: str
+    context: int = 0
+    max_output: int = 0
+    vision: bool = False
+    audio: bool = False
+    tools: bool = True
+    json_schema: bool = True
+    reasoning: bool = False
+    input_price: float | None = None
+    output_price: float | None = None
+    cached_price: float | None = None
+    quality: float = 0.5
+
+
+class Announcement(_Value, frozen=True):
+    """One provider replica, as it says itself.
+
+    address is its own listener for the hop (`http://host:port`). `why` explains a state that is not "ready".
+    any_model: the provider takes names that are not in `models` (OpenRouter, a local server).
+    simulated: its answers come from no model; `auto` takes it only where nothing else is set up.
+    """
+
+    provider: str
+    replica: str
+    address: str
+    state: ProviderState = "ready"
+    why: str = ""
+    dialects: tuple[str, ...] = ("openai_chat",)
+    models: tuple[ModelCard, ...] = ()
+    any_model: bool = False
+    simulated: bool = False
+    in_flight: int = 0
+    queued: int = 0
+    limit: int = 0
+
+
+class Outcome(_Value, frozen=True):
+    """How one attempt went. Times in seconds; `reason` is None where it went well.
+
+    cancelled: the caller went away, which is nobody's failure. first_output is the time to the first content.
+    """
+
+    provider: str
+    model: str
+    seconds: float
+    reason: Reason | None = None
+    cancelled: bool = False
+    first_output: float | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: float | None = None
+    task: str = ""
+
+
+class Report(_Value, frozen=True):
+    """What one reporter (a gateway replica, by a name that is its own) saw since its last report.
+
+    in_flight counts its attempts under way by provider and model, all of them, every time.
+    """
+
+    reporter: str
+    outcomes: tuple[Outcome, ...] = ()
+    in_flight: dict[str, dict[str, int]] = {}
+
+
+class CallerKey(_Value, frozen=True):
+    """A caller's key as it is stored: `hash` is the SHA-256 of the key itself, in hexadecimal."""
+
+    id: str
+    name: str
+    hash: str
+    admin: bool = False
+
+    def __repr__(self) -> str:
+        return f"CallerKey(id={self.id!r}, name={self.name!r}, admin={self.admin})"
+
+
+class Welcome(_Value, frozen=True):
+    """The router's answer to whoever greets it: its epoch, and what the whole cluster shares.
+
+    secret goes with each request from a gateway to a provider; keys are the callers'. Neither is in `repr`.
+    """
+
+    epoch: str
+    secret: str
+    keys: tuple[CallerKey, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Welcome(epoch={self.epoch!r}, {len(self.keys)} keys)"
+
+
+class Performance(_Value, frozen=True):
+    """Live statistics of one model: decaying averages. None: never measured.
+
+    in_flight counts attempts under way; error_rate is between 0 and 1; first_output in seconds.
+
+    breaker is the circuit breaker's state; open_until, in seconds since 1970, is when an open one may be probed.
+    prober is the reporter that may probe a half-open one (empty: anyone may).
+    """
+
+    in_flight: int = 0
+    attempts: int = 0
+    error_rate: float = 0.0
+    first_output: float | None = None
+    tokens_per_second: float | None = None
+    output_tokens: float | None = None
+    breaker: BreakerState = "closed"
+    open_until: float = 0.0
+    prober: str = ""
+
+
+class ReplicaEntry(_Value, frozen=True):
+    """Where to reach one replica, and how busy it last said it was."""
+
+    replica: str
+    address: str
+    in_flight: int = 0
+    queued: int = 0
+    limit: int = 0
+
+
+class ProviderEntry(_Value, frozen=True):
+    """One provider: its replicas that can be asked, its models and how they do (keyed by model name)."""
+
+    name: str
+    state: ProviderState
+    why: str = ""
+    dialects: tuple[str, ...] = ()
+    models: tuple[ModelCard, ...] = ()
+    any_model: bool = False
+    simulated: bool = False
+    replicas: tuple[ReplicaEntry, ...] = ()
+    performance: dict[str, Performance] = {}
+
+
+class Table(_Value, frozen=True):
+    """One version of all that a gateway replica needs to decide.
+
+    epoch changes with every incarnation of the router actor; version counts up within it. settled is false
+    for the first seconds of an incarnation, while it has not yet heard every provider: a gateway that holds an
+    older table keeps it until then.
+    """
+
+    epoch: str = ""
+    version: int = 0
+    settled: bool = True
+    providers: tuple[ProviderEntry, ...] = ()
+
+    def provider(self, name: str) -> ProviderEntry | None:
+        """The provider of that name."""
+        return next((entry for entry in self.providers if entry.name == name), None)

@@ -1,0 +1,120 @@
+"""The real actor on a real cluster: two processes, one router, and a SIGKILL."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import ray
+
+from actors.client import RouterClient
+from actors.directory import NAMESPACE, ROUTER, connect, stop
+from pipelines.routing.table import Announcement, Outcome, Table
+
+ROOT = Path(__file__).resolve().parents[2]
+
+pytestmark = [
+    pytest.mark.cluster,
+]
+
+SECOND_PROCESS = """
+import sys, ray
+from actors.directory import connect
+ray.init(address=sys.argv[1], logging_level="ERROR")
+print(connect(sys.argv[2])._actor_id.hex())
+"""
+
+
+@pytest.fixture
+async def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Path]:
+    """A cluster of one node, in this process' care; its workers find the code by PYTHONPATH."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    started = await asyncio.to_thread(
+        ray.init,
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        configure_logging=False,
+    )
+    monkeypatch.setenv("RAY_TEST_ADDRESS", started.address_info["gcs_address"])
+    try:
+        yield tmp_path / "state"
+    finally:
+        await asyncio.to_thread(stop)
+        await asyncio.to_thread(ray.shutdown)
+
+
+class OldRouter:
+    """A router of another code version."""
+
+    async def version(self) -> str:
+        return "old"
+
+
+async def until(what: str, condition: object, seconds: float = 20.0) -> None:
+    assert callable(condition)
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+def _performance(table: Table) -> int:
+    entry = table.provider("p")
+    return entry.performance["m"].attempts if entry is not None and "m" in entry.performance else 0
+
+
+async def test_one_router_for_all_old_code_goes_and_a_kill_is_not_noticed(state: Path) -> None:
+    old = ray.remote(OldRouter).options(name=ROUTER, namespace=NAMESPACE, lifetime="detached").remote()
+    assert await old.version.remote() == "old"
+    kept = await asyncio.to_thread(connect, str(state), replace=False)
+    assert kept._actor_id == old._actor_id
+
+    mine = await asyncio.to_thread(connect, str(state))
+    assert mine._actor_id != old._actor_id
+    second = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", SECOND_PROCESS, os.environ["RAY_TEST_ADDRESS"], str(state)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert second.stdout.strip() == mine._actor_id.hex(), second.stderr
+
+    sizes: list[int] = []
+    replica = Announcement("p", "r1", "http://h:1")
+    provider = RouterClient("r1", str(state), lambda: replica)
+    gateway = RouterClient(
+        "g1", str(state), on_table=lambda _, after: sizes.append(sum(len(e.replicas) for e in after.providers))
+    )
+    try:
+        await provider.start()
+        await gateway.start()
+        await provider.announce()
+        await until("the provider is listed", lambda: gateway.table.provider("p") is not None)
+        assert gateway.welcome is not None
+        assert gateway.welcome.secret == (state / "cluster.secret").read_text().strip()
+        gateway.record(Outcome("p", "m", 1.0))
+        await until("an outcome has gone round", lambda: _performance(gateway.table) == 1)
+
+        before, known = gateway.table, len(sizes)
+        killed = await mine.process.remote()
+        os.kill(killed, signal.SIGKILL)
+        gateway.record(Outcome("p", "m", 1.0))
+        gateway.record(Outcome("p", "m", 1.0))
+        await until("another epoch", lambda: gateway.table.epoch != before.epoch)
+        assert set(sizes[known:]) == {1}
+        await until("outcomes flow again", lambda: _performance(gateway.table) >= 2)
+        again = await asyncio.to_thread(ray.get_actor, ROUTER, NAMESPACE)
+        assert again._actor_id.hex() == mine._actor_id.hex()
+        assert await again.process.remote() != killed
+    finally:
+        await gateway.close()
+        await provider.close()

@@ -1,0 +1,37 @@
+"""Fixtures: a house of ours, and a misbehaving upstream that two of its providers ask."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.deployments.house import House, house
+from tests.upstream import Upstream
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Upstream]:
+    async with Upstream() as running:
+        yield running
+
+
+@pytest.fixture
+async def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, upstream: Upstream) -> AsyncIterator[House]:
+    """Gateway, simulator, and `flaky`, a compatible provider that asks the upstream; no real backoff."""
+    async with house(tmp_path, monkeypatch, wait_for_replica=2.0) as built:
+        await built.provider(
+            kind="local",
+            name="flaky",
+            base_url=f"{upstream.url}/v1",
+            retry={"base": 0.01, "cap": 0.02},
+            timeouts={"connect": 2.0, "first_event": 0.6, "idle": 0.6, "total": 5.0},
+            drain=1.0,
+        )
+        await built.until(lambda: _ready(built, "flaky"))
+        upstream.reset()
+        yield built
+
+
+def _ready(built: House, name: str) -> bool:
+    entry = built.gateway.router.table.provider(name)
+    return entry is not None and entry.state == "ready"

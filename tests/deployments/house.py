@@ -1,0 +1,112 @@
+"""A whole Penstock in one process, on real sockets, without Ray: router, gateway and providers as they are.
+
+Only Ray's part is left out (placement, lifecycle, its ingress); `tests/deployments/test_cluster_*` has that.
+"""
+
+import asyncio
+import hashlib
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from actors.router import Router
+from deployments.config import GatewaySettings, ListenSettings, ProviderSettings
+from deployments.gateway import Gateway
+from deployments.provider_replica import ProviderReplica
+from deployments.replica import Replica
+
+KEY = "psk-of-the-tests"
+
+
+class House:
+    """What runs, and how to reach it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.router = Router(str(directory))
+        self.replicas: list[Replica] = []
+        self.gateway: Gateway
+
+    async def connect(self) -> Router:
+        """The connector of every replica."""
+        return self.router
+
+    async def provider(self, **settings: Any) -> ProviderReplica:
+        """Start one more provider replica."""
+        replica = ProviderReplica(ProviderSettings(listen=ListenSettings(port=free_port()), **settings), self.connect)
+        self.replicas.append(replica)
+        await replica.start()
+        return replica
+
+    async def open_gateway(self, **settings: Any) -> Gateway:
+        """Start the gateway."""
+        self.gateway = Gateway(GatewaySettings(listen=ListenSettings(port=free_port()), **settings), self.connect)
+        self.replicas.append(self.gateway)
+        await self.gateway.start()
+        return self.gateway
+
+    async def until(self, condition: Any, seconds: float = 5.0) -> None:
+        """Wait until `condition()` holds."""
+        async with asyncio.timeout(seconds):
+            while not condition():
+                await asyncio.sleep(0.01)
+
+    async def close(self) -> None:
+        """Stop everything."""
+        for replica in reversed(self.replicas):
+            await replica.stop()
+
+
+def free_port() -> int:
+    """A port that nobody holds now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def url_of(replica: Replica) -> str:
+    """Where the replica's own listener for callers is."""
+    host, port = replica._listeners[-1].address
+    return f"http://{host}:{port}"
+
+
+def client_of(replica: Replica, key: str = KEY) -> httpx.AsyncClient:
+    """A client of the replica's own listener."""
+    return httpx.AsyncClient(
+        base_url=url_of(replica), headers={"authorization": f"Bearer {key}"}, timeout=20.0, trust_env=False
+    )
+
+
+@asynccontextmanager
+async def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **gateway: Any) -> AsyncIterator[House]:
+    """A house with a simulator and a gateway."""
+    tmp_path.chmod(0o700)
+    monkeypatch.setenv("PENSTOCK_STATE_DIR", str(tmp_path))
+    keys = tmp_path / "keys.json"
+    keys.write_text(
+        json.dumps(
+            [
+                {
+                    "id": "administrator",
+                    "name": "administrator",
+                    "hash": hashlib.sha256(KEY.encode()).hexdigest(),
+                    "admin": True,
+                }
+            ]
+        )
+    )
+    keys.chmod(0o600)
+    built = House(tmp_path)
+    try:
+        await built.provider(kind="simulator", drain=1.0)
+        await built.open_gateway(drain=1.0, **gateway)
+        await built.until(lambda: built.gateway.router.table.provider("simulator") is not None)
+        yield built
+    finally:
+        await built.close()

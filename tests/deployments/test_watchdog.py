@@ -1,0 +1,68 @@
+"""The watchdog: it bites in the right phase, only while it watches, and never eats a caller's cancellation."""
+
+import asyncio
+
+import pytest
+
+from deployments.watchdog import Watchdog
+from pipelines.errors import StreamBroken, TimedOut
+
+
+@pytest.mark.parametrize(("phase", "total"), [("idle", 60.0), ("total", 0.0)])
+async def test_silence_is_named_by_its_phase(phase: str, total: float) -> None:
+    with pytest.raises(TimedOut) as raised, Watchdog("somebody") as dog:  # noqa: PT012 - the body is the subject
+        dog.limit(total)
+        dog.expect("idle", 0.01)
+        await asyncio.Event().wait()
+    assert raised.value.phase == phase
+    assert raised.value.provider == "somebody"
+    assert isinstance(raised.value, TimeoutError)
+
+
+async def test_progress_moves_the_deadline_without_a_new_timer() -> None:
+    with Watchdog() as dog:
+        for _ in range(4):
+            dog.expect("idle", 0.05)
+            await asyncio.sleep(0.02)
+    # Four times 20 ms is past the first deadline, and nothing bit.
+
+
+async def test_it_does_not_bite_while_it_rests() -> None:
+    with Watchdog() as dog:
+        dog.expect("idle", 0.01)
+        dog.rest()
+        await asyncio.sleep(0.03)
+    with pytest.raises(TimedOut), Watchdog() as dog:  # noqa: PT012 - the body is the subject
+        dog.expect("idle", 0.01)
+        dog.rest()
+        await asyncio.sleep(0.03)
+        dog.resume()
+        await asyncio.Event().wait()
+
+
+async def test_a_cancellation_from_outside_stays_one() -> None:
+    async def guarded() -> None:
+        with Watchdog() as dog:
+            dog.expect("idle", 60)
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(guarded())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_it_bites_when_told_to_now_or_at_the_next_wait() -> None:
+    lost = StreamBroken("gone")
+    with pytest.raises(StreamBroken) as raised, Watchdog() as dog:  # noqa: PT012 - the body is the subject
+        dog.resume()
+        asyncio.get_running_loop().call_soon(dog.bite, lost)
+        await asyncio.Event().wait()
+    assert raised.value is lost
+    with Watchdog() as dog:
+        dog.rest()
+        dog.bite(lost)
+        await asyncio.sleep(0)
+        with pytest.raises(StreamBroken):
+            dog.resume()

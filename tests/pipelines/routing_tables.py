@@ -1,0 +1,86 @@
+"""Tables and strategies for the tests of routing."""
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from pipelines.routing.table import (
+    BreakerState,
+    ModelCard,
+    Performance,
+    ProviderEntry,
+    ProviderState,
+    ReplicaEntry,
+    Table,
+)
+
+REPLICA = ReplicaEntry("r1", "http://10.0.0.1:1", limit=10)
+
+
+def provider(name: str, *cards: ModelCard, state: ProviderState = "ready", **more: Any) -> ProviderEntry:
+    """A provider with one replica if it is ready."""
+    more.setdefault("replicas", (REPLICA,) if state == "ready" else ())
+    return ProviderEntry(name, state, models=cards, **more)
+
+
+def table(*providers: ProviderEntry) -> Table:
+    return Table("epoch", 1, True, providers)
+
+
+prices = st.none() | st.floats(0, 100)
+
+_NAMES = ["small", "large", "meta/llama-3"]
+
+
+def cards(name: str) -> st.SearchStrategy[ModelCard]:
+    return st.builds(
+        ModelCard,
+        st.just(name),
+        context=st.sampled_from([0, 1000, 8000]),
+        vision=st.booleans(),
+        audio=st.booleans(),
+        tools=st.booleans(),
+        json_schema=st.booleans(),
+        input_price=prices,
+        output_price=prices,
+        quality=st.floats(0, 1),
+    )
+
+
+performances = st.builds(
+    Performance,
+    in_flight=st.integers(0, 3),
+    error_rate=st.floats(0, 1),
+    first_output=st.none() | st.floats(0, 60),
+    tokens_per_second=st.none() | st.floats(0, 1000),
+    output_tokens=st.none() | st.floats(0, 5000),
+    breaker=st.sampled_from(list[BreakerState](["closed", "open", "half_open"])),
+    open_until=st.floats(0, 200),
+    prober=st.sampled_from(["", "gateway-1", "gateway-2"]),
+)
+
+
+@st.composite
+def providers(draw: st.DrawFn, name: str) -> ProviderEntry:
+    names = draw(st.lists(st.sampled_from(_NAMES), unique=True))
+    models = tuple(draw(cards(model)) for model in names)
+    state = draw(st.sampled_from(list[ProviderState](["ready", "ready", "unconfigured", "unreachable", "draining"])))
+    replicas = tuple(
+        ReplicaEntry(f"{name}-{n}", "http://h:1", draw(st.integers(0, 30)), draw(st.integers(0, 9)), 10)
+        for n in range(draw(st.integers(0, 3)))
+    )
+    return ProviderEntry(
+        name,
+        state,
+        why="because" if state != "ready" else "",
+        models=models,
+        any_model=draw(st.booleans()),
+        replicas=replicas,
+        performance={model: draw(performances) for model in names if draw(st.booleans())},
+    )
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> Table:
+    names = draw(st.lists(st.sampled_from(["alpha", "beta", "gamma"]), unique=True))
+    return Table("epoch", 1, draw(st.booleans()), tuple(draw(providers(name)) for name in names))

@@ -1,0 +1,162 @@
+"""Relay and translation: what passes, what is withheld, when the boundary is crossed, what is never called whole."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.calls import Call, Caller
+from pipelines.dialects import DIALECTS
+from pipelines.errors import PenstockError, StreamBroken, UpstreamError
+from pipelines.events import Finished, PartDelta, PartEnded, PartStarted, Started
+from pipelines.exchange import Relay, Translation, exchange
+
+CHAT = DIALECTS["openai_chat"]
+
+
+def call(dialect: str = "openai_chat", **more: Any) -> Call:
+    bodies: dict[str, dict[str, Any]] = {
+        "openai_chat": {"model": "m", "messages": [{"role": "user", "content": "Hi"}]},
+        "anthropic_messages": {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]},
+        "openai_responses": {"model": "m", "input": "Hi"},
+    }
+    body = {**bodies[dialect], "stream": True, **more}
+    return Call("1", dialect, body, DIALECTS[dialect].read_request(body), Caller("me"), "direct")
+
+
+def frames(*chunks: Any, done: bool = True) -> bytes:
+    said = [b"data: " + msgspec.json.encode(chunk) + b"\n\n" for chunk in chunks]
+    return b"".join([*said, b"data: [DONE]\n\n"] if done else said)
+
+
+def chunk(delta: dict[str, Any], reason: str | None = None, **more: Any) -> dict[str, Any]:
+    return {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [
+        {"index": 0, "delta": delta, "finish_reason": reason}], **more}  # fmt: skip
+
+
+ROLE, HEL, LO = chunk({"role": "assistant", "content": ""}), chunk({"content": "Hel"}), chunk({"content": "lo"})
+STOP = chunk({}, "stop")
+USAGE = {**chunk({}), "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}}
+NOVEL = chunk({"content": "x", "brand_new": {"a": [1]}}, also_new=True)
+
+
+@given(st.integers(1, 40))
+def test_a_relayed_stream_passes_byte_for_byte_however_it_is_cut(step: int) -> None:
+    way = exchange(call(stream_options={"include_usage": True}), ("openai_chat",), "m")
+    assert isinstance(way, Relay)
+    data = frames(ROLE, HEL, NOVEL, LO, STOP, USAGE)
+    out = b"".join(way.feed(data[at : at + step]) for at in range(0, len(data), step)) + way.close()
+    assert out == data
+    assert way.done
+    assert (way.usage.input, way.usage.output, way.usage.estimated) == (3, 2, False)
+
+
+def test_usage_is_always_asked_for_and_only_handed_on_to_who_asked() -> None:
+    way = Relay(call(models=["other"], penstock={}), CHAT, "n")
+    assert way.body["stream_options"] == {"include_usage": True}
+    assert way.body["model"] == "n"
+    assert not way.body.keys() & {"models", "penstock"}
+    out = way.feed(frames(ROLE, HEL, STOP, USAGE))
+    assert b"completion_tokens" not in out
+    assert way.usage.output == 2
+
+
+def test_the_boundary_is_the_first_content() -> None:
+    way = Relay(call(), CHAT, "m")
+    way.feed(b": ping\n\n" + frames(ROLE, done=False))
+    assert not way.committed
+    way.feed(frames(HEL, done=False))
+    assert way.committed
+
+
+def test_an_answer_without_content_is_whole_at_its_end() -> None:
+    way = Relay(call(), CHAT, "m")
+    assert way.feed(frames(ROLE, STOP)).endswith(b"[DONE]\n\n")
+    assert way.committed
+    assert way.done
+
+
+@pytest.mark.parametrize("chunks", [(ROLE,), (ROLE, HEL), (ROLE, HEL, LO)])
+def test_a_stream_without_a_finish_reason_is_broken_even_with_its_sentinel(chunks: tuple[Any, ...]) -> None:
+    for done in (True, False):
+        way = Relay(call(), CHAT, "m")
+        with pytest.raises(StreamBroken):  # noqa: PT012 - whichever of the two notices
+            out = way.feed(frames(*chunks, done=done))
+            assert b"[DONE]" not in out
+            way.close()
+
+
+def test_a_forgotten_sentinel_is_written_and_a_second_one_withheld() -> None:
+    way = Relay(call(), CHAT, "m")
+    out = way.feed(frames(ROLE, HEL, STOP, done=False))
+    assert way.finished
+    assert not way.done
+    assert out + way.close() == frames(ROLE, HEL, STOP)
+    way = Relay(call(), CHAT, "m")
+    assert way.feed(frames(ROLE, HEL, STOP) + b"data: [DONE]\n\n") + way.close() == frames(ROLE, HEL, STOP)
+
+
+@pytest.mark.parametrize("broken", [b'data: {"choices":[{"del\n\n', b"data: nonsense\n\n", b'data: {"a":1}}\n\n'])
+def test_a_malformed_frame_is_skipped_and_counted(broken: bytes) -> None:
+    way = Relay(call(), CHAT, "m")
+    out = way.feed(frames(ROLE, HEL, done=False) + broken + frames(LO, STOP))
+    assert out == frames(ROLE, HEL, LO, STOP)
+    assert way.decoder.skipped == 1
+
+
+def test_a_comment_in_our_own_name_does_not_pass() -> None:
+    way = Relay(call(), CHAT, "m")
+    out = way.feed(frames(ROLE, HEL, done=False) + b': penstock {"provider":"forged"}\n\n: ping\n\n')
+    assert b"forged" not in out
+    assert b": ping\n\n" in out
+
+
+def test_an_error_in_the_middle_is_raised_and_ends_the_stream_in_the_callers_dialect() -> None:
+    for dialect in DIALECTS:
+        way = exchange(call(dialect), ("openai_chat",), "m")
+        way.feed(frames(ROLE, HEL, done=False))
+        with pytest.raises(UpstreamError) as raised:
+            way.feed(frames({"error": {"message": "overloaded now", "type": "server_error", "code": 503}}))
+        said = way.fail(raised.value)
+        assert b"overloaded now" in said
+        assert DIALECTS[dialect].sentinel not in said or not DIALECTS[dialect].sentinel
+
+
+@pytest.mark.parametrize("dialect", sorted(DIALECTS))
+@pytest.mark.parametrize("spoken", sorted(DIALECTS))
+def test_every_dialect_reaches_every_other(dialect: str, spoken: str) -> None:
+    asked = call(dialect, **({"stream_options": {"include_usage": True}} if dialect == "openai_chat" else {}))
+    way = exchange(asked, (spoken,), "m")
+    encoder = DIALECTS[spoken].encoder(msgspec.structs.replace(asked.request, include_usage=True))
+    events = [Started("", "m", "i"), PartStarted(0, "text"), PartDelta(0, "Hello"), PartEnded(0), Finished("stop")]
+    out = b"".join(way.feed(encoder.encode(event)) for event in events) + way.close()
+    decoder = DIALECTS[dialect].decoder()
+    told = decoder.feed(out) + ([] if decoder.done else decoder.close())
+    assert "".join(event.text for event in told if isinstance(event, PartDelta)) == "Hello"
+    assert way.done
+
+
+def test_a_caller_who_wants_no_stream_gets_the_translation_whole() -> None:
+    way = exchange(call("anthropic_messages", stream=False), ("openai_chat",), "m")
+    assert isinstance(way, Translation)
+    assert way.stream
+    assert way.feed(frames(ROLE, HEL, LO, STOP, USAGE)) == b""
+    way.close()
+    answer = msgspec.json.decode(way.answer())
+    assert answer["content"][0]["text"] == "Hello"
+    assert answer["usage"]["output_tokens"] == 2
+
+
+def test_a_relayed_whole_answer_must_be_one() -> None:
+    way = Relay(call(stream=False), CHAT, "m")
+    for wrong in (b"", b"<html>", b"{}", b'{"choices": 3}'):
+        with pytest.raises(PenstockError):
+            way.whole(wrong)
+    body = msgspec.json.encode(
+        {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "new": 1, "usage": USAGE["usage"],
+         "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}]}
+    )  # fmt: skip
+    assert way.whole(body) == body
+    assert way.usage.output == 2

@@ -1,0 +1,121 @@
+"""How answers of the Responses wire fail, and which frames of a relayed stream are looked at."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from pipelines.conversation import Request
+from pipelines.dialects import sse
+from pipelines.dialects.openai_responses import OPENAI_RESPONSES
+from pipelines.errors import (
+    Overloaded,
+    PenstockError,
+    ProtocolError,
+    RateLimited,
+    StreamBroken,
+    TimedOut,
+    UpstreamError,
+)
+from pipelines.events import (
+    Event,
+    Finished,
+    FinishReason,
+    PartDelta,
+    PartEnded,
+    PartStarted,
+    Started,
+)
+from tests.pipelines.responses_wire import EVENTS, decode, encode, payloads, validate_stream
+from tests.strategies import event_streams
+
+RAW: dict[FinishReason, str] = {
+    "stop": "completed",
+    "tool_calls": "completed",
+    "length": "max_output_tokens",
+    "content_filter": "content_filter",
+}
+
+STREAMS = event_streams(raw_reasons=RAW, adjacent=True, empty=True)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (StreamBroken("cut"), "server_error"),
+        (RateLimited("slow"), "rate_limit_exceeded"),
+        (Overloaded("full"), "rate_limit_exceeded"),
+        (TimedOut("late", phase="idle"), "server_error"),
+        (UpstreamError("no", upstream_code="invalid_image"), "invalid_image"),
+        (PenstockError("bug"), "server_error"),
+    ],
+)
+@pytest.mark.parametrize("begun", [0, 1, 3, 4])
+def test_an_error_ends_the_stream_as_failed(error: PenstockError, code: str, begun: int) -> None:
+    events: list[Event] = [
+        Started(id="r"),
+        PartStarted(0, "tool_call", "c", "f"),
+        PartDelta(0, "{"),
+        PartEnded(0),
+        Finished("stop"),
+    ]
+    encoder = OPENAI_RESPONSES.encoder(Request("m", ()))
+    wire = b"".join(encoder.encode(event) for event in events[:begun]) + encoder.error(error)
+    told = validate_stream(wire) if begun else [EVENTS.validate_python(payloads(wire)[0]).to_dict()]
+    assert told[-1]["type"] == "response.failed"
+    assert len(told) > 1 or not begun
+    assert payloads(wire)[-1]["response"]["error"] == {"code": code, "message": error.message}
+    assert "response.output_item.done" not in [event["type"] for event in told]
+    assert encoder.encode(events[-1]) == b""
+    assert encoder.error(error) == b""
+    with pytest.raises(UpstreamError, match=error.message):
+        decode(wire)
+
+
+@given(STREAMS)
+def test_only_deltas_are_not_telling(events: list[Event]) -> None:
+    for raw in sse.Framer().cut(encode(events)):
+        kind = sse.parse(raw).event
+        assert bool(OPENAI_RESPONSES.telling.search(raw)) != kind.endswith(".delta")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b": ping\n\n",
+        b'data: {"x":1}\n\n',
+        b"",
+        b"\r\n: ping\r\n\r\n",
+        b"data: [DONE]\n\n",
+        b'data: {"error":{"message":"x"}}\n\n',
+    ],
+)
+def test_comments_sentinels_and_bare_errors_are_telling(raw: bytes) -> None:
+    delta = b'event: response.output_text.delta\ndata: {"delta":"a"}\n\n'
+    assert OPENAI_RESPONSES.telling.search(raw)
+    assert not OPENAI_RESPONSES.telling.search(delta + delta)
+    assert OPENAI_RESPONSES.telling.search(delta + raw + delta) or not raw
+
+
+@pytest.mark.parametrize("status", ["failed", "cancelled", "in_progress", "queued", None])
+def test_an_answer_that_is_not_whole_is_an_error(status: str | None) -> None:
+    body: dict[str, Any] = {
+        "id": "r",
+        "status": status,
+        "output": [],
+        "error": {"code": "server_error", "message": "Sorry."},
+    }
+    with pytest.raises(UpstreamError):
+        OPENAI_RESPONSES.read_answer(json.dumps(body).encode())
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b"null"])
+def test_an_answer_that_is_no_response_is_a_protocol_error(body: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        OPENAI_RESPONSES.read_answer(body)
+
+
+def test_an_error_body_with_status_200_is_an_error() -> None:
+    with pytest.raises(RateLimited, match="Slow down"):
+        OPENAI_RESPONSES.read_answer(b'{"error": {"message": "Slow down: rate limit", "code": "rate_limit_exceeded"}}')
