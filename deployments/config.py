@@ -8,10 +8,10 @@ Above it: `app`, the replicas, `launch`. Below it: pydantic, `pipelines.resilien
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipelines.errors import ConfigurationError
 from pipelines.resilience import RetryPolicy, Timeouts
@@ -91,6 +91,7 @@ class ReplicaSettings(Settings):
     queued: int = Field(500, ge=0, description="Calls that may wait at one replica; more are refused.")
     patience: float = Field(30.0, gt=0, description="Seconds that a call may wait for its turn.")
     drain: float = Field(600.0, ge=0, description="Seconds that a leaving replica gives its streams.")
+    origins: tuple[str, ...] = Field((), description="Web origins whose pages may call (CORS); `*` for all.")
     listen: ListenSettings | None = Field(None, description="The own listener; none where absent.")
 
 
@@ -104,10 +105,19 @@ class ProviderSettings(ReplicaSettings):
     base_url: str | None = Field(None, description="Where the service is; else the kind's variable or default.")
     key_variable: str | None = Field(None, description="Environment variable that holds the key.")
     key_file: Path | None = Field(None, description="File that holds the key; wins over the variable.")
+    api_version: Literal["", "2023-06-01", "2026-10-21"] = Field(
+        "", description="Kind `anthropic` only: the version its models want; empty: the caller's own."
+    )
     models: tuple[ModelSettings, ...] = Field((), description="Models known beforehand.")
     any_model: bool | None = Field(None, description="Whether names outside `models` are taken.")
     timeouts: TimeoutSettings = Field(default_factory=TimeoutSettings)
     retry: RetrySettings = Field(default_factory=RetrySettings)
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Self:
+        if self.api_version and self.kind != "anthropic":
+            raise ValueError("api_version is for the kind anthropic only")
+        return self
 
     @property
     def provider(self) -> str:
@@ -137,6 +147,8 @@ class ProviderSettings(ReplicaSettings):
             "timeouts": self.timeouts.value(),
             "retry": self.retry.value(),
         }
+        if self.api_version:
+            given["api_version"] = self.api_version
         if self.models:
             given["models"] = tuple(model.value() for model in self.models)
         return given

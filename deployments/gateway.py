@@ -59,7 +59,8 @@ class Gateway(Replica):
     def _called(self, body: dict[str, Json], key: str | None, *, stream: bool) -> Callable[[], Call]:
         def make() -> Call:
             caller = self.guard.holder(key) if key is not None else Caller("internal")
-            return call_from_body({**body, "stream": stream}, caller, self.lane)
+            asked = {**body, "stream": stream} if isinstance(body, dict) else body
+            return call_from_body(asked, caller, self.lane)
 
         return make
 

@@ -14,9 +14,10 @@ from contextlib import aclosing
 
 import msgspec
 
-from deployments.front import OUTCOME_HEADER, PATHS, REASON_HEADER, TRAILER
+from deployments.front import REASON_HEADER
 from deployments.guard import CALLER_HEADER, HOP_HEADER, Guard
 from deployments.transport import HttpTransport
+from deployments.visit import OUTCOME_HEADER, TRAILER
 from deployments.watchdog import Watchdog
 from pipelines.calls import Answer, Call
 from pipelines.conversation import Json
@@ -27,7 +28,6 @@ from pipelines.ports import UpstreamAnswer
 from pipelines.resilience import RULES, Timeouts
 from pipelines.routing.table import Outcome, ReplicaEntry
 
-_PATHS = {dialect: path for path, dialect in PATHS.items()}
 _CONNECT = Timeouts(connect=2.0)
 _HANDED_ON = ("content-type", "x-penstock-dropped", "x-penstock-tries")
 """Headers of a provider replica's answer that the caller gets too."""
@@ -59,7 +59,7 @@ class Hop:
             CALLER_HEADER: call.caller.id,
             "x-request-id": call.id,
         }
-        url = replica.address + _PATHS[call.dialect]
+        url = replica.address + call.path
         with self._guarded(replica, provider) as dog:
             dog.resume()
             try:

@@ -8,10 +8,12 @@ from collections.abc import Callable, Mapping
 
 from actors.link import Connector
 from deployments.config import ProviderSettings
+from deployments.forwarding import forward
 from deployments.limiter import Limiter
 from deployments.openapi import document
 from deployments.providers import KINDS
 from deployments.replica import Replica
+from deployments.visit import Visit
 from pipelines.calls import Answer, Call, Caller
 from pipelines.conversation import Json
 from pipelines.errors import ConfigurationError, PenstockError
@@ -66,6 +68,18 @@ class ProviderReplica(Replica):
     def pages(self) -> Mapping[str, Callable[[Caller], Json]]:
         """The OpenAPI document of the direct lane."""
         return {"/openapi.json": lambda _: document(self.title, prefix=f"/{self.name}")}
+
+    async def elsewhere(self, visit: Visit, caller: Caller) -> bool:
+        """Every other path is the provider's own, under the same limits."""
+        if visit.hop or not self.provider.FORWARDS or not visit.path.startswith("/v1/"):
+            return False
+        self.provider.check()
+        await self._limiter.acquire()
+        try:
+            await forward(self.provider, visit, caller)
+        finally:
+            self._limiter.release()
+        return True
 
     def announcement(self) -> Announcement:
         """This replica as it is now."""

@@ -25,6 +25,7 @@ from deployments.front import Front
 from deployments.guard import Guard
 from deployments.listener import Listener
 from deployments.request_log import RequestLog
+from deployments.visit import Visit
 from pipelines.calls import Answer, Call, Caller, Lane
 from pipelines.conversation import Json
 from pipelines.errors import PenstockError
@@ -50,7 +51,7 @@ class Replica:
         self.id = _replica_id()
         directory = state_directory() / "logs"
         self._log = RequestLog(directory, f"{name or 'gateway'}-{os.getpid()}")
-        self.front = Front(self, self, self.guard, name=name, lane=lane, log=self._log)
+        self.front = Front(self, self, self.guard, name=name, lane=lane, origins=settings.origins, log=self._log)
         self.router = RouterClient(
             self.id,
             str(state_directory()),
@@ -114,6 +115,10 @@ class Replica:
     def pages(self) -> Mapping[str, Callable[[Caller], Json]]:
         """See `front.Desk`."""
         raise NotImplementedError
+
+    async def elsewhere(self, visit: Visit, caller: Caller) -> bool:
+        """See `front.Desk`."""
+        return False
 
     def announcement(self) -> Announcement:
         """What a provider tells the router every second."""

@@ -83,7 +83,12 @@ class HttpTransport:
         self._client: httpx.AsyncClient | None = None
 
     async def send(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | AsyncGenerator[bytes, None],
+        timeouts: Timeouts,
     ) -> HttpAnswer:
         """Send one request and wait for the headers. See `pipelines.ports.Transport.send`."""
         request = httpx.Request(

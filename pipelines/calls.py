@@ -27,7 +27,9 @@ class Call(msgspec.Struct, frozen=True):
     """A request for an answer in one dialect.
 
     body is the caller's JSON as it came, request the same in our own words. headers are the caller's, lower
-    case, and only those that mean something to a provider (`anthropic-beta`).
+    case, and only those that mean something to a provider (`anthropic-beta`). operation: "" for a conversation, else
+    the provider's own path below its base URL (`/embeddings`), and `request` knows only model and stream.
+    path: where it was posted.
     """
 
     id: str
@@ -37,6 +39,8 @@ class Call(msgspec.Struct, frozen=True):
     caller: Caller
     lane: Lane
     headers: dict[str, str] = {}
+    operation: str = ""
+    path: str = ""
 
     @property
     def stream(self) -> bool:

@@ -27,9 +27,14 @@ class Transport(Protocol):
     """Asks a provider over the network."""
 
     async def send(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | AsyncGenerator[bytes, None],
+        timeouts: Timeouts,
     ) -> UpstreamAnswer:
-        """Send one request, wait for the answer's headers.
+        """Send one request (its body whole or as it comes), wait for the answer's headers.
 
         Raises TimedOut (phase "connect") if no connection stands in time, StreamBroken if it breaks.
         """

@@ -1,36 +1,57 @@
-"""Anthropic's Messages API.
+"""Anthropic's Messages API, in both of its versions.
 
 Source: https://docs.anthropic.com/en/api/versioning: every request names an `anthropic-version`; beta features are
-asked for by `anthropic-beta`.
+asked for by `anthropic-beta`. The older version takes the key as `x-api-key`, the newer one as a bearer token.
+
+Above it: `providers`. Below it: `base`, the dialect's `for_version`.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from deployments.providers.base import Provider
 from pipelines.calls import Call
-
-API_VERSION = "2023-06-01"
+from pipelines.conversation import Json
+from pipelines.dialects.anthropic_messages import BEARER, CLASSIC, VERSIONS, for_version
+from pipelines.dialects.base import Written
 
 
 class AnthropicProvider(Provider):
-    """Anthropic."""
+    """Anthropic. api_version: which version its models want; by default the caller's own, or the older one."""
 
     KIND: ClassVar[str] = "anthropic"
     DIALECTS: ClassVar[tuple[str, ...]] = ("anthropic_messages",)
     KEY_VARIABLE: ClassVar[str] = "ANTHROPIC_API_KEY"
     URL_VARIABLE: ClassVar[str] = "ANTHROPIC_BASE_URL"
     BASE_URL: ClassVar[str] = "https://api.anthropic.com/v1"
+    OPERATIONS: ClassVar[frozenset[str]] = frozenset({"/messages/count_tokens"})
+
+    def __init__(self, *, api_version: str = "", **settings: Any) -> None:
+        super().__init__(**settings)
+        self.api_version = api_version
 
     def headers(self, call: Call) -> dict[str, str]:
         """Key, version, and the caller's beta flags."""
         passed = {name: value for name, value in call.headers.items() if name == "anthropic-beta"}
-        return {**self.list_headers(), **passed}
+        return {**self._credentials(self._version(call)), **passed}
 
     def list_headers(self) -> dict[str, str]:
         """Key and version."""
-        return {"x-api-key": self.api_key, "anthropic-version": API_VERSION}
+        return self._credentials(self.api_version or CLASSIC)
+
+    def prepare(self, body: dict[str, Json], call: Call) -> Written:
+        """The body as the version takes it."""
+        return for_version(body, self._version(call))
 
     def normal_url(self, url: str) -> str:
         """With `/v1`, which the vendor's own clients leave out of `ANTHROPIC_BASE_URL`."""
         url = url.rstrip("/")
         return url if not url or url.endswith("/v1") else f"{url}/v1"
+
+    def _version(self, call: Call) -> str:
+        asked = call.headers.get("anthropic-version", "") if call.dialect in self.DIALECTS else ""
+        return self.api_version or (asked if asked in VERSIONS else CLASSIC)
+
+    def _credentials(self, version: str) -> dict[str, str]:
+        if version == BEARER:
+            return {"authorization": f"Bearer {self.api_key}", "anthropic-version": version}
+        return {"x-api-key": self.api_key, "anthropic-version": version}

@@ -18,7 +18,7 @@ import msgspec
 from deployments.watchdog import Watchdog
 from pipelines.calls import Answer, Call
 from pipelines.errors import PenstockError, ProtocolError, Reason, StreamBroken, TimedOut, UpstreamError
-from pipelines.exchange import Exchange, Relay, Translation
+from pipelines.exchange import Exchange, Translation
 from pipelines.ports import Transport, UpstreamAnswer
 from pipelines.resilience import RetryBudget, RetryPolicy, Timeouts
 from pipelines.routing.table import Outcome
@@ -46,7 +46,7 @@ class Target(NamedTuple):
 class Opened(NamedTuple):
     """An attempt whose first content is at hand."""
 
-    exchange: Relay | Translation
+    exchange: Exchange
     upstream: UpstreamAnswer
     chunks: AsyncGenerator[bytes, None]
     head: bytes
@@ -61,7 +61,7 @@ class Attempt:
         target: Target,
         transport: Transport,
         budget: RetryBudget,
-        renew: Callable[[], Relay | Translation],
+        renew: Callable[[], Exchange],
     ) -> None:
         self._call = call
         self._target = target
@@ -104,7 +104,7 @@ class Attempt:
                 await upstream.close()
                 raise
 
-    async def _read(self, exchange: Relay | Translation, upstream: UpstreamAnswer, dog: Watchdog) -> Answer:
+    async def _read(self, exchange: Exchange, upstream: UpstreamAnswer, dog: Watchdog) -> Answer:
         if upstream.status != 200:
             body = await _whole(upstream, MAX_ERROR, cut=True)
             raise exchange.dialect.read_error(upstream.status, upstream.headers, body)
@@ -134,7 +134,7 @@ class Attempt:
         head.append(exchange.close())
         return b"".join(head)
 
-    async def _unary(self, exchange: Relay | Translation, upstream: UpstreamAnswer) -> Answer:
+    async def _unary(self, exchange: Exchange, upstream: UpstreamAnswer) -> Answer:
         body = await _whole(upstream, MAX_ANSWER)
         await upstream.close()
         whole = exchange.whole(body)

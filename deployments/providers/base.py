@@ -20,16 +20,19 @@ from typing import Any, ClassVar
 import msgspec
 
 from deployments.providers.attempt import Attempt, Target
+from deployments.providers.counting import COUNT_TOKENS, estimated_tokens
 from deployments.transport import HttpTransport
 from pipelines.calls import Answer, Call, Caller
 from pipelines.conversation import Json, Request
 from pipelines.dialects import DIALECTS
-from pipelines.errors import ConfigurationError, UnknownModel, UpstreamError
+from pipelines.dialects.base import Written
+from pipelines.errors import BadRequest, ConfigurationError, UnknownModel, UpstreamError
 from pipelines.events import Event, Finished, PartDelta, PartStarted
-from pipelines.exchange import Relay, Translation, exchange
+from pipelines.exchange import Exchange, exchange
 from pipelines.ports import Transport
 from pipelines.resilience import RetryBudget, RetryPolicy, Timeouts
 from pipelines.routing.table import ModelCard
+from pipelines.verbatim import Verbatim
 
 VERSION = "0.1.0"
 
@@ -51,6 +54,8 @@ class Provider:
     NEEDS_KEY: ClassVar[bool] = True
     ANY_MODEL: ClassVar[bool] = True
     SIMULATED: ClassVar[bool] = False
+    FORWARDS: ClassVar[bool] = True
+    OPERATIONS: ClassVar[frozenset[str]] = frozenset({"/embeddings", "/completions"})
 
     def __init__(
         self,
@@ -91,9 +96,9 @@ class Provider:
         """Where requests of one dialect go."""
         return self.base_url + DIALECTS[dialect].path
 
-    def prepare(self, body: dict[str, Json]) -> dict[str, Json]:
-        """The body as this provider wants it, beyond what its dialect says."""
-        return body
+    def prepare(self, body: dict[str, Json], call: Call) -> Written:
+        """The body as this provider wants it, beyond what its dialect says, and the names of what that costs."""
+        return Written(body)
 
     def missing(self) -> str:
         """What keeps this provider from working, "" if nothing does."""
@@ -115,11 +120,15 @@ class Provider:
         The frames of the answer are in the caller's dialect, whatever the provider speaks.
         """
         self.check()
+        if call.operation == COUNT_TOKENS and COUNT_TOKENS not in self.OPERATIONS:
+            return estimated_tokens(call)
+        if call.operation and call.operation not in self.OPERATIONS:
+            raise BadRequest(f"the provider {self.name} has no {call.operation}", status=404, code="not_found")
         first = self._exchange(call)
         pending = [first]
         target = Target(
             self.name,
-            self.url(first.dialect.name),
+            self.base_url + call.operation if call.operation else self.url(first.dialect.name),
             {"content-type": "application/json", "user-agent": f"penstock/{VERSION}", **self.headers(call)},
             self.timeouts,
             self.retry,
@@ -138,9 +147,12 @@ class Provider:
             answer.headers["x-penstock-tries"] = str(attempt.tries)
         return answer
 
-    def _exchange(self, call: Call) -> Relay | Translation:
+    def _exchange(self, call: Call) -> Exchange:
+        if call.operation:
+            return Verbatim(call)
         way = exchange(call, self.DIALECTS, call.request.model)
-        way.body = self.prepare(way.body)
+        way.body, dropped = self.prepare(way.body, call)
+        way.dropped += dropped
         return way
 
     def check(self) -> None:

@@ -3,7 +3,9 @@
 from typing import ClassVar
 
 from deployments.providers.base import Provider
+from pipelines.calls import Call
 from pipelines.conversation import Json
+from pipelines.dialects.base import Written
 
 
 class LocalProvider(Provider):
@@ -14,8 +16,8 @@ class LocalProvider(Provider):
     URL_VARIABLE: ClassVar[str] = "LOCAL_BASE_URL"
     NEEDS_KEY: ClassVar[bool] = False
 
-    def prepare(self, body: dict[str, Json]) -> dict[str, Json]:
+    def prepare(self, body: dict[str, Json], call: Call) -> Written:
         """With `max_tokens`: most compatible servers pass over its newer name, and then never stop."""
         if body.get("max_tokens") is None and body.get("max_completion_tokens") is not None:
-            return {**body, "max_tokens": body["max_completion_tokens"]}
-        return body
+            body = {**body, "max_tokens": body["max_completion_tokens"]}
+        return Written(body)

@@ -173,3 +173,34 @@ def example(schema: dict[str, Json], name: str, depth: int = 0) -> Json:
     if kind in ("integer", "number", "float"):
         return schema.get("minimum", schema.get("exclusiveMinimum", 0) + 1)
     return {"boolean": True, "null": None}.get(kind, name)
+
+
+def operation(name: str, body: dict[str, Json]) -> dict[str, Json]:
+    """The whole answer to a call that is no conversation: embeddings, a legacy completion, a token count."""
+    model = body["model"]
+    if name == "/embeddings":
+        given = body.get("input", "")
+        texts = given if isinstance(given, list) else [given]
+        data = [{"object": "embedding", "index": at, "embedding": _vector(text)} for at, text in enumerate(texts)]
+        used = sum(len(tokens(str(text))) for text in texts)
+        usage = {"prompt_tokens": used, "total_tokens": used}
+        return {"object": "list", "model": model, "data": data, "usage": usage}
+    if name == "/messages/count_tokens":
+        return {"input_tokens": sum(4 + len(tokens(str(m.get("content", "")))) for m in body.get("messages", ()))}
+    prompt = str(body.get("prompt", ""))
+    said = tokens(f"You said: {prompt[:200]}")[: int(body.get("max_tokens") or DEFAULT_TOKENS)]
+    counts = {"prompt_tokens": len(tokens(prompt)), "completion_tokens": len(said)}
+    return {
+        "id": "cmpl-simulator",
+        "object": "text_completion",
+        "created": 0,
+        "model": model,
+        "choices": [{"index": 0, "text": "".join(said), "logprobs": None, "finish_reason": "stop"}],
+        "usage": {**counts, "total_tokens": sum(counts.values())},
+    }
+
+
+def _vector(text: Json) -> list[float]:
+    """Eight numbers between -1 and 1 that depend on the text alone."""
+    digest = hashlib.sha256(msgspec.json.encode(text)).digest()
+    return [round(byte / 127.5 - 1, 4) for byte in digest[:8]]

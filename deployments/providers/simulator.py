@@ -27,6 +27,7 @@ from deployments.providers.base import Provider
 from pipelines.conversation import Request
 from pipelines.dialects import DIALECTS
 from pipelines.dialects.base import Dialect
+from pipelines.dialects.sse import frame
 from pipelines.errors import PenstockError, StreamBroken, UnknownModel, UpstreamError
 from pipelines.events import Event, Finished, PartDelta, assemble
 from pipelines.resilience import Timeouts
@@ -120,9 +121,12 @@ class Stage:
 
     async def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts) -> Played:
         """Answer one request as its model's name wishes."""
+        assert isinstance(body, bytes)
         if method == "GET":
             listed = {"object": "list", "data": [{"id": card.name, "object": "model"} for card in CARDS]}
             return _said(200, listed)
+        if name := next((name for name in SimulatorProvider.OPERATIONS if url.endswith(name)), None):
+            return _operated(name, msgspec.json.decode(body))
         dialect = next(d for d in DIALECTS.values() if url.endswith(d.path))
         try:
             request = dialect.read_request(msgspec.json.decode(body))
@@ -198,6 +202,26 @@ def _refused(fault: str, asked: Wish, dialect: Dialect) -> Played:
     return _said(status, dialect.write_error(error), headers=headers)
 
 
+def _operated(name: str, body: dict[str, Any]) -> Played:
+    try:
+        wish(body["model"])
+    except UnknownModel as error:
+        return _said(404, DIALECTS["openai_chat"].write_error(error))
+    answer = script.operation(name, body)
+    if name != "/completions" or body.get("stream") is not True:
+        return _said(200, answer)
+    choice = answer["choices"][0]
+    pieces = [{**choice, "text": piece, "finish_reason": None} for piece in script.tokens(choice["text"])]
+    chunks = [{**answer, "choices": [piece]} for piece in [*pieces, {**choice, "text": ""}]]
+
+    async def stream() -> AsyncGenerator[bytes, None]:
+        for chunk in chunks:
+            yield frame(msgspec.json.encode(chunk))
+        yield frame(b"[DONE]")
+
+    return Played(200, {"content-type": "text/event-stream"}, stream())
+
+
 def _said(status: int, body: Mapping[str, Any], wait: float = 0.0, headers: Mapping[str, str] | None = None) -> Played:
     async def once() -> AsyncGenerator[bytes, None]:
         if wait:
@@ -217,6 +241,8 @@ class SimulatorProvider(Provider):
     BASE_URL: ClassVar[str] = "simulator:"
     NEEDS_KEY: ClassVar[bool] = False
     SIMULATED: ClassVar[bool] = True
+    FORWARDS: ClassVar[bool] = False
+    OPERATIONS: ClassVar[frozenset[str]] = frozenset({"/embeddings", "/completions", "/messages/count_tokens"})
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{"models": CARDS, "transport": Stage(), **settings})

@@ -102,9 +102,9 @@ def environment(state: Path, port: int, listen_port: int, **more: str) -> dict[s
 
 
 class Running:
-    """A launched Penstock. url and key are what its banner says; banner_seconds what it took by its own account.
+    """A launched Penstock. url, key and dashboard are what its banner says.
 
-    began: when it was started, by `time.monotonic()`.
+    began, up: when it was started and when its banner was read, by `time.monotonic()`.
     """
 
     def __init__(self, directory: Path, environment: dict[str, str], config: dict[str, Any]) -> None:
@@ -113,11 +113,10 @@ class Running:
         self.config = directory / "config.yaml"
         self.config.write_text(yaml.safe_dump(config))
         self.output = directory / "output"
-        self.began = time.monotonic()
+        self.began = self.up = time.monotonic()
         with self.output.open("wb") as output:
             self._process = launch(environment, self.config, output)
         self.url = self.key = self.dashboard = ""
-        self.banner_seconds = 0.0
         self._ports: dict[str, int] = {}
 
     def wait(self) -> None:
@@ -128,7 +127,7 @@ class Running:
         self.url = found[1]
         self.key = _after("API key", said)
         self.dashboard = _after("dashboard", said)
-        self.banner_seconds = float(re.findall(r"up \(([\d.]+) s\)", said)[0])
+        self.up = time.monotonic()
         written = yaml.safe_load((self.state / "serve_config.yaml").read_text())
         for application in written["applications"]:
             self._ports[application["name"]] = application["args"].get("listen", {}).get("port", 0)
@@ -246,4 +245,3 @@ def _anonymous(pid: int) -> int:
     except OSError:
         return 0
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:")), 0)
-

@@ -81,9 +81,7 @@ async def test_leaving_before_the_first_token_closes_the_upstream(
     await measured(f"{way}, silent", door(cluster, way, "openai"), upstream, Fault.never_answer())
 
 
-async def test_leaving_in_mid_stream_closes_the_upstream(
-    cluster: Running, upstream: UpstreamProcess, way: str
-) -> None:
+async def test_leaving_in_mid_stream_closes_the_upstream(cluster: Running, upstream: UpstreamProcess, way: str) -> None:
     await measured(f"{way}, streaming", door(cluster, way, "openai"), upstream, Fault.without_end(gap=0.2))
 
 

@@ -45,9 +45,9 @@ async def test_a_chat_is_answered_on_both_lanes(running: House) -> None:
 async def test_the_official_client_streams_and_does_not(running: House) -> None:
     client = openai.AsyncOpenAI(base_url=f"{url_of(running.gateway)}/v1", api_key=KEY)
     try:
-        stream = await client.chat.completions.create(model="auto", messages=HELLO, stream=True)
+        stream = await client.chat.completions.create(model="simulator/balanced", messages=HELLO, stream=True)
         text = "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
-        whole = await client.chat.completions.create(model="auto", messages=HELLO)
+        whole = await client.chat.completions.create(model="simulator/balanced", messages=HELLO)
         assert text == whole.choices[0].message.content
         assert whole.usage is not None
         assert whole.usage.completion_tokens == 48

@@ -210,7 +210,7 @@ async def test_streams_side_by_side_are_whole_or_broken_and_say_which(provider: 
     """The server interrupts the older of two streams, with `[DONE]`: that is no end of an answer."""
 
     async def one() -> str:
-        words = asking(max_tokens=100, extra=saying('("a "){60}'))
+        words = asking(max_tokens=300, extra=saying('("a "){60}'))
         try:
             events = [event async for event in provider.stream(words)]
         except StreamBroken:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pipelines.calls import Call, Caller
 from pipelines.dialects import DIALECTS
 from pipelines.errors import PenstockError, StreamBroken, UpstreamError
-from pipelines.events import Finished, PartDelta, PartEnded, PartStarted, Started
+from pipelines.events import Event, Finished, PartDelta, PartEnded, PartStarted, Started
 from pipelines.exchange import Relay, Translation, exchange
 
 CHAT = DIALECTS["openai_chat"]
@@ -130,7 +130,13 @@ def test_every_dialect_reaches_every_other(dialect: str, spoken: str) -> None:
     asked = call(dialect, **({"stream_options": {"include_usage": True}} if dialect == "openai_chat" else {}))
     way = exchange(asked, (spoken,), "m")
     encoder = DIALECTS[spoken].encoder(msgspec.structs.replace(asked.request, include_usage=True))
-    events = [Started("", "m", "i"), PartStarted(0, "text"), PartDelta(0, "Hello"), PartEnded(0), Finished("stop")]
+    events: list[Event] = [
+        Started("", "m", "i"),
+        PartStarted(0, "text"),
+        PartDelta(0, "Hello"),
+        PartEnded(0),
+        Finished("stop"),
+    ]
     out = b"".join(way.feed(encoder.encode(event)) for event in events) + way.close()
     decoder = DIALECTS[dialect].decoder()
     told = decoder.feed(out) + ([] if decoder.done else decoder.close())

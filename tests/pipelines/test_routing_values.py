@@ -24,7 +24,7 @@ CARD = ModelCard("m", 8000, 100, True, input_price=0.5, quality=0.9)
 PERFORMANCE = Performance(1, 2, 0.5, 0.1, 30.0, 250.0, "open", 1000.5, "g1")
 REPLICA = ReplicaEntry("r", "http://h:1", 1, 2, 3)
 OUTCOME = Outcome("p", "m", 1.5, "timeout", first_output=0.5, output_tokens=7)
-ENTRY = ProviderEntry("p", "ready", "", ("openai_chat",), (CARD,), True, (REPLICA,), {"m": PERFORMANCE})
+ENTRY = ProviderEntry("p", "ready", "", ("openai_chat",), (CARD,), True, False, (REPLICA,), {"m": PERFORMANCE})
 KEY = CallerKey("k1", "somebody", "ab" * 32, True)
 
 VALUES = [

@@ -71,6 +71,7 @@ class Upstream:
         self.requests: list[Seen] = []
         self._live: dict[int, Connection] = {}
         self._links: list[Link] = []
+        self._opened = 0
         self._plans: dict[str, deque[tuple[Fault, int | None]]] = {}
         self._server: asyncio.Server | None = None
         self._changed = asyncio.Event()
@@ -159,7 +160,8 @@ class Upstream:
 
     def opened(self, connection: Connection) -> Link:
         """A connection was accepted."""
-        link = Link(number=len(self._links) + 1, opened=time.monotonic())
+        self._opened += 1
+        link = Link(number=self._opened, opened=time.monotonic())
         self._links.append(link)
         self._live[id(connection)] = connection
         self.changed()

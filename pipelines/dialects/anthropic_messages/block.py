@@ -116,10 +116,10 @@ class Block:
             if key == "type" or value is None:
                 continue
             before = self._rest.get(key, self.raw.get(key))
-            if (isinstance(before, str) and isinstance(value, str)) or (
-                isinstance(before, list) and isinstance(value, list)
-            ):
+            if isinstance(before, str) and isinstance(value, str):
                 value = before + value
+            elif isinstance(before, list) and isinstance(value, list):
+                value = [*before, *value]
             self._rest[key] = value
 
     def _foreign_end(self) -> Opaque | None:

