@@ -125,8 +125,9 @@ class Stage:
         if method == "GET":
             listed = {"object": "list", "data": [{"id": card.name, "object": "model"} for card in CARDS]}
             return _said(200, listed)
-        if name := next((name for name in SimulatorProvider.OPERATIONS if url.endswith(name)), None):
-            return _operated(name, msgspec.json.decode(body))
+        operation = url.removeprefix(SimulatorProvider.BASE_URL)
+        if operation in SimulatorProvider.OPERATIONS:
+            return _operated(operation, msgspec.json.decode(body))
         dialect = next(d for d in DIALECTS.values() if url.endswith(d.path))
         try:
             request = dialect.read_request(msgspec.json.decode(body))

@@ -1,6 +1,7 @@
 """What a newcomer sees, on both kinds of port and in both lanes."""
 
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -183,6 +184,11 @@ async def test_the_official_client(cluster: Running, way: str) -> None:
     assert "".join(texts) == answer.choices[0].message.content
 
 
+async def drain(stream: AsyncIterator[object]) -> None:
+    async for _ in stream:
+        pass
+
+
 async def test_the_official_client_understands_our_errors(cluster: Running, way: str) -> None:
     at = door(cluster, way, "simulator")
     async with official(at) as http:
@@ -192,5 +198,5 @@ async def test_the_official_client_understands_our_errors(cluster: Running, way:
             model=f"{at.named}fast?fault=cut&after=2", messages=[{"role": "user", "content": "x"}], stream=True
         )
         with pytest.raises(openai.APIError, match=r"cut|went away|broke"):
-            await anext(chunk async for chunk in stream if not chunk.choices[0].delta)
+            await drain(stream)
     assert caught.value.code == "model_not_found"

@@ -423,6 +423,12 @@ def test_allowed_tools_are_the_only_ones_offered() -> None:
     assert written["tool_choice"] == {"type": "any"}
 
 
+def test_tool_results_come_first_in_their_turn() -> None:
+    messages = (USER, Message("assistant", (ToolCall("t", "f"),)), USER, Message("tool", (ToolResult("t"),)))
+    last = write(Request("m", messages))["messages"][-1]
+    assert [block["type"] for block in last["content"]] == ["tool_result", "text"]
+
+
 def test_calls_are_made_fit_for_the_wire() -> None:
     messages = (USER, Message("assistant", (ToolCall("f:0", "f", "{oops"),)), Message("tool", (ToolResult("f:0"),)))
     told = write(Request("m", messages))["messages"]

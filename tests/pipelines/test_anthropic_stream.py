@@ -365,7 +365,9 @@ def test_only_content_passes_untold(events: list[Event]) -> None:
     [
         b": comment\n\n", b"event: ping\n\n", b"data: [DONE]\n\n", wire({"type": "ping"}), wire(*ending()[:1]),
         wire(*words(0, "a")) + b": x\n\n", wire(*words(0, "a"), *ending()), wire({"type": "brand_new"}),
-        b'data: {"error": {"message": "x"}}\n\n', wire(*block(0, {"type": "text"}, {"type": "sparkle_delta"})[1:2]),
+        wire(*words(0, "a")[1:2]) + b": x\n\n", wire(*words(0, "a")[1:2]) + SENTINEL,
+        b"event: error\n" + wire(*words(0, "a")[1:2]),
+        b'data: {"error": {"message": "x"}}\n\n',
     ],
 )  # fmt: skip
 def test_whatever_is_not_content_is_told(chunk: bytes) -> None:

@@ -1,0 +1,52 @@
+"""What each provider format demands of a tool beyond valid JSON Schema 2020-12.
+
+Sources, where the vendors' references say nothing, are their own refusals (HTTP 400):
+- OpenAI: "schema must have type 'object' and not have 'oneOf'/'anyOf'/'allOf'/'enum'/'const'/'not' at the top level"
+- OpenAI: "array schema missing items", with `prefixItems` too; "object schema missing properties"
+- OpenAI takes objects only where a schema is expected: `true` and `false` are written as `{}` and `{"not": {}}`
+- Anthropic: "input_schema does not support oneOf, allOf, or anyOf at the top level"
+- Anthropic: "input_schema.properties: Property keys should match pattern '^[a-zA-Z0-9_.-]{1,64}$'", at the top level
+- names: OpenAI API reference, "Create chat completion", `tools.function.name`, which is the narrowest of all
+
+Every format takes local references below the top level, so they are kept.
+
+Above it: every module of this package. Below it: nothing.
+"""
+
+import re
+from typing import NamedTuple
+
+TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""What the name of a tool must match in full, for every provider."""
+
+PROPERTY_KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+"""What the name of an argument must match in full, where a format cares."""
+
+
+class Rules(NamedTuple):
+    """One format.
+
+    refused_at_root: keywords that the top level must not have; properties: the top level must have them;
+    items: every array must have them; booleans: `true` and `false` are taken for schemas of properties;
+    safe_keys: names of arguments must match `PROPERTY_KEY`; bare: a tool may come without a schema.
+    """
+
+    refused_at_root: frozenset[str]
+    properties: bool
+    items: bool
+    booleans: bool
+    safe_keys: bool
+    bare: bool
+
+
+_UNIONS = frozenset(("oneOf", "anyOf", "allOf"))
+_OPENAI = Rules(
+    _UNIONS | {"enum", "const", "not"}, properties=True, items=True, booleans=False, safe_keys=False, bare=True
+)
+
+FORMATS: dict[str, Rules] = {
+    "openai_chat": _OPENAI,
+    "openai_responses": _OPENAI._replace(bare=False),
+    "anthropic_messages": Rules(_UNIONS, properties=False, items=False, booleans=True, safe_keys=True, bare=False),
+}
+"""The rules of each dialect, by its name."""

@@ -1,0 +1,70 @@
+"""References within a schema: noted while it is read, settled when it has its final form.
+
+Source: JSON Schema 2020-12, core, sections 8.2 (`$ref`, `$anchor`, `$id`); RFC 6901 (JSON Pointer).
+
+Above it: `schemas`, `root`. Below it: `keywords`.
+"""
+
+from collections.abc import Callable
+from urllib.parse import unquote
+
+from pipelines.conversation import Json
+from pipelines.tools.keywords import Path
+
+Moved = Callable[[str], str]
+"""Where a pointer leads after the top level was rebuilt."""
+
+
+class References:
+    """The references of one schema."""
+
+    def __init__(self) -> None:
+        self._holders: list[tuple[dict[str, Json], Path]] = []
+        self._anchors: set[str] = set()
+        self._base = ""
+
+    def note(self, node: dict[str, Json], path: Path) -> None:
+        """Take in what `node` says of references. path: to its `$ref`."""
+        anchor = node.get("$anchor")
+        if isinstance(anchor, str):
+            self._anchors.add(anchor)
+        if len(path) == 1 and isinstance(node.get("$id"), str):
+            self._base = node["$id"].partition("#")[0]
+        if "$ref" in node:
+            self._holders.append((node, path))
+
+    def settle(self, root: dict[str, Json], moved: Moved, lost: list[Path]) -> None:
+        """Point every reference to its place below `root`; take out and name those that have none."""
+        for node, path in self._holders:
+            given = node.get("$ref")
+            if given is None and "$ref" not in node:
+                continue
+            target = self._local(given, moved)
+            if target is not None and (target[1:] in self._anchors or resolve(root, target) is not None):
+                node["$ref"] = target
+            else:
+                del node["$ref"]
+                lost.append(path)
+
+    def _local(self, reference: Json, moved: Moved) -> str | None:
+        if not isinstance(reference, str):
+            return None
+        if self._base and reference.startswith(f"{self._base}#"):
+            reference = reference[len(self._base) :]
+        return moved(reference) if reference.startswith("#") else None
+
+
+def resolve(root: Json, reference: Json) -> Json:
+    """The schema that `reference` (`#`, `#/…`) points to below `root`; None where there is none."""
+    if not isinstance(reference, str) or (reference != "#" and not reference.startswith("#/")):
+        return None
+    found = root
+    for step in reference[2:].split("/") if len(reference) > 1 else ():
+        name = unquote(step).replace("~1", "/").replace("~0", "~")
+        if isinstance(found, dict):
+            found = found.get(name)
+        elif isinstance(found, list) and name.isdecimal() and int(name) < len(found):
+            found = found[int(name)]
+        else:
+            return None
+    return found if isinstance(found, dict | bool) else None
