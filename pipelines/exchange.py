@@ -3,7 +3,8 @@
 Two ways, one interface (`Exchange`):
 - `Relay`: caller and provider speak the same dialect. The provider's frames pass as they are, unknown fields and
   all; a decoder looks only at those that tell more than content (`Dialect.telling`).
-- `Translation`: they do not. Bytes become events, and events bytes of the other dialect.
+- `Translation`: they do not, or the provider would not take the tools as they are. Bytes become events, and events
+  bytes of the caller's dialect; tools get names and schemas that the provider takes, and their own names back.
 
 Both stand on the commit boundary (`committed`: content is at hand), on completeness (`close` raises where the
 provider never finished) and on usage (`finished`).
@@ -20,6 +21,7 @@ from pipelines.dialects.base import Decoder, Dialect
 from pipelines.dialects.sse import Framer, parse
 from pipelines.errors import PenstockError
 from pipelines.events import Event, Finished, PartDelta, PartEnded, PartStarted, assemble
+from pipelines.tools import Restorer, offered_as_is, portable
 
 RESERVED = b": penstock"
 """How comments between our own processes begin; a provider's comment that does is not passed on."""
@@ -159,13 +161,15 @@ class Relay(Exchange):
 
 
 class Translation(Exchange):
-    """The caller speaks one dialect, the provider another. The provider is always asked to stream."""
+    """Everything is read and written anew. The provider is always asked to stream."""
 
     def __init__(self, call: Call, dialect: Dialect, model: str) -> None:
-        request = msgspec.structs.replace(call.request, model=model, stream=True, include_usage=True)
+        request, names, lost = portable(call.request, dialect.name)
+        request = msgspec.structs.replace(request, model=model, stream=True, include_usage=True)
         written = dialect.write_request(request)
         super().__init__(dialect, written.body, stream=True)
-        self.dropped = written.dropped
+        self.dropped = tuple(dict.fromkeys(lost + written.dropped))
+        self._restorer = Restorer(names)
         self._call = call
         self._caller = DIALECTS[call.dialect]
         self._encoder = self._caller.encoder(call.request)
@@ -197,6 +201,7 @@ class Translation(Exchange):
 
     def _say(self, events: list[Event]) -> bytes:
         self._note(events)
+        events = self._restorer.restore(events)
         if not self._call.stream:
             self._events += events
             return b""
@@ -206,8 +211,10 @@ class Translation(Exchange):
 def exchange(call: Call, spoken: tuple[str, ...], model: str) -> Relay | Translation:
     """The way between `call` and a provider that speaks the dialects `spoken`, best first.
 
+    A call in a dialect that the provider speaks is relayed, unless the provider would refuse its tools as they are.
     Raises BadRequest where the provider's dialect cannot express the call at all.
     """
-    if call.dialect in spoken:
-        return Relay(call, DIALECTS[call.dialect], model)
-    return Translation(call, DIALECTS[spoken[0]], model)
+    if call.dialect not in spoken:
+        return Translation(call, DIALECTS[spoken[0]], model)
+    way = Relay if offered_as_is(call.request.tools, call.dialect) else Translation
+    return way(call, DIALECTS[call.dialect], model)

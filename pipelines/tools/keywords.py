@@ -24,7 +24,7 @@ SINGLE = frozenset((
 LISTED = frozenset(("anyOf", "oneOf", "allOf", "prefixItems"))
 """Their value is a list of schemas."""
 
-MAPPED = frozenset(("properties", "patternProperties", "$defs", "definitions", "dependentSchemas"))
+MAPPED = frozenset(("properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies"))
 """Their value is an object of schemas."""
 
 _ABSENT = object()
@@ -97,10 +97,6 @@ def _vocabulary(value: Json) -> object:
     return value if ours else _ABSENT
 
 
-def _draft4_flag_or_number(value: Json) -> object:
-    return _number(value)
-
-
 _CLEANERS: dict[str, Callable[[Json], object]] = {
     **dict.fromkeys(("title", "description", "$comment"), _text),
     **dict.fromkeys(("format", "pattern", "contentEncoding", "contentMediaType", *_IDENTIFIER), _word),
@@ -118,7 +114,7 @@ _CLEANERS: dict[str, Callable[[Json], object]] = {
     "$vocabulary": _vocabulary,
 }  # fmt: skip
 
-_UNREAD = ("$dynamicRef", "$recursiveRef", "$recursiveAnchor", "dependencies")
+_UNREAD = ("$dynamicRef", "$recursiveRef", "$recursiveAnchor")
 """Keywords of other drafts, or that no provider follows."""
 
 

@@ -38,10 +38,11 @@ def safe_names(
     taken |= given - set(illegal)
     cleaned = {name: _cleaned(name, legal) for name in illegal}
     counts = Counter(cleaned.values())
-    safe: dict[str, str] = {}
-    for name, short in cleaned.items():
-        if legal.fullmatch(short) and _WORD.search(short) and counts[short] == 1 and short not in taken:
-            safe[name] = short
+    safe = {
+        name: short
+        for name, short in cleaned.items()
+        if legal.fullmatch(short) and _WORD.search(short) and counts[short] == 1 and short not in taken
+    }
     taken |= set(safe.values())
     for name in illegal:
         if name not in safe:

@@ -36,10 +36,9 @@ class References:
     def settle(self, root: dict[str, Json], moved: Moved, lost: list[Path]) -> None:
         """Point every reference to its place below `root`; take out and name those that have none."""
         for node, path in self._holders:
-            given = node.get("$ref")
-            if given is None and "$ref" not in node:
+            if "$ref" not in node:
                 continue
-            target = self._local(given, moved)
+            target = self._local(node["$ref"], moved)
             if target is not None and (target[1:] in self._anchors or resolve(root, target) is not None):
                 node["$ref"] = target
             else:

@@ -29,8 +29,6 @@ _KEYWORDS = SINGLE | LISTED | MAPPED | {"type", "$ref", "required", "enum", "con
 
 def as_root(schema: Schema, rules: Rules, lost: list[Path]) -> tuple[Schema, Moved]:
     """`schema` (its inner parts valid already) as a top level, and where references to its parts lead now."""
-    if _is_properties(schema):
-        return {"type": "object", "properties": schema}, _stay
     found = _dereferenced(schema, schema)
     if not _is_object(found, found, 0):
         lost.append(("type",))
@@ -56,7 +54,8 @@ def _into_value(reference: str) -> str:
     return f"#/properties/{_WRAPPED}{reference[1:]}" if reference == "#" or reference.startswith("#/") else reference
 
 
-def _is_properties(schema: Schema) -> bool:
+def is_properties(schema: Schema) -> bool:
+    """Whether `schema` has no keyword, and nothing but schemas as members."""
     return bool(schema) and not _KEYWORDS & schema.keys() and all(_is_schema(entry) for entry in schema.values())
 
 
@@ -73,9 +72,7 @@ def _dereferenced(schema: Schema, root: Schema) -> Schema:
         if not isinstance(target, dict):
             break
         schema = {**target, **{key: value for key, value in schema.items() if key != "$ref"}}
-    if schema.get("$ref") in seen:
-        schema = {key: value for key, value in schema.items() if key != "$ref"}
-    return schema
+    return {key: value for key, value in schema.items() if key != "$ref"}
 
 
 def _is_object(schema: Schema, root: Schema, depth: int) -> bool:
@@ -85,9 +82,8 @@ def _is_object(schema: Schema, root: Schema, depth: int) -> bool:
         return kind == "object" or (isinstance(kind, list) and "object" in kind)
     if any(key in schema for key in _OF_OBJECTS):
         return True
-    branches = [
-        _dereferenced(entry, root) for key in _UNIONS for entry in schema.get(key, ()) if isinstance(entry, dict)
-    ]
+    entries = [entry for key in _UNIONS for entry in schema.get(key, ()) if isinstance(entry, dict)]
+    branches = [_dereferenced(entry, root) for entry in entries]
     if branches and depth < _DEPTH:
         return any(_is_object(branch, root, depth + 1) for branch in branches)
     return not any(key in schema for key in _OF_OTHERS)
@@ -138,11 +134,9 @@ def _join(found: Schema, branches: list[Schema], *, every: bool) -> None:
 
 def _keep(found: Schema, branches: list[Schema], every: bool) -> None:
     """What is no part of an object's form: words about the branches, and definitions."""
-    said = [entry["description"] for entry in branches if entry.get("description")]
+    said = [entry["description"] for entry in (found, *branches) if entry.get("description")]
     if said:
-        found["description"] = "\n".join(
-            dict.fromkeys([*([found["description"]] if "description" in found else []), *said])
-        )
+        found["description"] = "\n".join(dict.fromkeys(said))
     for branch in branches:
         for key, value in branch.items():
             if key in ("$defs", "definitions") and isinstance(value, dict):
@@ -155,6 +149,6 @@ def _both(own: Any, other: Any) -> Json:
     """A schema for what fits both."""
     if own == other or not isinstance(other, dict) or not isinstance(own, dict):
         return own
-    if not own.keys() & other.keys():
+    if not (own.keys() & other.keys() or "$ref" in own or "$ref" in other):
         return {**own, **other}
     return {"allOf": [own, other]}

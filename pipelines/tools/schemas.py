@@ -6,23 +6,30 @@ left out and named. Nothing is ever fetched: a reference out of the schema, or t
 Source: https://json-schema.org/draft/2020-12/json-schema-validation (and -core), and the older drafts and OpenAPI 3.0
 where they differ (`items` as a list, `exclusiveMinimum: true`, `required: true` of a property).
 
-Above it: `portable`. Below it: `keywords`, `root`, `references`, `plain`, `formats`.
+A client sends the same definitions again in every turn, so the last thousand results are remembered, encoded.
+
+Above it: `portable`. Below it: `keywords`, `root`, `references`, `type_words`, `formats`.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
+
+import msgspec
 
 from pipelines.conversation import Json
 from pipelines.tools.formats import FORMATS, Rules
 from pipelines.tools.keywords import LISTED, MAPPED, SINGLE, Path, clean
-from pipelines.tools.plain import plainly_valid
 from pipelines.tools.references import References
-from pipelines.tools.root import as_root
+from pipelines.tools.root import as_root, is_properties
 from pipelines.tools.type_words import LEGAL, Fragment, join, read_type
+
+_REMEMBERED, _REMEMBERED_BYTES = 1024, 8192
+"""How many results are remembered, and of how long a schema."""
 
 _DEPTH = 128
 """How many steps into a schema are read; what lies deeper is {}, and named."""
 
-_TRUE, _FALSE = (True, "true", "True"), (False, "false", "False")
+_FLAGS = ("true", "True", "false", "False")
 
 
 class Converted(NamedTuple):
@@ -34,17 +41,29 @@ class Converted(NamedTuple):
 
 def convert(schema: Json, format_name: str) -> Converted:
     """`schema` for the dialect `format_name`. KeyError for a dialect that is not known."""
+    encoded = msgspec.json.encode(schema)
+    look = _remembered if len(encoded) <= _REMEMBERED_BYTES else _converted
+    changed, dropped = look(encoded, format_name)
+    return Converted(schema if changed is None else msgspec.json.decode(changed), dropped)
+
+
+def _converted(encoded: bytes, format_name: str) -> tuple[bytes | None, tuple[str, ...]]:
+    """See `convert`; None where nothing had to change."""
     rules = FORMATS[format_name]
-    if plainly_valid(schema):
-        return Converted(schema)
     reader = _Reader(rules)
+    schema = msgspec.json.decode(encoded)
+    if isinstance(schema, dict) and is_properties(schema):
+        schema = {"type": "object", "properties": schema}
     found, moved = as_root(reader.node(schema, ()), rules, reader.lost)
     reader.references.settle(found, moved, reader.lost)
-    if found == schema:
-        return Converted(schema)
+    if found == schema and not reader.lost:
+        return None, ()
     if "2020-12" not in str(found.get("$schema", "2020-12")):
         del found["$schema"]
-    return Converted(found, tuple(dict.fromkeys(".".join(path) for path in reader.lost)))
+    return msgspec.json.encode(found), tuple(dict.fromkeys(".".join(path) for path in reader.lost))
+
+
+_remembered = lru_cache(_REMEMBERED)(_converted)
 
 
 class _Reader:
@@ -94,10 +113,8 @@ class _Reader:
             clean(key, value, found, path, self.lost)
 
     def _single(self, key: str, value: Json, path: Path) -> Json:
-        plain = isinstance(value, bool) and (
-            self._rules.booleans or key in ("additionalProperties", "unevaluatedItems")
-        )
-        return value if plain else self.node(value, path)
+        plain = self._rules.booleans or key in ("additionalProperties", "unevaluatedItems", "unevaluatedProperties")
+        return value if plain and isinstance(value, bool) else self.node(value, path)
 
     def _listed(self, key: str, value: Json, found: dict[str, Json], path: Path) -> None:
         entries = value if isinstance(value, list) else [] if value is None else [value]
@@ -108,10 +125,12 @@ class _Reader:
         if isinstance(value, list) and all(isinstance(entry, dict) and "name" in entry for entry in value):
             value = {str(entry["name"]): {k: v for k, v in entry.items() if k != "name"} for entry in value}
         if isinstance(value, dict):
-            inner = {name: self._inner(entry, (*path, name)) for name, entry in value.items()}
-            if key == "properties" and _names(value.get("required")):
-                del inner["required"]
-            found[key] = inner
+            odd = key == "properties" and _names(value.get("required"))
+            entries = [(name, entry) for name, entry in value.items() if not (odd and name == "required")]
+            found[key] = {
+                name: entry if key == "dependencies" and _names(entry) else self._inner(entry, (*path, name))
+                for name, entry in entries
+            }
         elif value is not None:
             self.lost.append(path)
 
@@ -121,7 +140,7 @@ class _Reader:
     def _exclusive(self, schema: dict[str, Json], found: dict[str, Json]) -> None:
         """Draft 4: a boolean beside the bound."""
         for key, bound in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
-            if schema.get(key) in _TRUE and schema.get(key) != 1.0 and bound in found:
+            if _is_true(schema.get(key)) and bound in found:
                 found[key] = found.pop(bound)
 
     def _type(self, value: Json, found: dict[str, Json], path: Path) -> None:
@@ -145,7 +164,7 @@ class _Reader:
             legal = list(dict.fromkeys(words))
             if legal and len(words) == len(value) and LEGAL.issuperset(legal):
                 return {"type": legal}
-            fragment = join([self._read(word, path) for word in value])
+            fragment = join([self._read("null" if word is None else word, path) for word in value])
         elif isinstance(value, dict):
             fragment = self.node(value, path)
         elif isinstance(value, str):
@@ -157,7 +176,7 @@ class _Reader:
     def _required(self, schema: dict[str, Json], found: dict[str, Json], path: Path) -> None:
         """The list, and what stands in odd places: a flag of a property, a member of `properties`, one name."""
         value, properties = schema.get("required"), schema.get("properties")
-        names = [value] if isinstance(value, str) and value not in _TRUE + _FALSE else value
+        names = [value] if isinstance(value, str) and value not in _FLAGS else value
         listed = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
         if isinstance(names, list) and len(listed) < len(names):
             self.lost.append((*path, "required"))
@@ -167,8 +186,8 @@ class _Reader:
             listed += [name for name, entry in properties.items() if _flagged(entry)]
         if listed or (isinstance(value, list) and not value):
             found["required"] = list(dict.fromkeys(listed))
-        else:
-            found.pop("required", None)
+        elif "required" in schema:
+            del found["required"]
 
     def _tuple(self, schema: dict[str, Json], found: dict[str, Json]) -> None:
         """Drafts before 2020-12: `items` as a list, and `additionalItems` for the rest."""
@@ -180,12 +199,9 @@ class _Reader:
     def _complete(self, found: dict[str, Json]) -> dict[str, Json]:
         """`items` for whatever may be an array, where the format asks for them."""
         kind = found.get("type")
-        if (
-            self._rules.items
-            and "items" not in found
-            and (kind == "array" or (isinstance(kind, list) and "array" in kind))
-        ):
-            found["items"] = {}
+        is_array = kind == "array" or (isinstance(kind, list) and "array" in kind)
+        if is_array and self._rules.items:
+            found.setdefault("items", {})
         return found
 
 
@@ -194,5 +210,8 @@ def _names(value: Json) -> bool:
 
 
 def _flagged(entry: Json) -> bool:
-    flag = entry.get("required") if isinstance(entry, dict) else None
+    return isinstance(entry, dict) and _is_true(entry.get("required"))
+
+
+def _is_true(flag: Json) -> bool:
     return flag is True or flag in ("true", "True")

@@ -23,6 +23,7 @@ from tests.cluster.running import KEY, ROOT, Running, configuration, environment
 MAKE_MODEL = ROOT.parent / "shared" / "make_tiny_gguf.py"
 BROKEN = "?fault=error&after=3"
 START_WITHIN = 60.0
+KEY_VARIABLE = "PENSTOCK_CLIENTS_KEY"
 
 
 @contextlib.contextmanager
@@ -64,7 +65,7 @@ def _wait_for(process: subprocess.Popen[bytes], url: str) -> None:
 def gateway(folder: Path, llama: str) -> Iterator[Running]:
     """A running Penstock; `llama` is the address of its local provider. AssertionError if it does not start."""
     ports = free_ports(30)
-    variables = {"PENSTOCK_API_KEY": KEY} | ({"LOCAL_BASE_URL": llama} if llama else {})
+    variables = {"PENSTOCK_API_KEY": KEY, KEY_VARIABLE: KEY} | ({"LOCAL_BASE_URL": llama} if llama else {})
     config = configuration()
     simulator = ports + 1 + _listener(config, "simulator") - _listener(config, "gateway")
     for place, (name, kind) in enumerate({"chatty": "local", "claudish": "anthropic"}.items()):
@@ -85,7 +86,7 @@ def _listener(config: dict[str, Any], name: str) -> int:
 
 def _one_dialect(name: str, kind: str, port: int, simulator: int) -> dict[str, Any]:
     """An application of `kind` whose provider is the simulator of the same Penstock."""
-    address = {"base_url": f"http://127.0.0.1:{simulator}/v1", "key_variable": "PENSTOCK_API_KEY"}
+    address = {"base_url": f"http://127.0.0.1:{simulator}/v1", "key_variable": KEY_VARIABLE}
     args = {"kind": kind, "name": name, "listen": {"port": port}, "any_model": True, **address}
     return {"name": name, "route_prefix": f"/{name}", "import_path": "deployments.app:provider", "args": args}
 

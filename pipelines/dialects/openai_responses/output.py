@@ -52,12 +52,20 @@ def annotations_of(opaque: Opaque | None) -> list[Json]:
 
 
 def logprobs_of(opaque: Opaque | None) -> list[Json]:
-    """The log probabilities of a text; the chat dialect's have the same form."""
+    """The log probabilities of a text; the chat dialect's have the same form, but that bytes may be null there."""
     given = own(opaque).get("logprobs")
     if isinstance(given, list):
         return given
     content = _chat(opaque, "logprobs", dict).get("content")
-    return content if isinstance(content, list) else []
+    return [_weighed(entry) for entry in content if isinstance(entry, dict)] if isinstance(content, list) else []
+
+
+def _weighed(entry: dict[str, Json]) -> dict[str, Json]:
+    """One token with its bytes, which follow from it, and so for its alternatives."""
+    weighed = {**entry, "bytes": entry.get("bytes") or list(str(entry.get("token", "")).encode())}
+    if isinstance(entry.get("top_logprobs"), list):
+        weighed["top_logprobs"] = [_weighed(other) for other in entry["top_logprobs"] if isinstance(other, dict)]
+    return weighed
 
 
 def _chat(opaque: Opaque | None, key: str, kind: type[Json]) -> Json:
