@@ -11,12 +11,14 @@ Above it: `client`, `deployments`. Below it: ray, `router`. Outside it: what is 
 import logging
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError
 
+from actors.administrator import ensure_keys
 from actors.router import Router, code_version
 from pipelines.errors import Overloaded
 
@@ -33,6 +35,9 @@ class RouterActor(Router):
     """The router as Ray hosts it: an actor that Ray has restarted knows that it was there before."""
 
     def __init__(self, state_directory: str, preceded: bool) -> None:
+        made = ensure_keys(Path(state_directory))
+        if made is not None:
+            _log.warning("there was no API key: the administrator's is in %s", made)
         again = ray.get_runtime_context().was_current_actor_reconstructed
         super().__init__(state_directory, preceded or again)
 

@@ -18,11 +18,11 @@ from deployments.hop import Hop, ReplicaLost
 from deployments.openapi import document
 from deployments.replica import Replica
 from pipelines.calls import Answer, Call, Caller
-from pipelines.conversation import Audio, Image, Json
+from pipelines.conversation import Json
 from pipelines.dialects import DIALECTS
 from pipelines.errors import BadRequest, Overloaded, PenstockError, UpstreamError
 from pipelines.resilience import RULES
-from pipelines.routing.ask import Ask, Candidate, Decision, Needs
+from pipelines.routing.ask import Ask, Candidate, Decision, needs_of
 from pipelines.routing.choose import choose
 from pipelines.routing.replicas import pick
 from pipelines.routing.table import Outcome, ReplicaEntry, Table
@@ -98,7 +98,7 @@ class Gateway(Replica):
 
     # The routed lane.
 
-    async def answer(self, call: Call) -> Answer:
+    async def respond(self, call: Call) -> Answer:
         """The best candidate's answer, at its first content; the next one's where a failure allows it.
 
         Raises the first meaningful error where nobody is left.
@@ -136,16 +136,9 @@ class Gateway(Replica):
     def _question(self, call: Call) -> Ask:
         request = call.request
         prompt = sum(len(message.text) for message in request.messages) // _BYTES_PER_TOKEN
-        parts = [part for message in request.messages for part in message.parts]
-        schema = request.output_format is not None and request.output_format.kind == "json_schema"
         return Ask(
             wanted=(request.model, *_fallbacks(call.body)),
-            needs=Needs(
-                vision=any(isinstance(part, Image) for part in parts),
-                audio=any(isinstance(part, Audio) for part in parts),
-                tools=bool(request.tools),
-                json_schema=schema,
-            ),
+            needs=needs_of(request),
             policy=self._settings.policy,
             aliases=self._settings.aliases,
             prompt_tokens=prompt,

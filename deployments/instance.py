@@ -9,10 +9,7 @@ Above it: `preflight`, `launch`. Below it: `haproxy`, `pipelines.errors`, PyYAML
 a terminal.
 """
 
-import hashlib
-import json
 import os
-import secrets
 import socket
 import stat
 import sys
@@ -165,45 +162,6 @@ def make_state(state: Path) -> None:
         raise ConfigurationError(f"the state directory {state} cannot be made: {error.strerror}") from error
     if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o022:
         raise ConfigurationError(f"others may write into the state directory {state}: chmod 700 it, and own it")
-
-
-def write_private(file: Path, text: str) -> None:
-    """Write `text` to `file` with mode 600; a reader sees the old text or the new, never a part."""
-    draft = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as handle:
-        handle.write(text)
-    draft.replace(file)
-
-
-def administrator_key(state: Path, given: str) -> str:
-    """The administrator's key: the one `given`, else the one kept in `state`, else a new one, which is kept."""
-    if given:
-        return given
-    file = state / "administrator.key"
-    kept = file.read_text().strip() if file.exists() else ""
-    key = kept or f"psk-{secrets.token_urlsafe(32)}"
-    if kept:
-        file.chmod(0o600)
-    else:
-        write_private(file, key + "\n")
-    return key
-
-
-def write_keys(state: Path, key: str) -> None:
-    """Put the administrator's `key`, hashed (SHA-256, hex), into `keys.json`; other entries stay.
-
-    Raises ConfigurationError if the file is there and is no list of keys.
-    """
-    file = state / "keys.json"
-    try:
-        entries = json.loads(file.read_text()) if file.exists() else []
-        others = [entry for entry in entries if entry["id"] != "administrator"]
-    except (ValueError, TypeError, KeyError) as error:
-        raise ConfigurationError(f"{file} is no list of keys: mend it or take it away") from error
-    digest = hashlib.sha256(key.encode()).hexdigest()
-    own = {"id": "administrator", "name": "administrator", "hash": digest, "admin": True}
-    write_private(file, json.dumps([own, *others], indent=2) + "\n")
 
 
 def make_run_directory() -> Path:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
+from actors import administrator
 from deployments import instance as instances
 from deployments import preflight, processes, waiting
 from pipelines.errors import ConfigurationError
@@ -58,7 +59,7 @@ class Instance:
         self.file = state / "serve_config.yaml"
         import yaml
 
-        instances.write_private(self.file, yaml.safe_dump(config, sort_keys=False))
+        administrator.write_private(self.file, yaml.safe_dump(config, sort_keys=False))
         self._process = self._start(instances.environment(os.environ, state, run))
 
     def _start(self, environment: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -232,12 +233,12 @@ def serve(file: Path) -> int:
     settings = instances.settings(os.environ)
     held, config = prepare(file, settings)
     with held:
-        key = instances.administrator_key(settings.state, settings.api_key)
-        instances.write_keys(settings.state, key)
+        key = administrator.administrator_key(settings.state, settings.api_key)
+        administrator.write_keys(settings.state, key)
         signals, began = Signals(), time.monotonic()
         processes.adopt_orphans()
         run = instances.make_run_directory()
-        instances.write_private(settings.state / "run", f"{run}\n")
+        administrator.write_private(settings.state / "run", f"{run}\n")
         instance = Instance(config, settings.state, run)
         code = 0
         try:

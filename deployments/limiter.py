@@ -21,6 +21,8 @@ class Limiter:
         self.in_flight = 0
         self._patience = patience
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     @property
     def waiting(self) -> int:
@@ -31,6 +33,7 @@ class Limiter:
         """Take a place; `release` gives it back. Raises Overloaded at once if the queue is full."""
         if self.in_flight < self.concurrent:
             self.in_flight += 1
+            self._idle.clear()
             return
         if len(self._waiting) >= self.queued:
             raise Overloaded(f"all {self.concurrent} places are taken and {self.queued} wait", retry_after=1.0)
@@ -56,3 +59,9 @@ class Limiter:
                 turn.set_result(None)
                 return
         self.in_flight -= 1
+        if not self.in_flight:
+            self._idle.set()
+
+    async def idle(self) -> None:
+        """Wait until nothing runs."""
+        await self._idle.wait()

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from actors.link import Connector
 from deployments.config import ProviderSettings
 from deployments.forwarding import forward
-from deployments.limiter import Limiter
 from deployments.openapi import document
 from deployments.providers import KINDS
 from deployments.replica import Replica
@@ -17,6 +16,8 @@ from deployments.visit import Visit
 from pipelines.calls import Answer, Call, Caller
 from pipelines.conversation import Json
 from pipelines.errors import ConfigurationError, PenstockError
+from pipelines.routing.ask import needs_of
+from pipelines.routing.choose import lacking
 from pipelines.routing.table import Announcement, ModelCard, ProviderState
 
 REFRESH_SECONDS = 30.0
@@ -28,6 +29,10 @@ RETRY_SECONDS = 3.0
 LISTED_KINDS = frozenset({"local", "openrouter"})
 """Kinds whose models are read from the provider itself."""
 
+SHY_KINDS = frozenset({"local"})
+"""Kinds that are not asked for their models while they answer: llama.cpp's Python server breaks off the stream that
+it is in the middle of as soon as another request comes, whatever it is for."""
+
 
 class ProviderReplica(Replica):
     """A replica of one provider."""
@@ -37,22 +42,20 @@ class ProviderReplica(Replica):
         super().__init__(settings, connector, name=name, title=f"Penstock: {name}", lane="direct")
         self._settings = settings
         self.provider = KINDS[settings.kind](**settings.arguments())
-        self._limiter = Limiter(settings.concurrent, settings.queued, settings.patience)
         self._cards: tuple[ModelCard, ...] = self.provider.models
         self._unreachable = ""
         self._reading: asyncio.Task[None] | None = None
 
-    async def answer(self, call: Call) -> Answer:
-        """Ask the provider, within the limits. Raises Overloaded, ConfigurationError, UpstreamError."""
+    def check(self, call: Call) -> None:
+        """Raises ConfigurationError without a key, BadRequest for what the model is known not to take."""
         self.provider.check()
-        await self._limiter.acquire()
-        try:
-            answer = await self.provider.answer(call)
-        except BaseException:
-            self._limiter.release()
-            raise
-        answer.on_close(self._limiter.release)
-        return answer
+        card = next((card for card in self._cards if card.name == call.request.model), None)
+        if card is not None and (wrong := lacking(card, needs_of(call.request))):
+            raise wrong
+
+    async def respond(self, call: Call) -> Answer:
+        """Ask the provider. Raises UpstreamError."""
+        return await self.provider.answer(call)
 
     def models(self, caller: Caller) -> list[dict[str, Json]]:
         """The provider's models that are known of."""
@@ -74,11 +77,11 @@ class ProviderReplica(Replica):
         if visit.hop or not self.provider.FORWARDS or not visit.path.startswith("/v1/"):
             return False
         self.provider.check()
-        await self._limiter.acquire()
+        await self.limiter.acquire()
         try:
             await forward(self.provider, visit, caller)
         finally:
-            self._limiter.release()
+            self.limiter.release()
         return True
 
     def announcement(self) -> Announcement:
@@ -94,9 +97,9 @@ class ProviderReplica(Replica):
             models=self._cards,
             any_model=self.provider.any_model,
             simulated=self.provider.SIMULATED,
-            in_flight=self._limiter.in_flight,
-            queued=self._limiter.waiting,
-            limit=self._limiter.concurrent,
+            in_flight=self.limiter.in_flight,
+            queued=self.limiter.waiting,
+            limit=self.limiter.concurrent,
         )
 
     def _state(self) -> tuple[ProviderState, str]:
@@ -133,3 +136,5 @@ class ProviderReplica(Replica):
             if self._unreachable != before:
                 await self.router.announce()
             await asyncio.sleep(RETRY_SECONDS if self._unreachable else REFRESH_SECONDS)
+            if self._settings.kind in SHY_KINDS:
+                await self.limiter.idle()

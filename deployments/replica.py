@@ -23,8 +23,10 @@ from actors.link import Connector
 from deployments.config import ReplicaSettings, state_directory
 from deployments.front import Front
 from deployments.guard import Guard
+from deployments.limiter import Limiter
 from deployments.listener import Listener
 from deployments.request_log import RequestLog
+from deployments.trouble_log import write_troubles
 from deployments.visit import Visit
 from pipelines.calls import Answer, Call, Caller, Lane
 from pipelines.conversation import Json
@@ -48,9 +50,10 @@ class Replica:
         self.title = title
         self.lane: Lane = lane
         self.guard = Guard()
+        self.limiter = Limiter(settings.concurrent, settings.queued, settings.patience)
         self.id = _replica_id()
-        directory = state_directory() / "logs"
-        self._log = RequestLog(directory, f"{name or 'gateway'}-{os.getpid()}")
+        self._log_name = f"{name or 'gateway'}-{os.getpid()}"
+        self._log = RequestLog(state_directory() / "logs", self._log_name)
         self.front = Front(self, self, self.guard, name=name, lane=lane, origins=settings.origins, log=self._log)
         self.router = RouterClient(
             self.id,
@@ -65,6 +68,7 @@ class Replica:
 
     async def __serve_build_asgi_app__(self) -> Callable[..., Any]:
         """Serve calls this once, on the replica's loop, after the constructor: start everything, give the face."""
+        write_troubles(state_directory() / "logs", self._log_name)
         await self.start()
         return self.front.door("caller", behind_serve=True, on_shutdown=self.stop)
 
@@ -101,7 +105,22 @@ class Replica:
     hop_address = ""
 
     async def answer(self, call: Call) -> Answer:
-        """Answer one call. See `pipelines.calls.Answering`."""
+        """Answer one call within the limits. See `pipelines.calls.Answering`. Raises Overloaded."""
+        self.check(call)
+        await self.limiter.acquire()
+        try:
+            answer = await self.respond(call)
+        except BaseException:
+            self.limiter.release()
+            raise
+        answer.on_close(self.limiter.release)
+        return answer
+
+    def check(self, call: Call) -> None:
+        """Refuse, before it waits for its turn, a call that cannot be answered here. Raises PenstockError."""
+
+    async def respond(self, call: Call) -> Answer:
+        """Answer one call that has a place."""
         raise NotImplementedError
 
     def models(self, caller: Caller) -> list[dict[str, Json]]:

@@ -121,15 +121,18 @@ class Relay(Exchange):
         super().__init__(dialect, dialect.relay_request(call.body, model), stream=call.stream)
         self._call = call
         self._framer = Framer()
+        self._mend = dialect.mender()
 
     def feed(self, data: bytes) -> bytes:
         """See `Exchange.feed`."""
-        return b"".join([self._pass(raw) for raw in self._framer.cut(data)])
+        frames = [self._pass(raw) for raw in self._framer.cut(data)]
+        return b"".join(frames if self._mend is None else map(self._mend, frames))
 
     def close(self) -> bytes:
         """See `Exchange.close`. A sentinel that the provider forgot is written for it."""
         ready = self._framer.rest()
         passed = self._pass(ready + b"\n\n") if ready.strip() else b""
+        passed = passed if self._mend is None else self._mend(passed)
         if self.decoder.done:
             return passed
         self._note(self.decoder.close())

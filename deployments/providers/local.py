@@ -17,7 +17,20 @@ class LocalProvider(Provider):
     NEEDS_KEY: ClassVar[bool] = False
 
     def prepare(self, body: dict[str, Json], call: Call) -> Written:
-        """With `max_tokens`: most compatible servers pass over its newer name, and then never stop."""
+        """With `max_tokens`: most compatible servers pass over its newer name, and then never stop.
+
+        Without a `content` of null, as clients hand back a message that only calls tools: llama.cpp's Python server
+        takes a message without content, but not that.
+        """
         if body.get("max_tokens") is None and body.get("max_completion_tokens") is not None:
             body = {**body, "max_tokens": body["max_completion_tokens"]}
+        messages = body.get("messages")
+        if isinstance(messages, list):
+            body = {**body, "messages": [_without_null(message) for message in messages]}
         return Written(body)
+
+
+def _without_null(message: Json) -> Json:
+    if not isinstance(message, dict) or message.get("content", "") is not None:
+        return message
+    return {name: value for name, value in message.items() if name != "content"}

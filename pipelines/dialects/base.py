@@ -8,7 +8,7 @@ Above it: `exchange`, `deployments`. Below it: `conversation`, `events`, `errors
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
 from pipelines.conversation import Json, Request
@@ -133,3 +133,6 @@ class Dialect(Protocol):
 
     def relay_frame(self, raw: bytes, body: Mapping[str, Json]) -> bytes:
         """A raw frame as the caller of `body` expects it: b"" for a usage frame that he did not ask for."""
+
+    def mender(self) -> Callable[[bytes], bytes] | None:
+        """A fresh mender for one relayed stream, called with each frame; None where nothing needs mending."""

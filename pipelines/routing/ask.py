@@ -8,6 +8,8 @@ from typing import Literal
 
 import msgspec
 
+from pipelines.conversation import Audio, Image, Request
+
 Policy = Literal["quality", "balanced", "cheap", "fast"]
 
 EXPLANATION_LENGTH = 199
@@ -31,6 +33,18 @@ class Needs(_Value, frozen=True):
     tools: bool = False
     json_schema: bool = False
     context: int = 0
+
+
+def needs_of(request: Request) -> Needs:
+    """What a model must be able to do for this request."""
+    parts = [part for message in request.messages for part in message.parts]
+    form = request.output_format
+    return Needs(
+        vision=any(isinstance(part, Image) for part in parts),
+        audio=any(isinstance(part, Audio) for part in parts),
+        tools=bool(request.tools),
+        json_schema=form is not None and form.kind == "json_schema",
+    )
 
 
 class Ask(_Value, frozen=True):

@@ -6,6 +6,7 @@ Above it: `schemas`. Below it: nothing.
 """
 
 import math
+import re
 from collections.abc import Callable
 
 import msgspec
@@ -29,7 +30,8 @@ MAPPED = frozenset(("properties", "patternProperties", "$defs", "definitions", "
 
 _ABSENT = object()
 
-_IDENTIFIER = frozenset(("$id", "$schema", "$anchor", "$dynamicAnchor"))
+_ANCHOR = re.compile(r"[A-Za-z_][-A-Za-z0-9._]*")
+_IDENTIFIER = re.compile(r"[^#]*#?")
 
 
 def _text(value: Json) -> object:
@@ -42,6 +44,10 @@ def _text(value: Json) -> object:
 
 def _word(value: Json) -> object:
     return value if isinstance(value, str) and value else _ABSENT
+
+
+def _matched(value: Json, form: re.Pattern[str]) -> object:
+    return value if isinstance(value, str) and form.fullmatch(value) else _ABSENT
 
 
 def _number(value: Json) -> object:
@@ -99,7 +105,7 @@ def _vocabulary(value: Json) -> object:
 
 _CLEANERS: dict[str, Callable[[Json], object]] = {
     **dict.fromkeys(("title", "description", "$comment"), _text),
-    **dict.fromkeys(("format", "pattern", "contentEncoding", "contentMediaType", *_IDENTIFIER), _word),
+    **dict.fromkeys(("format", "pattern", "contentEncoding", "contentMediaType", "$schema"), _word),
     **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"), _number),
     **dict.fromkeys(
         ("minLength", "maxLength", "minItems", "maxItems", "minContains", "maxContains", "minProperties",
@@ -107,6 +113,8 @@ _CLEANERS: dict[str, Callable[[Json], object]] = {
         _count,
     ),
     **dict.fromkeys(("uniqueItems", "readOnly", "writeOnly", "deprecated"), _flag),
+    **dict.fromkeys(("$anchor", "$dynamicAnchor"), lambda value: _matched(value, _ANCHOR)),
+    "$id": lambda value: _matched(value, _IDENTIFIER),
     "multipleOf": _positive,
     "enum": _enum,
     "examples": _list,

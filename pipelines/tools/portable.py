@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from pipelines.conversation import Json, Message, Part, Request, ToolCall, ToolChoice, ToolSpec
+from pipelines.conversation import Json, Message, Opaque, Part, Request, ToolCall, ToolChoice, ToolSpec
 from pipelines.tools.formats import FORMATS, PROPERTY_KEY, TOOL_NAME, Rules
 from pipelines.tools.names import NameMap, safe_names
 from pipelines.tools.schemas import convert
@@ -65,7 +65,8 @@ def portable(request: Request, format_name: str) -> Portable:
     names = NameMap(sent, keys)
     choice = _choice(request.tool_choice, names)
     messages = tuple(_message(message, names) for message in request.messages) if names else request.messages
-    changed = replace(request, tools=tuple(written), tool_choice=choice, messages=messages)
+    extra = _extra(request.extra, names)
+    changed = replace(request, tools=tuple(written), tool_choice=choice, messages=messages, extra=extra)
     return Portable(changed, names, tuple(dict.fromkeys(dropped)))
 
 
@@ -154,6 +155,23 @@ def _choice(choice: ToolChoice | None, names: NameMap) -> ToolChoice | None:
     if choice is None:
         return None
     return replace(choice, name=names.send(choice.name), allowed=tuple(map(names.send, choice.allowed)))
+
+
+def _extra(extra: Opaque | None, names: NameMap) -> Opaque | None:
+    """A choice that only the Responses dialect has may list functions beside the provider's own tools."""
+    share = (extra or {}).get("openai_responses")
+    if not names.sent or not isinstance(share, dict):
+        return extra
+    choice = share.get("tool_choice")
+    if not isinstance(choice, dict) or not isinstance(choice.get("tools"), list):
+        return extra
+    tools = [
+        {**tool, "name": names.send(tool["name"])}
+        if isinstance(tool, dict) and tool.get("type") == "function" and isinstance(tool.get("name"), str)
+        else tool
+        for tool in choice["tools"]
+    ]
+    return {**(extra or {}), "openai_responses": {**share, "tool_choice": {**choice, "tools": tools}}}
 
 
 def _message(message: Message, names: NameMap) -> Message:

@@ -3,8 +3,6 @@
 Above it: `exchange`. Below it: `names`, `events`.
 """
 
-from collections.abc import Iterable
-
 import msgspec
 
 from pipelines.events import Event, PartDelta, PartEnded, PartStarted
@@ -22,10 +20,10 @@ class Restorer:
         self._names = names
         self._held: dict[int, tuple[str, list[str]]] = {}
 
-    def restore(self, events: Iterable[Event]) -> list[Event]:
+    def restore(self, events: list[Event]) -> list[Event]:
         """Events as the caller is to see them, in their order."""
         if not self._names:
-            return list(events)
+            return events
         restored: list[Event] = []
         for event in events:
             restored += self._restored(event)

@@ -21,13 +21,13 @@ class Client:
     command: tuple[str, ...]
 
 
-def _python(name: str, script: str, environment: str = "clients") -> Client:
+def _python(name: str, script: str, *words: str, environment: str = "clients") -> Client:
     python = ENVIRONMENTS / environment / "bin/python"
-    return Client(name, (str(python), "-m", f"tests.clients_matrix.python.{script}"))
+    return Client(name, (str(python), "-m", f"tests.clients_matrix.python.{script}", *words))
 
 
-def _node(name: str, script: str) -> Client:
-    return Client(name, (_node_program(), str(NODE_FOLDER / f"{script}.mjs")))
+def _node(name: str, script: str, *words: str) -> Client:
+    return Client(name, (_node_program(), str(NODE_FOLDER / f"{script}.mjs"), *words))
 
 
 def _node_program() -> str:
@@ -40,5 +40,16 @@ CLIENTS = (
     _python("openai py chat", "openai_chat"),
     _python("openai py responses", "openai_responses"),
     _python("anthropic py 2", "anthropic_messages"),
-    _python("anthropic py 1", "anthropic_messages", "anthropic-1"),
+    _python("anthropic py 1", "anthropic_messages", environment="anthropic-1"),
+    _node("openai js chat", "openai_chat"),
+    _node("openai js responses", "openai_responses"),
+    _node("anthropic js", "anthropic_messages"),
+    _node("ai-sdk openai responses", "ai_sdk", "responses"),
+    _node("ai-sdk openai chat", "ai_sdk", "chat"),
+    _node("ai-sdk anthropic", "ai_sdk", "anthropic"),
+    _node("ai-sdk compatible", "ai_sdk", "compatible"),
+    *(_python(f"langchain {kind}", "langchain_chat", kind) for kind in ("chat", "responses", "anthropic")),
+    *(_python(f"pydantic-ai {kind}", "pydantic_agent", kind) for kind in ("chat", "responses", "anthropic")),
+    *(_python(f"openai-agents {kind}", "openai_agent", kind) for kind in ("chat", "responses")),
+    _python("llm", "llm_cli"),
 )

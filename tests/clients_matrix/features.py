@@ -44,7 +44,7 @@ class Target(msgspec.Struct, frozen=True):
 
     url: the gateway, without `/v1`. broken: a model whose stream fails in the middle, "" for none; absent: one that
     does not exist. named: whether it calls a tool only if the request names it. steady: whether its words and its
-    streams' usage are known; a real model's are not.
+    usage are known; those of the real model are not, and its server counts no tokens in a stream.
     """
 
     name: str
@@ -70,6 +70,9 @@ class Task(msgspec.Struct, frozen=True):
 
 Saw = dict[str, Any]
 
+NOTHING = "no text"
+"""The fault of an answer without words."""
+
 
 def fault(feature: str, saw: Saw, target: Target) -> str:
     """What is wrong with what a client saw, in one line; "" if nothing is."""
@@ -84,7 +87,7 @@ def _chat(saw: Saw, target: Target) -> str:
 
 
 def _stream(saw: Saw, target: Target) -> str:
-    if len([piece for piece in saw["pieces"] if piece]) < 2:
+    if target.steady and len([piece for piece in saw["pieces"] if piece]) < 2:
         return f"not streamed: {saw['pieces']}"
     return _said("".join(saw["pieces"]), f"You said: {QUESTION}", target)
 
@@ -99,17 +102,16 @@ def _tool(saw: Saw, target: Target) -> str:
 
 def _said(text: str, opening: str, target: Target) -> str:
     if not text.strip():
-        return "no text"
+        return NOTHING
     return f"said {text[:60]!r}" if target.steady and not text.startswith(opening) else ""
 
 
 def _usage(saw: Saw, target: Target) -> str:
-    wanted = {kind: counts for kind, counts in saw.items() if target.steady or kind == "unary"}
-    wrong = {kind: counts for kind, counts in wanted.items() if not (counts[0] > 0 and counts[1] > 0)}
-    if wrong or not saw:
-        return f"usage {wrong}"
-    differ = target.steady and len({tuple(counts) for counts in saw.values()}) > 1
-    return f"usage differs: {saw}" if differ else ""
+    if not target.steady:
+        return ""
+    if not saw or any(not (isinstance(count, int) and count > 0) for counts in saw.values() for count in counts):
+        return f"usage {saw}"
+    return f"usage differs: {saw}" if len({tuple(counts) for counts in saw.values()}) > 1 else ""
 
 
 def _error(saw: Saw, target: Target) -> str:

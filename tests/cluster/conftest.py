@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from deployments.instance import INTERNAL_PORTS
 from tests.cluster.doors import NAMES
 from tests.cluster.running import (
     KEY,
@@ -38,14 +39,16 @@ def upstream(upstream_process: UpstreamProcess) -> UpstreamProcess:
 def cluster(upstream_process: UpstreamProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A running Penstock. When all tests are through it is stopped, and nothing of it may be left."""
     directory = tmp_path_factory.mktemp("cluster")
-    first = free_ports(10)
+    first = free_ports(20)
     providers = {
         "OPENAI_BASE_URL": f"{upstream_process.url}/v1",
         "OPENAI_API_KEY": SECRET,
         "ANTHROPIC_BASE_URL": upstream_process.url,
         "ANTHROPIC_API_KEY": SECRET,
     }
-    given = environment(directory / "state", first, first + 1, PENSTOCK_API_KEY=KEY, **providers)
+    # Serve's own ports are chosen long before they are bound: another start beside this one would choose the same.
+    internal = {name: str(first + 12 + number) for number, name in enumerate(INTERNAL_PORTS)}
+    given = environment(directory / "state", first, first + 1, PENSTOCK_API_KEY=KEY, **providers, **internal)
     running = Running(directory, given, configuration())
     try:
         running.wait()

@@ -104,7 +104,8 @@ def environment(state: Path, port: int, listen_port: int, **more: str) -> dict[s
 class Running:
     """A launched Penstock. url, key and dashboard are what its banner says.
 
-    began, up: when it was started and when its banner was read, by `time.monotonic()`.
+    began, up: when it was started and when its banner was read, by `time.monotonic()`; elsewhere: the share of the
+    machine's time that meanwhile went to other programs.
     """
 
     def __init__(self, directory: Path, environment: dict[str, str], config: dict[str, Any]) -> None:
@@ -114,8 +115,10 @@ class Running:
         self.config.write_text(yaml.safe_dump(config))
         self.output = directory / "output"
         self.began = self.up = time.monotonic()
+        self.elsewhere = 0.0
         with self.output.open("wb") as output:
             self._process = launch(environment, self.config, output)
+        self._at_start = _machine()
         self.url = self.key = self.dashboard = ""
         self._ports: dict[str, int] = {}
 
@@ -128,6 +131,9 @@ class Running:
         self.key = _after("API key", said)
         self.dashboard = _after("dashboard", said)
         self.up = time.monotonic()
+        busy, total = (now - then for now, then in zip(_machine(), self._at_start, strict=True))
+        own = sum(_ticks(pid) for pid in (self._process.pid, *(process.pid for process in self.processes())))
+        self.elsewhere = max(0.0, busy - own) / total
         written = yaml.safe_load((self.state / "serve_config.yaml").read_text())
         for application in written["applications"]:
             self._ports[application["name"]] = application["args"].get("listen", {}).get("port", 0)
@@ -245,3 +251,21 @@ def _anonymous(pid: int) -> int:
     except OSError:
         return 0
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:")), 0)
+
+
+def _machine() -> tuple[int, int]:
+    """Clock ticks that all processors have worked, and worked or idled (proc(5), /proc/stat)."""
+    user, nice, system, idle, waiting, *interrupts = map(
+        int, Path("/proc/stat").read_text().split("\n")[0].split()[1:9]
+    )
+    busy = user + nice + system + sum(interrupts)
+    return busy, busy + idle + waiting
+
+
+def _ticks(pid: int) -> int:
+    """Clock ticks of a process and of its children that have ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return sum(map(int, fields[11:15]))

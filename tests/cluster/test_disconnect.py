@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -18,9 +19,9 @@ CLOSED_WITHIN = 0.25
 """Seconds from the caller's leaving to the upstream's connection being closed, for 99 of 100."""
 
 NEVER_LONGER = 2.0
-KERNEL_BUFFERS = 24 * 2**20
+KERNEL_BUFFERS = 40 * 2**20
 """Bytes that all sockets on the way may hold: four connections, each with a send and a receive buffer that Linux
-lets grow to 4 and 6 MB."""
+lets grow to 4 and 6 MB (tcp(7), tcp_wmem and tcp_rmem)."""
 
 MEMORY = 48 * 2**20
 """Bytes that one process may grow by while its caller does not read."""
@@ -28,13 +29,13 @@ MEMORY = 48 * 2**20
 PATH = "/v1/chat/completions"
 
 
-async def leave(at: Door, upstream: UpstreamProcess, fault: Fault, **more: str) -> list[float]:
+async def leave(at: Door, upstream: UpstreamProcess, fault: Fault, *, stream: bool = True, **more: str) -> list[float]:
     """TRIES callers come, and leave one after another; how long each one's upstream connection outlived it."""
     upstream.reset()
     upstream.plan(PATH, fault, times=None)
     callers = [await Caller.connect(at.url) for _ in range(TRIES)]
     for number, caller in enumerate(callers):
-        await caller.request("POST", at.chat, at.body(f"leaving-{number}"), headers=authorized(**more))
+        await caller.request("POST", at.chat, at.body(f"leaving-{number}", stream=stream), headers=authorized(**more))
     if fault.endless:
         for caller in callers:
             assert (await caller.head()).status == 200
@@ -63,7 +64,7 @@ def percentile(sorted_values: Sequence[float], share: float) -> float:
     return sorted_values[min(len(sorted_values) - 1, int(share * len(sorted_values)))]
 
 
-async def measured(name: str, at: Door, upstream: UpstreamProcess, fault: Fault, **more: str) -> None:
+async def measured(name: str, at: Door, upstream: UpstreamProcess, fault: Fault, **more: Any) -> None:
     """Assert the bound; a machine that stutters gets one more try."""
     for last in (False, True):
         seconds = await leave(at, upstream, fault, **more)
@@ -79,6 +80,12 @@ async def test_leaving_before_the_first_token_closes_the_upstream(
     cluster: Running, upstream: UpstreamProcess, way: str
 ) -> None:
     await measured(f"{way}, silent", door(cluster, way, "openai"), upstream, Fault.never_answer())
+
+
+async def test_leaving_without_a_stream_closes_the_upstream(
+    cluster: Running, upstream: UpstreamProcess, way: str
+) -> None:
+    await measured(f"{way}, unary", door(cluster, way, "openai"), upstream, Fault.never_answer(), stream=False)
 
 
 async def test_leaving_in_mid_stream_closes_the_upstream(cluster: Running, upstream: UpstreamProcess, way: str) -> None:

@@ -49,6 +49,8 @@ async def test_no_request_fails_when_the_router_is_killed(cluster: Running, port
         assert after != before
         print(f"\nthe router is back within {time.monotonic() - began + SECONDS * 3 / 4:.1f} s")  # noqa: T201
         await statistics_flow(http)
+    told = [file.read_text() for file in (cluster.state / "logs").glob("gateway-*.log")]
+    assert any("the router does not answer" in text for text in told)
 
 
 async def statistics_flow(http: httpx.AsyncClient) -> None:

@@ -3,22 +3,39 @@
 import asyncio
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.clients import BrokenBody, Caller, Head
 from tests.cluster.doors import CHAT, Door, authorized, door
-from tests.cluster.running import CONCURRENT, PROMPT, QUEUED, Running
+from tests.cluster.running import CONCURRENT, PROMPT, QUEUED, Running, until
 
 pytestmark = pytest.mark.cluster
 
 QUICK = 0.05
 """Seconds within which bad input is refused, for all but the largest."""
 
+TRIES = 10
+"""More chances for a machine that is busy with something else."""
+
 MESSAGES = "/v1/messages"
 DIALECTS = pytest.mark.parametrize("path", [CHAT, MESSAGES])
+
+
+@pytest.fixture(scope="module")
+def replicas(cluster: Running) -> set[int]:
+    """The processes of the replicas, which must outlive every test here."""
+    names = ("gateway", "simulator", "tiny")
+    return {until(lambda: cluster.replica(name), 20.0, f"{name} listens") for name in names}  # noqa: B023
+
+
+@pytest.fixture(autouse=True)
+def _nobody_dies(replicas: set[int]) -> Iterator[None]:
+    yield
+    assert {pid for pid in replicas if not Path(f"/proc/{pid}").exists()} == set()
 
 
 def shape_of(path: str, body: bytes) -> dict[str, Any]:
@@ -117,17 +134,17 @@ async def post(at: Door, path: str, body: bytes, headers: Iterable[tuple[str, st
 @pytest.mark.parametrize("case", BAD_BODIES)
 async def test_a_bad_body_is_refused_in_the_callers_dialect(cluster: Running, way: str, path: str, case: str) -> None:
     at = door(cluster, way, "simulator")
-    before = cluster.replica("simulator"), cluster.replica("gateway")
     body, word = BAD_BODIES[case]
     head, refusal, seconds = await post(at, path, body)
     assert 400 <= head.status < 500, refusal
     error = shape_of(path, refusal)
     assert word in error["message"] or word in (error.get("param") or "")
     assert PROMPT not in error["message"]
-    if seconds > QUICK:
-        seconds = min(seconds, (await post(at, path, body))[2])
+    for _ in range(TRIES):
+        if seconds < QUICK:
+            break
+        seconds = (await post(at, path, body))[2]
     assert seconds < QUICK
-    assert (cluster.replica("simulator"), cluster.replica("gateway")) == before
 
 
 @DIALECTS
@@ -155,7 +172,6 @@ async def test_an_image_for_a_model_that_takes_none(
 @DIALECTS
 async def test_a_body_of_25_megabytes(cluster: Running, way: str, path: str) -> None:
     at = door(cluster, way, "simulator")
-    before = cluster.replica("simulator"), cluster.replica("gateway")
     async with await Caller.connect(at.url) as caller:
         await caller.send(
             f"POST {at.prefix + path} HTTP/1.1\r\nhost: x\r\ncontent-length: {25 * 2**20}\r\n"
@@ -165,7 +181,6 @@ async def test_a_body_of_25_megabytes(cluster: Running, way: str, path: str) -> 
         refusal = await caller.body()
     assert head.status == 413
     assert "larger" in shape_of(path, refusal)["message"]
-    assert (cluster.replica("simulator"), cluster.replica("gateway")) == before
 
 
 async def test_a_body_of_25_megabytes_without_a_length(cluster: Running, way: str) -> None:
@@ -191,14 +206,12 @@ async def test_a_body_of_25_megabytes_without_a_length(cluster: Running, way: st
 
 async def test_ten_thousand_headers(cluster: Running, way: str) -> None:
     at = door(cluster, way, "simulator")
-    before = cluster.replica("simulator"), cluster.replica("gateway")
     many = [(f"x-{number}", "y") for number in range(10_000)]
     try:
         head, _, _ = await post(at, CHAT, with_(), many)
         assert 400 <= head.status < 500
     except (BrokenBody, OSError):
         assert way.startswith("ingress")
-    assert (cluster.replica("simulator"), cluster.replica("gateway")) == before
 
 
 @pytest.mark.parametrize("port", ["routed", "direct"])

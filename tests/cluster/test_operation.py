@@ -30,15 +30,18 @@ from tests.upstream import Fault, UpstreamProcess
 
 pytestmark = pytest.mark.cluster
 
-START = 45.0
-"""Seconds from a start to the first token, on a machine that may be busy; the aim is 20 on one that is not."""
+START = 25.0
+"""Seconds from a start to the banner, those left out that other programs took. There are two applications more
+than a newcomer's, whose start has 20."""
 
 REFUSED_WITHIN = 15.0
 
 
 async def test_the_start_was_quick(cluster: Running) -> None:
-    print(f"\nfrom the start to the banner {cluster.up - cluster.began:.1f} s")  # noqa: T201
-    assert cluster.up - cluster.began < START
+    seconds = cluster.up - cluster.began
+    undisturbed = seconds * (1.0 - cluster.elsewhere)
+    print(f"\nfrom the start to the banner {seconds:.1f} s, {undisturbed:.1f} s of them our own")  # noqa: T201
+    assert undisturbed < START
     at = door(cluster, "ingress-routed", "simulator")
     async with await Caller.connect(at.url) as caller:
         began = time.monotonic()

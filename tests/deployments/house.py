@@ -59,8 +59,7 @@ class House:
 
     async def close(self) -> None:
         """Stop everything."""
-        for replica in reversed(self.replicas):
-            await replica.stop()
+        await asyncio.gather(*(replica.stop() for replica in self.replicas))
 
 
 def free_port() -> int:

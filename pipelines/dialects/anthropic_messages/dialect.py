@@ -65,5 +65,8 @@ class AnthropicMessages:
         """A raw frame as the caller of `body` expects it: unchanged, usage being part of every stream."""
         return raw
 
+    def mender(self) -> None:
+        """Nothing needs mending."""
+
 
 ANTHROPIC_MESSAGES = AnthropicMessages()

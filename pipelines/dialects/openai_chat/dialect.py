@@ -7,6 +7,7 @@ from pipelines.dialects.base import Decoder, Encoder, Written
 from pipelines.dialects.openai_chat import answers, failures, relay
 from pipelines.dialects.openai_chat.decoder import ChatDecoder
 from pipelines.dialects.openai_chat.encoder import DONE, ChatEncoder
+from pipelines.dialects.openai_chat.repeats import Repeats
 from pipelines.dialects.openai_chat.request_reader import read_request
 from pipelines.dialects.openai_chat.request_writer import write_request
 from pipelines.dialects.openai_chat.thoughts import KEY
@@ -61,6 +62,10 @@ class OpenAIChat:
     def relay_frame(self, raw: bytes, body: Mapping[str, Json]) -> bytes:
         """A raw frame as the caller of `body` expects it."""
         return relay.relay_frame(raw, body)
+
+    def mender(self) -> Repeats:
+        """What some servers repeat is said once."""
+        return Repeats()
 
 
 OPENAI_CHAT = OpenAIChat()

@@ -90,5 +90,8 @@ class OpenAIResponses:
         """A raw frame as it is: there is none that a caller of this wire did not ask for."""
         return raw
 
+    def mender(self) -> None:
+        """Nothing needs mending."""
+
 
 OPENAI_RESPONSES = OpenAIResponses()

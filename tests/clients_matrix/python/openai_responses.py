@@ -64,7 +64,8 @@ class Responses:
 
     def usage(self) -> dict[str, Any]:
         answers = {"unary": self.client.responses.create(**self.settings()), "stream": self.streamed(self.settings())}
-        return {kind: [answer.usage.input_tokens, answer.usage.output_tokens] for kind, answer in answers.items()}
+        used = {kind: answer.usage for kind, answer in answers.items() if answer.usage}
+        return {kind: [usage.input_tokens, usage.output_tokens] for kind, usage in used.items()}
 
     def error(self) -> dict[str, Any]:
         create = self.client.responses.create

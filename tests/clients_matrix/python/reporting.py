@@ -15,10 +15,10 @@ from typing import Any
 
 FEATURES = ("chat", "stream", "tool_call", "tool_stream", "usage", "error")
 
-TASK = json.loads(sys.argv[1], object_hook=lambda pairs: SimpleNamespace(**pairs)) if len(sys.argv) > 1 else None
+TASK = json.loads(sys.argv[-1], object_hook=lambda pairs: SimpleNamespace(**pairs)) if len(sys.argv) > 1 else None
 """The task; `TOOL_SCHEMA` is the schema of its tool as a plain dict."""
 
-TOOL_SCHEMA: dict[str, Any] = json.loads(sys.argv[1])["tool"]["schema"] if len(sys.argv) > 1 else {}
+TOOL_SCHEMA: dict[str, Any] = json.loads(sys.argv[-1])["tool"]["schema"] if len(sys.argv) > 1 else {}
 
 
 def report(make: Callable[[SimpleNamespace], Any]) -> None:
