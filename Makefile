@@ -2,7 +2,7 @@
 # `make` alone lists the words.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-real check format lock clean
+.PHONY: help serve test test-real clients check format docs lock clean
 .DELETE_ON_ERROR:
 SHELL := /bin/sh
 
@@ -11,6 +11,10 @@ CONFIG ?= ray_config.yaml
 TESTS ?= tests
 REAL_MODEL := .venv-real/tiny.gguf
 SOURCES := actors bench deployments pipelines tests
+
+PYTHON_CLIENTS := tests/clients_matrix/python
+NODE_CLIENTS := tests/clients_matrix/node
+CLIENT_STAMPS := $(patsubst $(PYTHON_CLIENTS)/%.lock,.venv-clients/%/.stamp,$(wildcard $(PYTHON_CLIENTS)/*.lock))
 
 # Ray starts some twenty Python processes: without cached bytecode each would compile what it imports.
 unexport PYTHONDONTWRITEBYTECODE
@@ -35,6 +39,9 @@ test-real: .venv/.dev .venv-real/.real $(REAL_MODEL) ## the tests against a real
 	PENSTOCK_REAL_PYTHON=$(CURDIR)/.venv-real/bin/python PENSTOCK_REAL_MODEL=$(CURDIR)/$(REAL_MODEL) \
 		.venv/bin/python -m pytest -m real $(TESTS)
 
+clients: .venv/.dev .venv-real/.real $(CLIENT_STAMPS) $(NODE_CLIENTS)/node_modules/.stamp ## real clients against it; CLIENTS="part of a name …" narrows them
+	PENSTOCK_REAL_PYTHON=$(CURDIR)/.venv-real/bin/python .venv/bin/python -m tests.clients_matrix $(CLIENTS)
+
 check: .venv/.dev ## formatter, linter, strict types
 	.venv/bin/ruff format --check $(SOURCES)
 	.venv/bin/ruff check $(SOURCES)
@@ -44,14 +51,18 @@ format: .venv/.dev ## put the code into shape
 	.venv/bin/ruff format $(SOURCES)
 	.venv/bin/ruff check --fix $(SOURCES)
 
+docs: .venv/.runtime ## write the configuration reference into the README
+	.venv/bin/python -m deployments.reference
+
 lock: .venv/.uv ## resolve the newest dependencies into the lock files
 	$(COMPILE) pyproject.toml -o requirements.lock
 	$(COMPILE) pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
 	$(COMPILE) --group real -o requirements-real.lock
-	@if grep -n '://' requirements*.lock; then echo 'a lock file names a host'; exit 1; fi
+	@for file in $(PYTHON_CLIENTS)/*.in; do $(COMPILE) $$file -o $${file%.in}.lock || exit 1; done
+	@if grep -n '://' requirements*.lock $(PYTHON_CLIENTS)/*.lock; then echo 'a lock file names a host'; exit 1; fi
 
 clean: ## take away the environments and all caches
-	rm -rf .venv .venv-real .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf .venv .venv-real .venv-clients $(NODE_CLIENTS)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps tell what an environment was made from: they are older than a lock file that has changed.
@@ -80,6 +91,19 @@ clean: ## take away the environments and all caches
 	@echo 'building the real model server in .venv-real (some 6 minutes)'
 	@"$(PYTHON)" -m venv --clear .venv-real
 	@VIRTUAL_ENV=.venv-real .venv/bin/uv pip sync --quiet --require-hashes requirements-real.lock
+	@touch $@
+
+.venv-clients/%/.stamp: $(PYTHON_CLIENTS)/%.lock | .venv/.uv
+	@echo 'installing the pinned clients in $(@D)'
+	@.venv/bin/uv venv --quiet --clear --python "$(PYTHON)" $(@D)
+	@VIRTUAL_ENV=$(@D) .venv/bin/uv pip sync --quiet --require-hashes --compile-bytecode $<
+	@touch $@
+
+# Npm warns that its own Node.js is too old: a newer one, for the clients alone, is among the packages.
+$(NODE_CLIENTS)/node_modules/.stamp: $(NODE_CLIENTS)/package.json $(NODE_CLIENTS)/package-lock.json
+	@command -v npm >/dev/null || { echo 'penstock: npm is needed for the JavaScript clients'; exit 1; }
+	@echo 'installing the pinned clients in $(@D)'
+	@npm ci --prefix $(NODE_CLIENTS) --no-audit --no-fund --loglevel=error
 	@touch $@
 
 $(REAL_MODEL): .venv-real/.real ../shared/make_tiny_gguf.py

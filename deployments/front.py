@@ -197,7 +197,7 @@ class Front:
             finally:
                 if answer is not None:
                     await answer.close()
-                    self._note(visit, answer)
+                    self._log.answered(call, answer, time.monotonic() - visit.began)
 
     def _call(self, visit: Visit, caller: Caller, place: Place, body: dict[str, Json]) -> Call:
         if place.model and not visit.hop:
@@ -218,26 +218,6 @@ class Front:
             path=place.path,
         )
 
-    def _note(self, visit: Visit, answer: Answer) -> None:
-        outcome, call = answer.outcome, visit.call
-        self._log.add(
-            request=visit.id,
-            caller=call.caller.id if call else None,
-            lane=call.lane if call else None,
-            path=visit.path,
-            asked=call.request.model[:200] if call else None,
-            stream=call.stream if call else None,
-            provider=outcome.provider if outcome else answer.headers.get("x-penstock-provider"),
-            model=outcome.model[:200] if outcome else None,
-            route=answer.headers.get("x-penstock-route"),
-            seconds=round(time.monotonic() - visit.began, 4),
-            first_output=round(outcome.first_output, 4) if outcome and outcome.first_output else None,
-            input_tokens=outcome.input_tokens if outcome else None,
-            output_tokens=outcome.output_tokens if outcome else None,
-            cost=outcome.cost if outcome else None,
-            result=_result(answer),
-        )
-
     async def _refuse(self, visit: Visit, error: PenstockError) -> None:
         if visit.started:
             raise error
@@ -249,15 +229,7 @@ class Front:
             headers["www-authenticate"] = "Bearer"
         if visit.hop:
             headers[REASON_HEADER] = reason
-        self._log.add(
-            request=visit.id,
-            caller=visit.call.caller.id if visit.call else None,
-            path=visit.path[:200],
-            asked=visit.call.request.model[:200] if visit.call else None,
-            seconds=round(time.monotonic() - visit.began, 4),
-            status=error.status,
-            result=reason,
-        )
+        self._log.refused(visit.id, visit.path, visit.call, error, time.monotonic() - visit.began)
         body = DIALECTS[dialect_of(visit.path, visit.headers)].write_error(error)
         await visit.reply(error.status, msgspec.json.encode(body), headers)
 
@@ -273,13 +245,6 @@ def _bare_request(body: dict[str, Json]) -> Request:
     if not isinstance(model, str) or not model:
         raise BadRequest("`model` must be a model's name", param="model")
     return Request(model=model, messages=(), stream=body.get("stream") is True)
-
-
-def _result(answer: Answer) -> str:
-    """How it went, in one word: "ok", "cancelled", or the reason of the failure."""
-    if answer.outcome is None:
-        return answer.error.code if answer.error else "cancelled"
-    return "cancelled" if answer.outcome.cancelled else answer.outcome.reason or "ok"
 
 
 async def _lifespan(receive: Receive, send: Send, on_shutdown: Callable[[], Awaitable[None]] | None) -> None:

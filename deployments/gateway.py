@@ -13,7 +13,7 @@ import msgspec
 
 from actors.link import Connector
 from deployments.config import GatewaySettings
-from deployments.handles import answer_as_dict, answer_as_dicts, call_from_body
+from deployments.handles import HandleCalls, call_from_body
 from deployments.hop import Hop, ReplicaLost
 from deployments.openapi import document
 from deployments.replica import Replica
@@ -40,6 +40,7 @@ class Gateway(Replica):
         super().__init__(settings, connector, name="", title="Penstock", lane="routed")
         self._settings = settings
         self._hop = Hop(self.guard)
+        self._handles = HandleCalls(self, self._log)
 
     # What other Ray jobs call. They may not have this code: only plain values cross.
 
@@ -49,12 +50,12 @@ class Gateway(Replica):
         key attributes and limits the call; without it, it counts as the cluster's own. An error is a last
         `{"error": {…}}`.
         """
-        async for chunk in answer_as_dicts(self, self._called(body, key, stream=True)):
+        async for chunk in self._handles.stream(self._called(body, key, stream=True)):
             yield chunk
 
     async def chat(self, body: dict[str, Json], key: str | None = None) -> dict[str, Json]:
         """One chat completion (OpenAI's form), or `{"error": {…}}`."""
-        return await answer_as_dict(self, self._called(body, key, stream=False))
+        return await self._handles.whole(self._called(body, key, stream=False))
 
     def _called(self, body: dict[str, Json], key: str | None, *, stream: bool) -> Callable[[], Call]:
         def make() -> Call:

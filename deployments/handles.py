@@ -1,22 +1,25 @@
 """Calls over a Ray handle: plain dicts in, plain dicts out, for jobs that do not have this code.
 
-Above it: `gateway`. Below it: `pipelines`. Outside it: Ray.
+Above it: `gateway`. Below it: `request_log`, `pipelines`. Outside it: Ray.
 """
 
 import logging
+import time
 import uuid
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import asynccontextmanager
 
 import msgspec
 
-from pipelines.calls import Answering, Call, Caller, Lane
+from deployments.request_log import RequestLog
+from pipelines.calls import Answer, Answering, Call, Caller, Lane
 from pipelines.conversation import Json
 from pipelines.dialects import DIALECTS
 from pipelines.dialects.sse import Framer, parse
 from pipelines.errors import BadRequest, PenstockError
 
 _CHAT = "openai_chat"
+_PATH = "/v1/chat/completions"
 _logger = logging.getLogger("penstock")
 
 
@@ -25,44 +28,53 @@ def call_from_body(body: Json, caller: Caller, lane: Lane) -> Call:
     if not isinstance(body, dict):
         raise BadRequest("the body must be a dict")
     request = DIALECTS[_CHAT].read_request(body)
-    return Call(uuid.uuid4().hex, _CHAT, body, request, caller, lane, path="/v1/chat/completions")
+    return Call(uuid.uuid4().hex, _CHAT, body, request, caller, lane, path=_PATH)
 
 
-async def answer_as_dicts(answering: Answering, make: Callable[[], Call]) -> AsyncGenerator[dict[str, Json], None]:
-    """The chunks of a streamed answer; an error, whenever it comes, is a last `{"error": {…}}`."""
-    try:
-        async with aclosing(_chunks(answering, make)) as chunks:
-            async for chunk in chunks:
-                yield chunk
-    except Exception as error:
-        yield _as_dict(error)
+class HandleCalls:
+    """Answers calls over a handle, and logs them."""
 
+    def __init__(self, answering: Answering, log: RequestLog) -> None:
+        self._answering = answering
+        self._log = log
 
-async def answer_as_dict(answering: Answering, make: Callable[[], Call]) -> dict[str, Json]:
-    """A whole answer, or `{"error": {…}}`."""
-    try:
-        answer = await answering.answer(make())
+    async def stream(self, make: Callable[[], Call]) -> AsyncGenerator[dict[str, Json], None]:
+        """The chunks of a streamed answer; an error, whenever it comes, is a last `{"error": {…}}`."""
+        framer = Framer()
         try:
-            whole: dict[str, Json] = msgspec.json.decode(answer.body)
-            return whole
+            async with self._answered(make) as answer:
+                assert answer.frames is not None
+                async for data in answer.frames:
+                    for raw in framer.cut(data):
+                        said = parse(raw).data
+                        if said and said != b"[DONE]":
+                            yield msgspec.json.decode(said)
+        except Exception as error:
+            yield _as_dict(error)
+
+    async def whole(self, make: Callable[[], Call]) -> dict[str, Json]:
+        """A whole answer, or `{"error": {…}}`."""
+        try:
+            async with self._answered(make) as answer:
+                body: dict[str, Json] = msgspec.json.decode(answer.body)
+                return body
+        except Exception as error:
+            return _as_dict(error)
+
+    @asynccontextmanager
+    async def _answered(self, make: Callable[[], Call]) -> AsyncGenerator[Answer, None]:
+        began, call = time.monotonic(), None
+        try:
+            call = make()
+            answer = await self._answering.answer(call)
+        except PenstockError as error:
+            self._log.refused(call.id if call else "", _PATH, call, error, time.monotonic() - began)
+            raise
+        try:
+            yield answer
         finally:
             await answer.close()
-    except Exception as error:
-        return _as_dict(error)
-
-
-async def _chunks(answering: Answering, make: Callable[[], Call]) -> AsyncGenerator[dict[str, Json], None]:
-    answer = await answering.answer(make())
-    framer = Framer()
-    try:
-        assert answer.frames is not None
-        async for data in answer.frames:
-            for raw in framer.cut(data):
-                said = parse(raw).data
-                if said and said != b"[DONE]":
-                    yield msgspec.json.decode(said)
-    finally:
-        await answer.close()
+            self._log.answered(call, answer, time.monotonic() - began)
 
 
 def _as_dict(error: Exception) -> dict[str, Json]:

@@ -43,13 +43,13 @@ SWITCHES = {
 FEW_CORES = 8
 """Up to here Ray starts its workers, one a core, ahead of use: a start is 1.5 s shorter on 2 cores."""
 
-INTERNAL_PORTS = {
-    "RAY_SERVE_HAPROXY_METRICS_PORT": 9101,
-    "RAY_SERVE_HAPROXY_STATS_PORT": 8404,
-    "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": 8500,
-    "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": 9500,
-}
-"""Ports that only Serve uses, with its defaults (ray/serve/_private/constants.py, 2.60)."""
+INTERNAL_PORTS = (
+    "RAY_SERVE_HAPROXY_METRICS_PORT",
+    "RAY_SERVE_HAPROXY_STATS_PORT",
+    "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT",
+    "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT",
+)
+"""Variables of ports that only Serve uses (ray/serve/_private/constants.py, 2.60): any will do."""
 
 
 @dataclass(frozen=True)
@@ -169,18 +169,11 @@ def make_run_directory() -> Path:
     return Path(tempfile.mkdtemp(prefix="penstock-", dir="/tmp"))
 
 
-def free_port(preferred: int) -> int:
-    """`preferred` if nobody listens on it, else one that the kernel gives."""
-    for port in (preferred, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("0.0.0.0", port))
-                probe.listen()
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise ConfigurationError("no free TCP port is left on this machine")
+def free_port() -> int:
+    """A port that the kernel gives: two starts at the same moment do not get the same."""
+    with socket.socket() as probe:
+        probe.bind(("0.0.0.0", 0))
+        return int(probe.getsockname()[1])
 
 
 def environment(given: Mapping[str, str], state: Path, run: Path) -> dict[str, str]:
@@ -203,7 +196,7 @@ def environment(given: Mapping[str, str], state: Path, run: Path) -> dict[str, s
         "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), given.get("PYTHONPATH")))),
         "PYTHONUNBUFFERED": "1",
     }
-    ports = {name: str(free_port(int(kept.get(name, default)))) for name, default in INTERNAL_PORTS.items()}
+    ports = {name: kept.get(name) or str(free_port()) for name in INTERNAL_PORTS}
     # The key itself stays out of Ray's processes: keys.json holds all that they need of it.
     kept.pop("PENSTOCK_API_KEY", None)
     ahead = {"RAY_enable_worker_prestart": "1"} if (os.cpu_count() or 1) <= FEW_CORES else {}

@@ -2,7 +2,8 @@
 
 Lines are gathered and written twice a second, off the token path; files rotate.
 
-Above it: `front`, `replica`. Below it: the standard library's log handlers. Outside it: the ledger.
+Above it: `front`, `handles`, `replica`. Below it: `pipelines`, the standard library.
+Outside it: the ledger.
 """
 
 import asyncio
@@ -13,7 +14,9 @@ from pathlib import Path
 
 import msgspec
 
+from pipelines.calls import Answer, Call
 from pipelines.conversation import Json
+from pipelines.errors import PenstockError, UpstreamError
 
 FLUSH_SECONDS = 0.5
 MAX_FILE = 50 * 1024 * 1024
@@ -52,6 +55,40 @@ class RequestLog:
         line.update((name, value) for name, value in fields.items() if value is not None)
         self._lines.append(msgspec.json.encode(line))
 
+    def answered(self, call: Call, answer: Answer, seconds: float) -> None:
+        """The line of a call that had an answer, whole or broken; it took `seconds`."""
+        outcome = answer.outcome
+        self.add(
+            request=call.id,
+            caller=call.caller.id,
+            lane=call.lane,
+            path=call.path,
+            asked=call.request.model[:200],
+            stream=call.stream,
+            provider=outcome.provider if outcome else answer.headers.get("x-penstock-provider"),
+            model=outcome.model[:200] if outcome else None,
+            route=answer.headers.get("x-penstock-route"),
+            seconds=round(seconds, 4),
+            first_output=round(outcome.first_output, 4) if outcome and outcome.first_output else None,
+            input_tokens=outcome.input_tokens if outcome else None,
+            output_tokens=outcome.output_tokens if outcome else None,
+            cost=outcome.cost if outcome else None,
+            result=_result(answer),
+        )
+
+    def refused(self, identity: str, path: str, call: Call | None, error: PenstockError, seconds: float) -> None:
+        """The line of a request without an answer; `call` is None where it was not understood."""
+        self.add(
+            request=identity,
+            caller=call.caller.id if call else None,
+            lane=call.lane if call else None,
+            path=path[:200],
+            asked=call.request.model[:200] if call else None,
+            seconds=round(seconds, 4),
+            status=error.status,
+            result=error.reason if isinstance(error, UpstreamError) else error.code,
+        )
+
     def flush(self) -> None:
         """Write what waits."""
         lines, self._lines = self._lines, []
@@ -74,3 +111,10 @@ class RequestLog:
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
             self.flush()
+
+
+def _result(answer: Answer) -> str:
+    """How it went, in one word: "ok", "cancelled", or the reason of the failure."""
+    if answer.outcome is None:
+        return answer.error.code if answer.error else "cancelled"
+    return "cancelled" if answer.outcome.cancelled else answer.outcome.reason or "ok"

@@ -8,7 +8,6 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from pipelines.conversation import (
@@ -43,10 +42,6 @@ from pipelines.events import (
     PartStarted,
     Started,
 )
-
-# Time is no property of what is generated: a busy machine must not fail a test.
-settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("shared")
 
 TEXTS = st.text(min_size=1, max_size=12) | st.sampled_from(["data: x\n\n", '"\\', "日本語", "🎈", "[DONE]", "\r\n"])
 """Texts that are never empty, among them ones that a careless framer or encoder would trip over."""

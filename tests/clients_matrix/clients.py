@@ -52,4 +52,5 @@ CLIENTS = (
     *(_python(f"pydantic-ai {kind}", "pydantic_agent", kind) for kind in ("chat", "responses", "anthropic")),
     *(_python(f"openai-agents {kind}", "openai_agent", kind) for kind in ("chat", "responses")),
     _python("llm", "llm_cli"),
+    _python("codex", "codex_cli", _node_program(), str(NODE_FOLDER / "node_modules/@openai/codex/bin/codex.js")),
 )

@@ -22,7 +22,7 @@ from tests.cluster.running import KEY, ROOT, Running, configuration, environment
 
 MAKE_MODEL = ROOT.parent / "shared" / "make_tiny_gguf.py"
 BROKEN = "?fault=error&after=3"
-RARE = 1.0
+RARE = 1.5
 """Weight of the model's end of text: seldom at once, for an empty answer shows nothing."""
 
 START_WITHIN = 60.0

@@ -171,11 +171,11 @@ class TestEnvironment:
         assert found["RAY_SERVE_HAPROXY_SOCKET_PATH"].startswith(str(tmp_path))
         assert os.access(found["RAY_SERVE_HAPROXY_BINARY_PATH"], os.X_OK)
 
-    def test_an_internal_port_that_is_taken_moves(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            taken = server.getsockname()[1]
-            assert instance.free_port(taken) != taken
-        assert instance.free_port(taken) == taken
+    def test_two_starts_get_different_internal_ports_and_a_given_one_is_kept(self, tmp_path: Path) -> None:
+        given = {"RAY_SERVE_HAPROXY_STATS_PORT": "8404"}
+        first, second = (instance.environment(given, tmp_path, tmp_path) for _ in range(2))
+        assert first["RAY_SERVE_HAPROXY_METRICS_PORT"] != second["RAY_SERVE_HAPROXY_METRICS_PORT"]
+        assert first["RAY_SERVE_HAPROXY_STATS_PORT"] == second["RAY_SERVE_HAPROXY_STATS_PORT"] == "8404"
 
 
 class TestPreflight:
@@ -222,7 +222,7 @@ class TestPreflight:
 @pytest.fixture
 def orphan(tmp_path: Path) -> Iterator[tuple[int, int]]:
     """A real HAProxy, configured like Serve's, whose parent has died: its process id and port."""
-    port = instance.free_port(0)
+    port = instance.free_port()
     file = tmp_path / "haproxy.cfg"
     file.write_text(
         "defaults\n  mode http\n  timeout client 1s\n  timeout server 1s\n  timeout connect 1s\n"
@@ -386,5 +386,5 @@ class TestWaiting:
         assert waiting.dashboard(log) == "http://127.0.0.1:8265"
 
     def test_nobody_there_is_not_up(self) -> None:
-        found = instance.effective(config(), instance.free_port(0), 0)
+        found = instance.effective(config(), instance.free_port(), 0)
         assert not waiting.is_up(found, "psk-key")

@@ -29,7 +29,7 @@ STREAMS = [r for r in ALL if dialect_of(r) and r.streaming and len(r.body) < 20_
 ANSWERS = [r for r in ALL if dialect_of(r) and not r.streaming and len(r.body) < 20_000]
 REQUESTS = [r for r in ALL if dialect_of(r) and r.request and len(json.dumps(r.request)) < 20_000]
 
-bounded = settings(max_examples=EXAMPLES, deadline=2000)
+bounded = settings(max_examples=EXAMPLES, deadline=5000)
 
 scalars = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(max_size=8)
 json_values = st.recursive(

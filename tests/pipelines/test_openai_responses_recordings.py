@@ -42,7 +42,7 @@ def asked(recording: Recording) -> Request:
     try:
         return OPENAI_RESPONSES.read_request(recording.request)
     except BadRequest as error:
-        assert error.param in ("model", "previous_response_id")  # noqa: PT017 - the two known cases
+        assert error.param in ("model", "previous_response_id")
         return ASKED
 
 

@@ -100,9 +100,14 @@ class _Writer:
             if isinstance(part, Foreign) and CONTENT_PART in own(part.opaque):
                 content.append(own(part.opaque)[CONTENT_PART])
                 continue
-            self._said(role, content)
-            content = []
+            before = len(self.items)
             self._other(part)
+            beside = self.items[before:]
+            if beside:  # an item of its own stands between what is said before it and after it
+                del self.items[before:]
+                self._said(role, content)
+                content = []
+                self.items += beside
         self._said(role, content)
 
     def _said(self, role: str, content: list[dict[str, Json]]) -> None:

@@ -22,6 +22,7 @@ await report((target) => {
     prompt: TASK.question,
     maxOutputTokens: TASK.max_tokens,
     maxRetries: 0,
+    // Else it would refer to items of the first answer by id, as if they were stored.
     providerOptions: { openai: { store: false } },
     onError: () => {},
     ...more,

@@ -18,7 +18,9 @@ class Llm:
         self.called_with: list[dict[str, Any]] = []
 
     def model(self, name: str = "", key: str = "") -> Any:
-        made = Chat("penstock", model_name=name or self.target.model, api_base=f"{self.target.url}/v1", supports_tools=True)
+        made = Chat(
+            "penstock", model_name=name or self.target.model, api_base=f"{self.target.url}/v1", supports_tools=True
+        )
         made.key = key or self.target.key
         return made
 

@@ -57,7 +57,9 @@ class Chat:
         assert choice.finish_reason == "tool_calls", choice.finish_reason
         messages = [
             *self.settings()["messages"],
-            choice.message.model_dump(exclude_none=True, exclude={"tool_calls": {"__all__": {"function": {"parsed_arguments"}}}}),
+            choice.message.model_dump(
+                exclude_none=True, exclude={"tool_calls": {"__all__": {"function": {"parsed_arguments"}}}}
+            ),
             {"role": "tool", "tool_call_id": call.id, "content": TASK.result},
         ]
         text = answer(self.settings(**self.tools(), messages=messages)).choices[0].message.content

@@ -1,0 +1,158 @@
+"""What the README says and no cluster is needed to see; `tests/cluster/test_readme.py` has the other examples."""
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from actors.keyring import Keyring
+from deployments import reading
+from deployments.config import GatewaySettings, ProviderSettings, RetrySettings, TimeoutSettings
+from deployments.gateway import MAX_FALLBACKS
+from deployments.instance import SWITCHES
+from deployments.providers import KINDS
+from deployments.providers.attempt import MAX_ANSWER
+from deployments.providers.simulator import SPEEDS, STATUSES, Wish
+from deployments.reference import README, inserted
+from pipelines.resilience import RULES
+from tests.readme import EXAMPLES, FENCES, ROOT, TEXT, example, run
+from tests.test_floors import modules
+from tests.upstream import Fault, UpstreamProcess, text_of
+
+HERE = {"start", "python", "key", "by hand"}
+"""Examples that are tested here."""
+
+CLUSTER = ROOT / "tests" / "cluster" / "test_readme.py"
+
+
+def rows(heading: str) -> list[list[str]]:
+    """The cells of the first table under a heading."""
+    section = TEXT.partition(f" {heading}\n")[2]
+    table = re.search(r"^\|.*?(?=^\n|\Z)", section, re.MULTILINE | re.DOTALL)
+    assert table, heading
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table[0].splitlines()[2:]]
+
+
+def words(cell: str) -> set[str]:
+    return set(re.findall(r"`([^`]+)`", cell))
+
+
+def test_every_fence_but_the_picture_is_run_by_a_test() -> None:
+    assert [code for name, kind, code in FENCES if not name and kind != "mermaid"] == []
+    assert sum(name is not None for name, _, _ in FENCES) == len(EXAMPLES), "a name stands twice"
+    there = set(re.findall(r'(?:run|example|said|answered)\(\w*,? ?"([a-z ]+)"', CLUSTER.read_text()))
+    assert set(EXAMPLES) == HERE | there
+
+
+def test_the_configuration_reference_is_current() -> None:
+    text = README.read_text()
+    assert inserted(text) == text, "run `make docs`"
+
+
+def test_a_reference_without_markers_is_an_error() -> None:
+    with pytest.raises(ValueError, match="marker"):
+        inserted("no markers")
+
+
+def test_make_serve_starts_the_launcher() -> None:
+    kind, code = example("start")
+    assert kind == "bash"
+    clone, enter, make = code.splitlines()
+    assert clone.split()[-1] == enter.split()[-1]
+    assert make == "make serve"
+    said = subprocess.run([*make.split(), "-n"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "-m deployments.launch ray_config.yaml" in said
+
+
+def test_the_adapters_work_without_ray(tmp_path: Path) -> None:
+    with UpstreamProcess() as upstream:
+        asked = {"OPENROUTER_BASE_URL": f"{upstream.url}/v1", "OPENROUTER_API_KEY": "sk-of-the-readme"}
+        assert run("python", {**os.environ, **asked, "PYTHONPATH": str(ROOT)}, cwd=tmp_path) == text_of(Fault())
+        (request,) = upstream.log().requests
+    assert request.header("authorization") == "Bearer sk-of-the-readme"
+    assert request.body["temperature"] == 0.2
+    code = "import deployments.providers, sys; sys.exit('ray' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_a_key_can_be_added(tmp_path: Path) -> None:
+    for count in (1, 2):
+        key = run("key", {**os.environ, "PENSTOCK_STATE_DIR": str(tmp_path)}).strip()
+        keys = Keyring(tmp_path).keys()
+        assert len(keys) == count
+        assert keys[-1].hash == hashlib.sha256(key.encode()).hexdigest()
+    assert len(json.loads((tmp_path / "keys.json").read_text())) == 2
+
+
+def test_the_switches_are_those_of_make_serve() -> None:
+    _, code = example("by hand")
+    *exports, path, start = code.splitlines()
+    assert dict(line.removeprefix("export ").split("=", 1) for line in exports) == SWITCHES
+    assert (path, start) == ("export PYTHONPATH=$PWD", ".venv/bin/serve run ray_config.yaml")
+
+
+def test_every_variable_is_listed() -> None:
+    listed = {word for row in rows("Environment") for word in words(row[0])}
+    read = {"PORT", "LISTEN_PORT", "PENSTOCK_API_KEY", "PENSTOCK_STATE_DIR", "CONFIG", "PYTHON"}
+    kinds = [kind for kind in KINDS.values() if not kind.SIMULATED]
+    assert listed == read | {name for kind in kinds for name in (kind.KEY_VARIABLE, kind.URL_VARIABLE)}
+
+
+def test_the_simulators_faults_are_listed() -> None:
+    section = rows("The simulator")
+    listed = {word.removeprefix("fault=") for row in section for word in words(row[0])}
+    options = set(Wish.__struct_fields__) - {"model", "fault", "after", "retry_after"}
+    late = {"reset", "silent", "cut", "stall", "malformed", "error", "no_done", "no_usage"}
+    assert listed == options | set(STATUSES) | late
+    assert all(f"`{model}`" in TEXT for model in SPEEDS)
+
+
+def test_the_rules_of_retry_and_fallback_are_listed() -> None:
+    told = {reason: row for row in rows("When things fail") for reason in words(row[0])}
+    assert set(told) == set(RULES)
+    for reason, rule in RULES.items():
+        _, retry, fall_back = told[reason]
+        assert (retry == "yes", fall_back != "no") == (rule.retry, rule.fall_back), reason
+
+
+def test_the_figures_are_those_of_the_code() -> None:
+    provider, retry, timeouts = ProviderSettings(kind="local"), RetrySettings(), TimeoutSettings()
+    for said in (
+        f"{reading.MAX_BODY // 2**20} MiB, within {reading.BODY_SECONDS:g} s",
+        f"{reading.MAX_DEPTH} levels",
+        f"{reading.MAX_HEADERS}, {reading.MAX_HEADER_BYTES // 1024} KiB in all",
+        f"`models` | {MAX_FALLBACKS} names",
+        f"whole answer | {MAX_ANSWER // 2**20} MiB",
+        f"{provider.concurrent:,}, and {provider.queued} waiting",
+        f"{provider.concurrent:,} calls, {provider.queued} wait for {provider.patience:g} s",
+        f"Tries: {retry.attempts}, full-jitter backoff from {retry.base:g} s to {retry.cap:g} s",
+        f"honoured up to {retry.patience:g} s",
+        f"connection {timeouts.connect:g} s, first event {timeouts.first_event:g} s (streams), {timeouts.idle:g} s between",
+        f"{timeouts.total:g} s in all",
+        f"up to {GatewaySettings().wait_for_replica:g} s (`wait_for_replica`)",
+    ):
+        assert said in TEXT
+
+
+def test_what_is_said_of_the_licence_is_so() -> None:
+    imported = [path for path in modules() if re.search(r"^(?:import|from) aiostream", path.read_text(), re.MULTILINE)]
+    assert ("No module imports `aiostream`" in TEXT) == (not imported), "say in the README what is the case"
+
+
+def test_every_dependency_is_listed() -> None:
+    listed = {word.partition("[")[0] for row in rows("Dependencies and licence") for word in words(row[0])}
+    wanted = set()
+    for name in re.findall(
+        r'^(?:    |real = \[)"([A-Za-z][\w.-]*)', (ROOT / "pyproject.toml").read_text(), re.MULTILINE
+    ):
+        wanted |= {name} if "." not in name and name not in {"pipelines", "actors", "deployments"} else set()
+    assert wanted | {"uv", "gguf"} <= listed
+
+
+def test_links_lead_somewhere() -> None:
+    assert all((ROOT / path).exists() for path in re.findall(r"\]\(([^):#]+)\)", TEXT))
