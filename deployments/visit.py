@@ -8,8 +8,8 @@ Above it: `front`. Below it: `reading`, `pipelines.calls`. Outside it: what is a
 
 import asyncio
 import re
+import secrets
 import time
-import uuid
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -44,7 +44,7 @@ class Visit:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.headers: dict[str, str] = {}
-        self.id = uuid.uuid4().hex
+        self.id = ""
         self.origin = ""
         self.call: Call | None = None
         self.began = time.monotonic()
@@ -54,8 +54,7 @@ class Visit:
         """Take the headers in. Raises BadRequest (431) where they are too many."""
         self.headers = headers_of(self.scope)
         given = self.headers.get("x-request-id", "")
-        if _REQUEST_ID.fullmatch(given):
-            self.id = given
+        self.id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
 
     async def reply(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
         """Answer with a whole body."""
@@ -90,7 +89,7 @@ class Visit:
             await self.end()
 
     def _common(self) -> Iterable[tuple[bytes, bytes]]:
-        if not self.behind_serve:
+        if not self.behind_serve and self.id:
             yield b"x-request-id", self.id.encode()
         if self.origin:
             yield b"access-control-allow-origin", self.origin.encode("latin-1")
