@@ -15,8 +15,10 @@ from actors.link import Connector
 from deployments.config import GatewaySettings
 from deployments.handles import HandleCalls, call_from_body
 from deployments.hop import Hop, ReplicaLost
+from deployments.metrics import CONTENT_TYPE, exposition
 from deployments.openapi import document
 from deployments.replica import Replica
+from deployments.visit import Visit
 from pipelines.calls import Answer, Call, Caller
 from pipelines.conversation import Json
 from pipelines.dialects import DIALECTS
@@ -81,6 +83,17 @@ class Gateway(Replica):
             "/v1/providers": lambda _: {"object": "list", "data": self._providers()},
             "/openapi.json": lambda _: document("Penstock", pages=("/v1/providers",)),
         }
+
+    async def elsewhere(self, visit: Visit, caller: Caller) -> bool:
+        """`GET /metrics`: the router's latest word, or while it is away the last table."""
+        if visit.path != "/metrics" or visit.method != "GET":
+            return False
+        try:
+            table = await self.router.snapshot()
+        except Exception:  # Ray raises many classes when an actor is away; each means the same here.
+            table = self.router.table
+        await visit.reply(200, exposition(table), {"content-type": CONTENT_TYPE})
+        return True
 
     def _providers(self) -> list[dict[str, Json]]:
         return [

@@ -1,10 +1,12 @@
 """The other places of the face: embeddings, legacy completions, token counts, Azure's addresses, lists, CORS."""
 
+import asyncio
 from typing import Any
 
 import anthropic
 import openai
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.deployments.house import KEY, House, client_of, url_of
 from tests.upstream import Fault, Upstream
@@ -88,3 +90,22 @@ async def test_pages_of_a_configured_origin_may_call_and_no_others(running: Hous
     async with client_of(running.gateway) as client:
         told = await client.get("/v1/models", headers={"origin": "https://shop.example"})
         assert "access-control-allow-origin" not in told.headers
+
+
+async def test_prometheus_reads_the_whole_cluster(running: House) -> None:
+    async with client_of(running.gateway) as client:
+        for model in ("simulator/fast", "flaky/m"):
+            await client.post("/v1/chat/completions", json={"model": model, "messages": HELLO, "stream": True})
+        async with asyncio.timeout(5):
+            while 'penstock_attempts_total{model="fast",provider="simulator"} 1.0' not in (
+                text := (await client.get("/metrics")).text
+            ):
+                await asyncio.sleep(0.05)
+        families = {family.name: family for family in text_string_to_metric_families(text)}
+        client.headers.pop("authorization")
+        assert (await client.get("/metrics")).status_code == 401
+    states = {tuple(s.labels.values()): s.value for s in families["penstock_provider_state"].samples}
+    assert states["simulator", "ready"] == 1.0
+    assert {s.labels["model"] for s in families["penstock_attempts"].samples} <= {"fast", "model-a", "model-b", "other"}
+    first = families["penstock_time_to_first_output_seconds"].samples
+    assert all(0 < sample.value < 5 for sample in first)
