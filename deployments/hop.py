@@ -29,8 +29,8 @@ from pipelines.resilience import RULES, Timeouts
 from pipelines.routing.table import Outcome, ReplicaEntry
 
 _CONNECT = Timeouts(connect=2.0)
-_HANDED_ON = ("content-type", "x-penstock-dropped", "x-penstock-tries")
-"""Headers of a provider replica's answer that the caller gets too."""
+_OURS = frozenset((REASON_HEADER, OUTCOME_HEADER))
+"""Headers of a provider replica's answer that are for the gateway alone."""
 
 
 class ReplicaLost(StreamBroken):
@@ -90,7 +90,11 @@ class Hop:
         return dog
 
     async def _read(self, replica: ReplicaEntry, upstream: UpstreamAnswer, provider: str, call: Call) -> Answer:
-        headers = {name: upstream.headers[name] for name in _HANDED_ON if name in upstream.headers}
+        headers = {
+            name: value
+            for name, value in upstream.headers.items()
+            if name == "content-type" or (name.startswith("x-penstock-") and name not in _OURS)
+        }
         answer = Answer(status=upstream.status, headers=headers)
         if upstream.status == 200 and call.stream:
             answer.frames = self._frames(replica, upstream, answer, provider)

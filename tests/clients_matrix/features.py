@@ -74,7 +74,7 @@ Saw = dict[str, Any]
 NOTHING = "no text"
 """The fault of an answer without words."""
 
-CHANCE = (NOTHING, "max_output_tokens", "length limit")
+CHANCE = (NOTHING, "max_output_tokens", "length limit", "maximum output retries")
 """What a real model may do to a client that is in order: say nothing, or not stop."""
 
 

@@ -22,6 +22,7 @@ from tests.cluster.running import KEY, ROOT, Running, configuration, environment
 
 MAKE_MODEL = ROOT.parent / "shared" / "make_tiny_gguf.py"
 BROKEN = "?fault=error&after=3"
+THINKING = "thinking?tokens=16&first=10&gap=1"
 RARE = 1.5
 """Weight of the model's end of text: seldom at once, for an empty answer shows nothing."""
 
@@ -99,8 +100,8 @@ def targets(running: Running, llama: str) -> tuple[Target, ...]:
     found = [
         Target("simulator", running.url, KEY, "simulator/fast", f"simulator/fast{BROKEN}"),
         Target("direct", f"{running.url}/simulator", KEY, "fast", f"fast{BROKEN}", absent="nothing"),
-        Target("chatty", listener, KEY, "chatty/thinking", f"chatty/fast{BROKEN}"),
-        Target("claudish", listener, KEY, "claudish/thinking", f"claudish/fast{BROKEN}"),
+        Target("chatty", listener, KEY, f"chatty/{THINKING}", f"chatty/fast{BROKEN}"),
+        Target("claudish", listener, KEY, f"claudish/{THINKING}", f"claudish/fast{BROKEN}"),
     ]
     if llama:
         found.append(Target("llama", listener, KEY, "local/tiny", named=True, steady=False))

@@ -37,6 +37,8 @@ async def test_the_anthropic_client_talks_counts_and_lists(running: House) -> No
             assert text == answer.content[0].text
             counted = await client.messages.count_tokens(model=model, messages=HELLO)
             assert counted.input_tokens > 0
+            raw = await client.messages.with_raw_response.count_tokens(model=model, messages=HELLO)
+            assert raw.headers.get("x-penstock-estimated") == ("true" if model == "flaky/m" else None)
         assert "simulator/fast" in [model.id async for model in client.models.list()]
         with pytest.raises(anthropic.NotFoundError) as refused:
             await client.messages.create(model="nobody/x", max_tokens=1, messages=HELLO)

@@ -33,7 +33,7 @@ _STATUS: dict[Reason, int] = {
     "overloaded": 503,
     "timeout": 504,
 }
-"""The caller's status; any other reason (our key refused, a server error) is 502, for he cannot mend it."""
+"""The caller's status for a failure that came without one of its own, in mid-stream for instance; else 502."""
 
 _CODES: dict[Reason, str] = {"context_too_long": "context_length_exceeded", "content_policy": "content_filter"}
 

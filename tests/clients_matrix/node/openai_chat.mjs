@@ -29,7 +29,7 @@ await report((target) => {
       const stream = completions.stream(settings());
       const pieces = [];
       stream.on('content', (piece) => pieces.push(piece));
-      check((await stream.finalContent()) === pieces.join(''), 'the pieces are not the whole');
+      check(((await stream.finalContent()) ?? '') === pieces.join(''), 'the pieces are not the whole');
       return { pieces };
     },
     tool_call: () => called((body) => completions.create(body)),
