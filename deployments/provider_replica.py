@@ -4,6 +4,7 @@ Above it: `app`. Below it: `replica`, `limiter`, the adapters. Outside it: the r
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 
 from actors.link import Connector
@@ -15,10 +16,10 @@ from deployments.replica import Replica
 from deployments.visit import Visit
 from pipelines.calls import Answer, Call, Caller
 from pipelines.conversation import Json
-from pipelines.errors import ConfigurationError, PenstockError
+from pipelines.errors import ConfigurationError, PenstockError, UpstreamError
 from pipelines.routing.ask import needs_of
 from pipelines.routing.choose import lacking
-from pipelines.routing.table import Announcement, ModelCard, ProviderState
+from pipelines.routing.table import Announcement, ModelCard, Outcome, ProviderState
 
 REFRESH_SECONDS = 30.0
 """How often the model list of a provider is read that has one to be read."""
@@ -54,8 +55,22 @@ class ProviderReplica(Replica):
             raise wrong
 
     async def respond(self, call: Call) -> Answer:
-        """Ask the provider. Raises UpstreamError."""
-        return await self.provider.answer(call)
+        """Ask the provider. Raises UpstreamError. What the gateway does not see itself, the router hears from us."""
+        if call.lane == "hop":
+            return await self.provider.answer(call)
+        began = time.monotonic()
+        try:
+            answer = await self.provider.answer(call)
+        except UpstreamError as error:
+            seconds = time.monotonic() - began
+            self.router.record(Outcome(self.name, call.request.model, seconds, reason=error.reason))
+            raise
+        answer.on_close(lambda: self._record(call, answer))
+        return answer
+
+    def _record(self, call: Call, answer: Answer) -> None:
+        if answer.outcome is not None and not call.operation:
+            self.router.record(answer.outcome)
 
     def models(self, caller: Caller) -> list[dict[str, Json]]:
         """The provider's models that are known of."""
@@ -79,9 +94,20 @@ class ProviderReplica(Replica):
         self.provider.check()
         await self.limiter.acquire()
         try:
-            await forward(self.provider, visit, caller)
+            status = await forward(self.provider, visit, caller)
         finally:
             self.limiter.release()
+        self._log.add(
+            request=visit.id,
+            caller=caller.id,
+            lane=self.lane,
+            method=visit.method,
+            path=visit.path[:200],
+            provider=self.name,
+            seconds=round(time.monotonic() - visit.began, 4),
+            status=status,
+            result="forwarded",
+        )
         return True
 
     def announcement(self) -> Announcement:

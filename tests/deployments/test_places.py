@@ -98,8 +98,10 @@ async def test_prometheus_reads_the_whole_cluster(running: House) -> None:
     async with client_of(running.gateway) as client:
         for model in ("simulator/fast", "flaky/m"):
             await client.post("/v1/chat/completions", json={"model": model, "messages": HELLO, "stream": True})
+        async with client_of(running.replicas[0]) as direct:
+            await direct.post("/v1/chat/completions", json={"model": "fast", "messages": HELLO})
         async with asyncio.timeout(5):
-            while 'penstock_attempts_total{model="fast",provider="simulator"} 1.0' not in (
+            while 'penstock_attempts_total{model="fast",provider="simulator"} 2.0' not in (
                 text := (await client.get("/metrics")).text
             ):
                 await asyncio.sleep(0.05)

@@ -1,4 +1,4 @@
-"""simonw's `llm`, as a library: its own chat model class with another address, as `extra-openai-models.yaml` makes it."""
+"""simonw's `llm`, as a library: its chat model with another address, as `extra-openai-models.yaml` makes it."""
 
 from types import SimpleNamespace
 from typing import Any

@@ -15,15 +15,15 @@ from typing import Any
 
 FEATURES = ("chat", "stream", "tool_call", "tool_stream", "usage", "error")
 
-TASK = json.loads(sys.argv[-1], object_hook=lambda pairs: SimpleNamespace(**pairs)) if len(sys.argv) > 1 else None
-"""The task; `TOOL_SCHEMA` is the schema of its tool as a plain dict."""
+TASK: Any = json.loads(sys.argv[-1], object_hook=lambda pairs: SimpleNamespace(**pairs))
+"""The task, its objects as namespaces."""
 
-TOOL_SCHEMA: dict[str, Any] = json.loads(sys.argv[-1])["tool"]["schema"] if len(sys.argv) > 1 else {}
+TOOL_SCHEMA: dict[str, Any] = json.loads(sys.argv[-1])["tool"]["schema"]
+"""The schema of the task's tool, as it is."""
 
 
 def report(make: Callable[[SimpleNamespace], Any]) -> None:
     """Do every feature with every target. `make(target)` has a method, plain or async, for each feature."""
-    assert TASK is not None
     for target in TASK.targets:
         for feature in FEATURES:
             line = {"target": target.name, "feature": feature, **_done(make, target, feature)}
