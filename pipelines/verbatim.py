@@ -12,21 +12,20 @@ import msgspec
 from pipelines.calls import Call
 from pipelines.conversation import Json, Usage
 from pipelines.dialects import DIALECTS
+from pipelines.dialects.base import relay_request
 from pipelines.dialects.sse import Framer, frame, parse
 from pipelines.errors import PenstockError, ProtocolError, StreamBroken
 from pipelines.events import Finished
 from pipelines.exchange import Exchange
 
 _FINISHED = re.compile(rb'"finish_reason":\s*"')
-_OURS = frozenset(("models", "penstock"))
 
 
 class Verbatim(Exchange):
     """See `exchange.Exchange`; `dialect` is the one whose errors the provider speaks."""
 
     def __init__(self, call: Call) -> None:
-        body = {name: value for name, value in call.body.items() if name not in _OURS}
-        super().__init__(DIALECTS[call.dialect], {**body, "model": call.request.model}, stream=call.stream)
+        super().__init__(DIALECTS[call.dialect], relay_request(call.body, call.request.model), stream=call.stream)
         self._framer = Framer()
 
     def feed(self, data: bytes) -> bytes:

@@ -9,7 +9,8 @@ Above it: `exchange`, `deployments`. Below it: `conversation`, `events`, `errors
 
 import re
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from pipelines.conversation import Json, Request
 from pipelines.dialects import sse
@@ -83,56 +84,60 @@ class Encoder:
         raise NotImplementedError
 
 
-class Dialect(Protocol):
-    """One wire format, both directions."""
+OUR_FIELDS = frozenset(("models", "penstock"))
+"""Members of a request that are for us: the list of fall-backs, and our own settings. No provider sees them."""
 
-    name: str
-    """The key in `DIALECTS`, in `opaque` and in `extra`."""
 
-    path: str
-    """Where a provider that speaks it takes requests, below its base URL (`/chat/completions`)."""
+def relay_request(body: dict[str, Json], model: str) -> dict[str, Json]:
+    """The caller's own body with `model` set and our fields taken out; unknown ones stay."""
+    return {**{name: value for name, value in body.items() if name not in OUR_FIELDS}, "model": model}
 
-    sentinel: bytes
-    """The frame that ends a stream with success, for a provider that forgot it (b"" where there is none)."""
 
-    telling: re.Pattern[bytes]
-    """Matches every chunk that holds more than content: finish, usage, error, ping, comment, sentinel.
+def relay_frame(raw: bytes, body: Mapping[str, Json]) -> bytes:
+    """The frame as it is."""
+    return raw
 
-    A relayed chunk without a match is content and passes undecoded.
+
+def _no_mender() -> None:
+    """Nothing needs mending."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dialect:
+    """One wire format, both directions: what a package of `dialects` puts together.
+
+    name: the key in `DIALECTS`, in `opaque` and in `extra`.
+    path: where a provider that speaks it takes requests, below its base URL (`/chat/completions`).
+    sentinel: the frame that ends a stream with success, for a provider that forgot it (b"" where there is none).
+    telling: matches every frame that holds more than content (finish, usage, error, ping, comment, sentinel); a
+    relayed frame without a match is content and passes undecoded.
+
+    As a server. read_request: a caller's body to a request; raises BadRequest with `param` as a path to the field.
+    encoder: a fresh encoder for the caller of a request. write_answer: a whole answer to the caller's non-streaming
+    body. write_error: an error to the caller's body.
+
+    As a client. write_request: a request to a provider's body (streaming if `request.stream`, usage always asked
+    for). decoder: a fresh decoder of a provider's stream. read_answer: a provider's non-streaming answer to the events
+    of a whole stream; raises ProtocolError, or UpstreamError for an error inside a 200. read_error: a provider's error
+    response (header names in lower case) to an error: reason, words, wait.
+
+    Between a caller and a provider of the same dialect. relay_request: the caller's own body for the provider.
+    relay_frame: a raw frame as the caller of a body expects it, b"" for one that he did not ask for. mender: a fresh
+    mender for one relayed stream, called with each frame; None where nothing needs mending.
     """
 
-    def read_request(self, body: Mapping[str, Json]) -> Request:
-        """A caller's body to a request. Raises BadRequest with `param` as a path to the field."""
-
-    def write_request(self, request: Request) -> Written:
-        """A request to a provider's body (streaming if `request.stream`, usage always asked for)."""
-
-    def decoder(self) -> Decoder:
-        """A fresh decoder of a provider's stream."""
-
-    def encoder(self, request: Request) -> Encoder:
-        """A fresh encoder for the caller who sent `request`."""
-
-    def read_answer(self, body: bytes) -> list[Event]:
-        """A provider's non-streaming answer to the events of a whole stream. Raises ProtocolError."""
-
-    def write_answer(self, completion: Completion, request: Request) -> dict[str, Json]:
-        """A whole answer to the caller's non-streaming body."""
-
-    def read_error(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
-        """A provider's error response (header names in lower case) to an error: reason, words, wait."""
-
-    def write_error(self, error: PenstockError) -> dict[str, Json]:
-        """An error to the caller's body."""
-
-    def relay_request(self, body: dict[str, Json], model: str) -> dict[str, Json]:
-        """The caller's own body for a provider of the same dialect: `model` set, usage asked for.
-
-        Our own fields (`models`, `penstock`) are taken out; unknown ones stay.
-        """
-
-    def relay_frame(self, raw: bytes, body: Mapping[str, Json]) -> bytes:
-        """A raw frame as the caller of `body` expects it: b"" for a usage frame that he did not ask for."""
-
-    def mender(self) -> Callable[[bytes], bytes] | None:
-        """A fresh mender for one relayed stream, called with each frame; None where nothing needs mending."""
+    name: str
+    path: str
+    sentinel: bytes
+    telling: re.Pattern[bytes]
+    read_request: Callable[[Mapping[str, Json]], Request]
+    encoder: Callable[[Request], Encoder]
+    write_answer: Callable[[Completion, Request], dict[str, Json]]
+    write_error: Callable[[PenstockError], dict[str, Json]]
+    write_request: Callable[[Request], Written]
+    decoder: Callable[[], Decoder]
+    read_answer: Callable[[bytes], list[Event]]
+    read_error: Callable[[int, Mapping[str, str], bytes], UpstreamError]
+    relay_request: Callable[[dict[str, Json], str], dict[str, Json]] = relay_request
+    relay_frame: Callable[[bytes, Mapping[str, Json]], bytes] = relay_frame
+    mender: Callable[[], Callable[[bytes], bytes] | None] = _no_mender

@@ -53,6 +53,13 @@ def test_a_relayed_stream_passes_byte_for_byte_however_it_is_cut(step: int) -> N
     assert (way.usage.input, way.usage.output, way.usage.estimated) == (3, 2, False)
 
 
+def test_a_relayed_call_is_named_once_whatever_the_server_repeats() -> None:
+    pieces = [{"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": t}} for t in "{}"]
+    way = exchange(call(), ("openai_chat",), "m")
+    out = way.feed(frames(ROLE, *(chunk({"tool_calls": [piece]}) for piece in pieces), chunk({}, "tool_calls")))
+    assert (out.count(b'"name":"f"'), out.count(b'"arguments"'), way.done) == (1, 2, True)
+
+
 def test_usage_is_always_asked_for_and_only_handed_on_to_who_asked() -> None:
     way = Relay(call(models=["other"], penstock={}), CHAT, "n")
     assert way.body["stream_options"] == {"include_usage": True}

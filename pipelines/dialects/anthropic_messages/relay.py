@@ -6,10 +6,8 @@ Above it: `dialect`. Below it: `opaque`.
 import re
 
 from pipelines.conversation import Json
+from pipelines.dialects import base
 from pipelines.dialects.anthropic_messages.opaque import SEAL
-
-OUR_FIELDS = frozenset(("models", "penstock"))
-"""Members of a request that are for us: the list of fall-backs, and our own settings."""
 
 TELLING = re.compile(
     rb"\A(?!(?:(?:event: ?content_block_(?:delta|stop)(?:\r\n|\n|\r))?+"
@@ -28,8 +26,7 @@ def relay_request(body: dict[str, Json], model: str) -> dict[str, Json]:
 
     Thinking whose signature is our own seal of another provider's reasoning is taken out: Anthropic would refuse it.
     """
-    sent = {name: value for name, value in body.items() if name not in OUR_FIELDS}
-    sent["model"] = model
+    sent = base.relay_request(body, model)
     messages = sent.get("messages")
     if isinstance(messages, list):
         sent["messages"] = [_unsealed(message) for message in messages]

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from pipelines.conversation import Json, Message, OutputFormat, ReasoningRequest, Request
 from pipelines.dialects.anthropic_messages.content_reader import read_messages, system_parts
 from pipelines.dialects.anthropic_messages.opaque import NAME, rest
-from pipelines.dialects.anthropic_messages.relay import OUR_FIELDS
 from pipelines.dialects.anthropic_messages.tool_reader import parallel, read_tool_choice, read_tools
+from pipelines.dialects.base import OUR_FIELDS
 from pipelines.dialects.openai_responses.fields import fits, optional, required
 from pipelines.errors import BadRequest
 

@@ -9,9 +9,7 @@ from collections.abc import Mapping
 import msgspec
 
 from pipelines.conversation import Json
-
-OUR_FIELDS = frozenset(("models", "penstock"))
-"""Members of a request that are for us: the list of fall-backs, and our own settings."""
+from pipelines.dialects import base
 
 TELLING = re.compile(
     rb"\A(?!data: ?\{(?:[^:\r\n]*+:(?!(?<=[nertx]\":)(?:"
@@ -29,8 +27,7 @@ alternation of names costs.
 
 def relay_request(body: dict[str, Json], model: str) -> dict[str, Json]:
     """See `base.Dialect.relay_request`."""
-    sent = {name: value for name, value in body.items() if name not in OUR_FIELDS}
-    sent["model"] = model
+    sent = base.relay_request(body, model)
     if sent.get("stream") is True:
         options = sent.get("stream_options")
         sent["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}

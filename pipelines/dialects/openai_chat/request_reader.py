@@ -9,6 +9,7 @@ Above it: `dialect`. Below it: `message_reader`, `tool_reader`, `fields`, `conve
 """
 
 from pipelines.conversation import Json, OutputFormat, ReasoningRequest, Request
+from pipelines.dialects.base import OUR_FIELDS
 from pipelines.dialects.openai_chat.fields import (
     Object,
     flag,
@@ -24,7 +25,6 @@ from pipelines.dialects.openai_chat.fields import (
     wrong,
 )
 from pipelines.dialects.openai_chat.message_reader import read_messages
-from pipelines.dialects.openai_chat.relay import OUR_FIELDS
 from pipelines.dialects.openai_chat.thoughts import KEY
 from pipelines.dialects.openai_chat.tool_reader import read_tool_choice, read_tools
 

@@ -158,3 +158,19 @@ class ResponsesDecoder(Decoder):
         if not error:
             error = {key: value for key, value in event.items() if key in ("code", "message", "param")}
         raise stream_failure({"error": {"message": "the provider gave up the answer", **error}})
+
+
+def read_answer(body: bytes) -> list[Event]:
+    """A response object to the events of a whole stream.
+
+    Raises ProtocolError where it is none or is not complete, UpstreamError where it says that it failed.
+    """
+    try:
+        response = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProtocolError("the provider's answer is no JSON") from error
+    if not isinstance(response, dict):
+        raise ProtocolError("the provider's answer is no object")
+    if response.get("error") and "output" not in response:
+        raise stream_failure(response)
+    return ResponsesDecoder().whole(response)

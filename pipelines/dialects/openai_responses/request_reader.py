@@ -19,6 +19,7 @@ from pipelines.conversation import (
     ToolChoice,
     ToolSpec,
 )
+from pipelines.dialects.base import OUR_FIELDS
 from pipelines.dialects.openai_responses.fields import an_object, optional, required, rest
 from pipelines.dialects.openai_responses.input_reader import read_input
 from pipelines.dialects.openai_responses.opaque import NAME, owned
@@ -27,10 +28,7 @@ from pipelines.errors import BadRequest
 
 _STATEFUL = ("previous_response_id", "conversation", "background")
 
-_OURS = frozenset({"models", "penstock"})
-"""Fields of the gateway itself, which other modules read."""
-
-_READ = _OURS | {
+_READ = OUR_FIELDS | {
     *_STATEFUL,
     "model",
     "input",

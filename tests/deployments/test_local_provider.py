@@ -1,0 +1,64 @@
+"""What compatible servers need that OpenAI does not: see also `test_real_llama`."""
+
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployments import provider_replica
+from deployments.provider_replica import ProviderReplica
+from deployments.providers.local import LocalProvider
+from pipelines.calls import Call, Caller
+from pipelines.conversation import Json
+from pipelines.dialects import DIALECTS
+from tests.deployments.house import house
+from tests.upstream import Upstream
+
+CALLING: dict[str, Json] = {
+    "role": "assistant",
+    "content": None,
+    "tool_calls": [{"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+}
+
+
+def prepared(**body: Any) -> dict[str, Json]:
+    whole = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], **body}
+    request = DIALECTS["openai_chat"].read_request(whole)
+    call = Call(uuid.uuid4().hex, "openai_chat", whole, request, Caller("test"), "direct")
+    return LocalProvider(base_url="http://127.0.0.1:9/v1").prepare(whole, call).body
+
+
+def test_a_null_content_is_left_out_for_servers_that_refuse_it() -> None:
+    asked = [{"role": "user", "content": "Hi"}, CALLING, {"role": "tool", "tool_call_id": "a", "content": ""}]
+
+    sent = prepared(messages=asked)["messages"]
+    assert sent == [asked[0], {name: CALLING[name] for name in ("role", "tool_calls")}, asked[2]]
+    assert CALLING["content"] is None
+
+
+def test_the_newer_name_of_the_limit_is_sent_in_both_forms() -> None:
+    assert prepared(max_completion_tokens=5)["max_tokens"] == 5
+    assert prepared(max_completion_tokens=5, max_tokens=3)["max_tokens"] == 3
+
+
+async def test_models_are_not_read_while_the_server_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, upstream: Upstream
+) -> None:
+    monkeypatch.setattr(provider_replica, "REFRESH_SECONDS", 0.0)
+
+    def readings() -> int:
+        return sum(request.path.endswith("/models") for request in upstream.requests)
+
+    async with house(tmp_path, monkeypatch) as built:
+        replica: ProviderReplica = await built.provider(kind="local", base_url=f"{upstream.url}/v1", drain=1.0)
+        await upstream.until(lambda: readings() > 3)
+        await replica.limiter.acquire()
+        before = readings()
+        for _ in range(20):
+            await replica.provider.list_models()
+        assert readings() - before <= 21, "at most the one that was under way"
+
+        replica.limiter.release()
+        idle = readings()
+        await upstream.until(lambda: readings() > idle + 3)
