@@ -32,8 +32,7 @@ async def forward(provider: Provider, visit: Visit, caller: Caller) -> int:
     path = visit.path.removeprefix("/v1")
     if not path.startswith("/") or any(dots in f"{path}/" for dots in _DOTS):
         raise BadRequest(f"there is nothing at {visit.path[:200]!r}", status=404, code="not_found")
-    query: bytes = visit.scope.get("query_string", b"")
-    url = provider.base_url + path + (f"?{query.decode('latin-1')}" if query else "")
+    url = provider.base_url + path + (f"?{visit.query}" if visit.query else "")
     stand_in = Call(visit.id, provider.DIALECTS[0], {}, Request("", ()), caller, "direct", dict(visit.headers))
     headers = {name: visit.headers[name] for name in _SENT if name in visit.headers}
     has_body = "content-length" in headers or "transfer-encoding" in visit.headers

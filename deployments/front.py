@@ -30,6 +30,9 @@ from pipelines.errors import BadRequest, Denied, PenstockError, UpstreamError
 PASSED = ("anthropic-beta", "anthropic-version", "http-referer", "x-title")
 """Callers' headers that mean something to a provider."""
 
+_PASSED_QUERY = "beta=true"
+"""The vendor's clients add it for beta features of the Messages API."""
+
 REASON_HEADER = "x-penstock-reason"
 """On a hop, what an error means."""
 
@@ -216,6 +219,7 @@ class Front:
             headers={name: visit.headers[name] for name in PASSED if name in visit.headers},
             operation=place.operation,
             path=place.path,
+            query=_PASSED_QUERY if _PASSED_QUERY in visit.query.split("&") else "",
         )
 
     async def _refuse(self, visit: Visit, error: PenstockError) -> None:

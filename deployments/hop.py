@@ -59,7 +59,7 @@ class Hop:
             CALLER_HEADER: call.caller.id,
             "x-request-id": call.id,
         }
-        url = replica.address + call.path
+        url = replica.address + call.path + (f"?{call.query}" if call.query else "")
         with self._guarded(replica, provider) as dog:
             dog.resume()
             try:

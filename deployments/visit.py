@@ -43,6 +43,7 @@ class Visit:
         self.behind_serve = behind_serve
         self.method: str = scope["method"]
         self.path: str = scope["path"]
+        self.query: str = scope.get("query_string", b"").decode("latin-1")
         self.headers: dict[str, str] = {}
         self.id = ""
         self.origin = ""

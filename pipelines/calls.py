@@ -29,7 +29,7 @@ class Call(msgspec.Struct, frozen=True):
     body is the caller's JSON as it came, request the same in our own words. headers are the caller's, lower
     case, and only those that mean something to a provider (`anthropic-beta`). operation: "" for a conversation, else
     the provider's own path below its base URL (`/embeddings`), and `request` knows only model and stream.
-    path: where it was posted.
+    path: where it was posted; query: what of its query string is for the provider (`beta=true`).
     """
 
     id: str
@@ -41,6 +41,7 @@ class Call(msgspec.Struct, frozen=True):
     headers: dict[str, str] = {}
     operation: str = ""
     path: str = ""
+    query: str = ""
 
     @property
     def stream(self) -> bool:

@@ -92,9 +92,11 @@ class Provider:
         """The base URL without a trailing slash."""
         return url.rstrip("/")
 
-    def url(self, dialect: str) -> str:
-        """Where requests of one dialect go."""
-        return self.base_url + DIALECTS[dialect].path
+    def address(self, call: Call, dialect: str) -> str:
+        """Where a call goes that this provider is told in `dialect`."""
+        path = call.operation or DIALECTS[dialect].path
+        query = f"?{call.query}" if call.query and call.dialect == dialect else ""
+        return f"{self.base_url}{path}{query}"
 
     def prepare(self, body: dict[str, Json], call: Call) -> Written:
         """The body as this provider wants it, beyond what its dialect says, and the names of what that costs."""
@@ -128,7 +130,7 @@ class Provider:
         pending = [first]
         target = Target(
             self.name,
-            self.base_url + call.operation if call.operation else self.url(first.dialect.name),
+            self.address(call, first.dialect.name),
             {"content-type": "application/json", "user-agent": f"penstock/{VERSION}", **self.headers(call)},
             self.timeouts,
             self.retry,
