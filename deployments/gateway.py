@@ -17,6 +17,7 @@ from deployments.handles import HandleCalls, call_from_body
 from deployments.hop import Hop, ReplicaLost
 from deployments.metrics import CONTENT_TYPE, exposition
 from deployments.openapi import document
+from deployments.reading import body_of, json_object
 from deployments.replica import Replica
 from deployments.visit import Visit
 from pipelines.calls import Answer, Call, Caller
@@ -85,15 +86,24 @@ class Gateway(Replica):
         }
 
     async def elsewhere(self, visit: Visit, caller: Caller) -> bool:
-        """`GET /metrics`: the router's latest word, or while it is away the last table."""
-        if visit.path != "/metrics" or visit.method != "GET":
+        """`GET /metrics` for Prometheus, and `POST /v1/route`, which explains a decision without making it."""
+        if (visit.method, visit.path) == ("GET", "/metrics"):
+            await visit.reply(200, exposition(await self._snapshot()), {"content-type": CONTENT_TYPE})
+        elif (visit.method, visit.path) == ("POST", "/v1/route"):
+            body = json_object(await body_of(visit.receive, visit.headers))
+            call = call_from_body(body, caller, self.lane)
+            decision = choose(self.router.table, self._question(call), time.time(), random.random)
+            await visit.reply(200, msgspec.json.encode(explained(decision)), {})
+        else:
             return False
-        try:
-            table = await self.router.snapshot()
-        except Exception:  # Ray raises many classes when an actor is away; each means the same here.
-            table = self.router.table
-        await visit.reply(200, exposition(table), {"content-type": CONTENT_TYPE})
         return True
+
+    async def _snapshot(self) -> Table:
+        """The router's latest word, or while it is away the last table."""
+        try:
+            return await self.router.snapshot()
+        except Exception:  # Ray raises many classes when an actor is away; each means the same here.
+            return self.router.table
 
     def _providers(self) -> list[dict[str, Json]]:
         return [
@@ -222,6 +232,21 @@ class Gateway(Replica):
     async def closing(self) -> None:
         """The last connections."""
         await self._hop.close()
+
+
+def explained(decision: Decision) -> dict[str, Json]:
+    """A decision for a person: every candidate with the terms of its score, and why the others are none."""
+    candidates = [
+        {"model": candidate.name, "score": candidate.score, "terms": candidate.terms}
+        for candidate in decision.candidates
+    ]
+    return {
+        "object": "route",
+        "wanted": decision.wanted,
+        "explanation": decision.explain,
+        "candidates": candidates,
+        "excluded": decision.excluded,
+    }
 
 
 def _replicas(table: Table) -> set[str]:

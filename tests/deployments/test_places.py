@@ -113,3 +113,16 @@ async def test_prometheus_reads_the_whole_cluster(running: House) -> None:
     assert {s.labels["model"] for s in families["penstock_attempts"].samples} <= {"fast", "model-a", "model-b", "other"}
     first = families["penstock_time_to_first_output_seconds"].samples
     assert all(0 < sample.value < 5 for sample in first)
+
+
+async def test_a_decision_is_explained_without_being_made(running: House, upstream: Upstream) -> None:
+    body = {"model": "auto", "messages": HELLO, "tools": [{"type": "function", "function": {"name": "f"}}]}
+    async with client_of(running.gateway) as client:
+        told = (await client.post("/v1/route", json=body)).json()
+        assert {entry["model"] for entry in told["candidates"]} == {"flaky/model-a", "flaky/model-b"}
+        for entry in told["candidates"]:
+            assert sum(entry["terms"].values()) == pytest.approx(entry["score"])
+        assert "simulated" in told["excluded"]["simulator"]
+        refused = await client.post("/v1/route", json={**body, "model": "nobody/x"})
+        assert refused.json()["error"]["code"] == "model_not_found"
+    assert not [request for request in upstream.requests if request.method == "POST"]
