@@ -47,6 +47,7 @@ _SECRET = re.compile(
     r"(?i)\b(?:sk|pk|rk|gsk|xai|psk)[-_][A-Za-z0-9_\-*.]{6,}"
     r"|\bBearer\s+[A-Za-z0-9_\-.=+/]{6,}"
     r"|\b(?:AIza|hf_|ghp_)[A-Za-z0-9_\-]{8,}"
+    r"|\S*\*{3,}\S*"
 )
 
 

@@ -46,6 +46,7 @@ def test_the_tree_speaks_pythons_own_language_too() -> None:
         "Authorization: Bearer abcdef.ghijkl-mnop",
         "key gsk_abcdefghijk and hf_abcdefghijkl",
         "psk-3R954QBetrwS4TqeVmkP6qQjD_DkBQrB",
+        "Incorrect API key provided: abcdef-*****2345.",
     ],
 )
 def test_what_looks_like_a_credential_is_taken_out(text: str) -> None:
