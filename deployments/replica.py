@@ -10,6 +10,7 @@ Outside it: what is answered.
 
 import asyncio
 import contextlib
+import logging
 import os
 import uuid
 from collections.abc import Callable, Mapping
@@ -34,6 +35,11 @@ from pipelines.errors import PenstockError
 from pipelines.routing.table import Announcement, Table, Welcome
 
 FIRST_TABLE_SECONDS = 10.0
+
+MEANT = ("RAY_SERVE_ENABLE_HA_PROXY", "RAY_SERVE_THROUGHPUT_OPTIMIZED")
+"""Variables that are meant to be "1" in the environment of every `ray start`."""
+
+_logger = logging.getLogger("penstock")
 
 
 class Replica:
@@ -69,6 +75,9 @@ class Replica:
     async def __serve_build_asgi_app__(self) -> Callable[..., Any]:
         """Serve calls this once, on the replica's loop, after the constructor: start everything, give the face."""
         write_troubles(state_directory() / "logs", self._log_name)
+        missing = [name for name in MEANT if os.environ.get(name) != "1"]
+        if missing:
+            _logger.warning("Serve runs without %s: slower, and streams of its ingress are not bounded", missing)
         await self.start()
         return self.front.door("caller", behind_serve=True, on_shutdown=self.stop)
 
