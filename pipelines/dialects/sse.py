@@ -115,8 +115,3 @@ def frame(data: bytes, event: str = "") -> bytes:
     if event:
         return b"event: " + event.encode() + b"\ndata: " + data + b"\n\n"
     return b"data: " + data + b"\n\n"
-
-
-def comment(text: str) -> bytes:
-    """A comment frame, which clients pass over."""
-    return b": " + text.encode() + b"\n\n"
