@@ -25,7 +25,7 @@ from deployments.visit import OUTCOME_HEADER, Leaving, Visit
 from pipelines.calls import Answer, Answering, Call, Caller, Lane
 from pipelines.conversation import Json, Request
 from pipelines.dialects import DIALECTS
-from pipelines.errors import BadRequest, Denied, PenstockError, UpstreamError
+from pipelines.errors import BadRequest, Denied, PenstockError
 
 PASSED = ("anthropic-beta", "anthropic-version", "http-referer", "x-title")
 """Callers' headers that mean something to a provider."""
@@ -225,14 +225,13 @@ class Front:
     async def _refuse(self, visit: Visit, error: PenstockError) -> None:
         if visit.started:
             raise error
-        reason = error.reason if isinstance(error, UpstreamError) else error.code
         headers: dict[str, str] = {}
         if error.retry_after is not None:
             headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
         if isinstance(error, Denied) and error.status == 401:
             headers["www-authenticate"] = "Bearer"
         if visit.hop:
-            headers[REASON_HEADER] = reason
+            headers[REASON_HEADER] = error.label
         self._log.refused(visit.id, visit.path, visit.call, error, time.monotonic() - visit.began)
         body = DIALECTS[dialect_of(visit.path, visit.headers)].write_error(error)
         await visit.reply(error.status, msgspec.json.encode(body), headers)

@@ -16,7 +16,7 @@ import msgspec
 
 from pipelines.calls import Answer, Call
 from pipelines.conversation import Json
-from pipelines.errors import PenstockError, UpstreamError
+from pipelines.errors import PenstockError
 
 FLUSH_SECONDS = 0.5
 MAX_FILE = 50 * 1024 * 1024
@@ -86,7 +86,7 @@ class RequestLog:
             asked=call.request.model[:200] if call else None,
             seconds=round(seconds, 4),
             status=error.status,
-            result=error.reason if isinstance(error, UpstreamError) else error.code,
+            result=error.label,
         )
 
     def flush(self) -> None:

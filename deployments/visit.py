@@ -18,11 +18,12 @@ import msgspec
 
 from deployments.reading import HungUp, Receive, Scope, Send, headers_of
 from pipelines.calls import Answer, Call
+from pipelines.exchange import RESERVED
 
 OUTCOME_HEADER = "x-penstock-outcome"
 """On a hop, the outcome of an answer without a stream, as JSON."""
 
-TRAILER = b": penstock "
+TRAILER = RESERVED + b" "
 """On a hop, begins the comment that ends a complete stream; what follows is its outcome as JSON."""
 
 _EXPOSED = "x-request-id, x-penstock-provider, x-penstock-model, x-penstock-route, x-penstock-dropped, retry-after"

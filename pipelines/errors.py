@@ -92,6 +92,11 @@ class PenstockError(Exception):
         if code is not None:
             self.code = code
 
+    @property
+    def label(self) -> str:
+        """What it means, in one word: for metrics, logs and the hop."""
+        return self.code
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), {**self.__dict__, "message": self.message})
 
@@ -171,6 +176,11 @@ class UpstreamError(PenstockError):
         self.upstream_code = upstream_code
         if reason is not None:
             self.reason = reason
+
+    @property
+    def label(self) -> str:
+        """The provider's reason."""
+        return self.reason
 
 
 class RateLimited(UpstreamError):

@@ -34,10 +34,10 @@ LINGER = 2.0
 
 
 class Target(NamedTuple):
-    """Where to send, and with what patience."""
+    """Where to send (an address for the dialect that is spoken), and with what patience."""
 
     provider: str
-    url: str
+    address: Callable[[str], str]
     headers: Mapping[str, str]
     timeouts: Timeouts
     policy: RetryPolicy
@@ -53,7 +53,10 @@ class Opened(NamedTuple):
 
 
 class Attempt:
-    """One call at one provider. `renew` gives a fresh exchange for every try."""
+    """One call at one provider. `renew` gives a fresh exchange for every try.
+
+    tries: how often it was asked; dropped: names of what the provider's dialect could not express.
+    """
 
     def __init__(
         self,
@@ -72,6 +75,7 @@ class Attempt:
         self._began = self._loop.time()
         self._first_output: float | None = None
         self.tries = 0
+        self.dropped: tuple[str, ...] = ()
 
     async def ask(self) -> Answer:
         """The answer, at its first content. Raises PenstockError when the provider has none for us."""
@@ -91,13 +95,14 @@ class Attempt:
 
     async def _try(self) -> Answer:
         exchange = self._renew()
+        self.dropped = exchange.dropped
         timeouts = self._target.timeouts
         with Watchdog(self._target.provider) as dog:
             dog.limit(timeouts.total)
             dog.expect("first_event", timeouts.first_event if exchange.stream else timeouts.total)
-            upstream = await self._transport.send(
-                "POST", self._target.url, self._target.headers, msgspec.json.encode(exchange.body), timeouts
-            )
+            url = self._target.address(exchange.dialect.name)
+            body = msgspec.json.encode(exchange.body)
+            upstream = await self._transport.send("POST", url, self._target.headers, body, timeouts)
             try:
                 return await self._read(exchange, upstream, dog)
             except BaseException:

@@ -86,7 +86,7 @@ class Provider:
 
     def headers(self, call: Call) -> dict[str, str]:
         """The request headers beyond content type: credentials above all."""
-        return {"authorization": f"Bearer {self.api_key}"} if self.api_key else {}
+        return self.list_headers()
 
     def normal_url(self, url: str) -> str:
         """The base URL without a trailing slash."""
@@ -126,25 +126,17 @@ class Provider:
             return estimated_tokens(call)
         if call.operation and call.operation not in self.OPERATIONS:
             raise BadRequest(f"the provider {self.name} has no {call.operation}", status=404, code="not_found")
-        first = self._exchange(call)
-        pending = [first]
         target = Target(
             self.name,
-            self.address(call, first.dialect.name),
+            lambda dialect: self.address(call, dialect),
             {"content-type": "application/json", "user-agent": f"penstock/{VERSION}", **self.headers(call)},
             self.timeouts,
             self.retry,
         )
-        attempt = Attempt(
-            call,
-            target,
-            self.transport,
-            self._budget,
-            lambda: pending.pop() if pending else self._exchange(call),
-        )
+        attempt = Attempt(call, target, self.transport, self._budget, lambda: self._exchange(call))
         answer = await attempt.ask()
-        if first.dropped:
-            answer.headers["x-penstock-dropped"] = ",".join(first.dropped)[:1000]
+        if attempt.dropped:
+            answer.headers["x-penstock-dropped"] = ",".join(attempt.dropped)[:1000]
         if attempt.tries > 1:
             answer.headers["x-penstock-tries"] = str(attempt.tries)
         return answer
