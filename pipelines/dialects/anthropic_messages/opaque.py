@@ -1,8 +1,8 @@
 """This dialect's share of `opaque`, and how other dialects' reasoning travels through an Anthropic caller.
 
 A caller keeps a thinking block's `signature` and sends it back unread. Encrypted reasoning of another provider
-therefore travels in it, sealed under a prefix of ours, and comes out again unchanged. Nothing in the seal is secret
-or trusted: it is the caller's own history. Anthropic itself is never sent a sealed signature.
+therefore travels in it, sealed (`sealing`), and comes out again unchanged. Anthropic itself is never sent a sealed
+signature.
 
 What stands under this dialect's name:
 - Text: `citations`, `cache_control`, `deltas` (unknown streamed deltas); Image, File, ToolResult: `cache_control` and
@@ -11,21 +11,16 @@ What stands under this dialect's name:
 - Foreign: the block, whole
 - ToolSpec: a server tool whole, or the fields of a custom one that no attribute stands for
 
-Above it: the readers, writers, decoder and encoder of this package. Below it: `conversation`.
+Above it: the readers, writers, decoder and encoder of this package. Below it: `conversation`, `sealing`.
 """
 
-import base64
 from collections.abc import Mapping
 
-import msgspec
-
 from pipelines.conversation import Json, Opaque
+from pipelines.dialects.sealing import SEAL, opened, sealed
 
 NAME = "anthropic_messages"
 """The dialect's key in `DIALECTS`, `opaque` and `extra`."""
-
-SEAL = "penstock.1."
-"""What a signature begins with where it holds other dialects' opaque values."""
 
 
 def own(opaque: Opaque | None) -> dict[str, Json]:
@@ -44,21 +39,14 @@ def seal(opaque: Opaque | None) -> str:
     signature = own(opaque).get("signature")
     if isinstance(signature, str) and signature:
         return signature
-    others = {key: value for key, value in (opaque or {}).items() if key != NAME}
-    if not others:
-        return ""
-    return SEAL + base64.urlsafe_b64encode(msgspec.json.encode(others)).decode()
+    return sealed({key: value for key, value in (opaque or {}).items() if key != NAME})
 
 
 def unseal(signature: str) -> Opaque | None:
     """What a reasoning part with this signature holds: other dialects' values, or the signature itself."""
     if not signature.startswith(SEAL):
         return owned({"signature": signature}) if signature else None
-    try:
-        opened = msgspec.json.decode(base64.urlsafe_b64decode(signature[len(SEAL) :]))
-    except (ValueError, RecursionError):
-        return None
-    return opened if isinstance(opened, dict) else None
+    return opened(signature)
 
 
 def rest(source: Mapping[str, Json], known: frozenset[str]) -> dict[str, Json]:

@@ -7,7 +7,7 @@ import re
 
 from pipelines.conversation import Json
 from pipelines.dialects import base
-from pipelines.dialects.anthropic_messages.opaque import SEAL
+from pipelines.dialects.sealing import SEAL
 
 TELLING = re.compile(
     rb"\A(?!(?:(?:event: ?content_block_(?:delta|stop)(?:\r\n|\n|\r))?+"

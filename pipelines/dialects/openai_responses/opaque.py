@@ -1,26 +1,19 @@
 """This dialect's share of `opaque`, and how other dialects' reasoning travels through a Responses caller.
 
 A caller of Responses keeps a reasoning item's `encrypted_content` and sends it back unread. Signatures of another
-provider (Anthropic's, say) therefore travel in it, sealed under a prefix of ours, and come out again unchanged.
-Nothing in the seal is secret or trusted: it is the caller's own history.
+provider (Anthropic's, say) therefore travel in it, sealed (`sealing`), and come out again unchanged.
 
-Above it: the readers, writers, decoder and encoder of this package. Below it: `conversation`.
+Above it: the readers, writers, decoder and encoder of this package. Below it: `conversation`, `sealing`.
 """
 
-import base64
-import binascii
 from collections.abc import Mapping
-
-import msgspec
 
 from pipelines.conversation import Json, Opaque, Reasoning
 from pipelines.dialects.openai_responses.fields import objects_of, rest, text_of
+from pipelines.dialects.sealing import opened, sealed
 
 NAME = "openai_responses"
 """The dialect's key in `DIALECTS`, `opaque` and `extra`."""
-
-SEAL = "penstock.1."
-"""What `encrypted_content` begins with where it holds other dialects' opaque values."""
 
 CONTENT_PART = "content_part"
 """The key of a `Foreign` that is not an item but content of a message, of a kind that is unknown here."""
@@ -47,23 +40,13 @@ def owned(fields: Mapping[str, Json]) -> Opaque | None:
 
 def seal(opaque: Opaque | None) -> str:
     """What other dialects have in `opaque`, as a string for `encrypted_content`; "" if nothing."""
-    others = {key: value for key, value in (opaque or {}).items() if key != NAME and isinstance(value, dict)}
-    if not others:
-        return ""
-    return SEAL + base64.urlsafe_b64encode(msgspec.json.encode(others)).decode()
+    return sealed({key: value for key, value in (opaque or {}).items() if key != NAME and isinstance(value, dict)})
 
 
 def unseal(encrypted: str) -> Opaque | None:
     """What `seal` put into the string; None where it is a provider's own, or damaged."""
-    if not encrypted.startswith(SEAL):
-        return None
-    try:
-        opened = msgspec.json.decode(base64.urlsafe_b64decode(encrypted[len(SEAL) :]))
-    except (binascii.Error, ValueError, RecursionError):
-        return None
-    if not isinstance(opened, dict):
-        return None
-    return {key: value for key, value in opened.items() if key != NAME and isinstance(value, dict)} or None
+    shares = opened(encrypted) or {}
+    return {key: value for key, value in shares.items() if key != NAME and isinstance(value, dict)} or None
 
 
 def reasoning_id(item: Mapping[str, Json]) -> dict[str, Json]:
