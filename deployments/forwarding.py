@@ -6,14 +6,19 @@ memory; nothing is retried.
 Above it: `provider_replica`. Below it: `transport`, `visit`. Outside it: dialects.
 """
 
-from collections.abc import AsyncGenerator, Mapping
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Mapping, MutableMapping
+from typing import Any
 
 from deployments.providers import Provider
 from deployments.reading import HungUp, Receive
-from deployments.visit import Visit
+from deployments.visit import Leaving, Visit
+from deployments.watchdog import Watchdog
 from pipelines.calls import Call, Caller
 from pipelines.conversation import Request
 from pipelines.errors import BadRequest
+from pipelines.ports import UpstreamAnswer
 
 _SENT = ("content-type", "content-length", "accept", "anthropic-beta", "anthropic-version", "openai-beta")
 """Callers' headers that go with a forwarded request."""
@@ -27,7 +32,8 @@ _DOTS = ("/..", "/./", "//", "\\")
 async def forward(provider: Provider, visit: Visit, caller: Caller) -> int:
     """Answer `visit` with whatever the provider answers at the same path; returns the status.
 
-    Raises BadRequest for a path that is none, UpstreamError where the provider cannot be reached.
+    Raises BadRequest for a path that is none, UpstreamError where the provider cannot be reached, TimedOut where it
+    is silent, HungUp where the caller leaves, which cancels the request at the provider.
     """
     path = visit.path.removeprefix("/v1")
     if not path.startswith("/") or any(dots in f"{path}/" for dots in _DOTS):
@@ -36,27 +42,46 @@ async def forward(provider: Provider, visit: Visit, caller: Caller) -> int:
     stand_in = Call(visit.id, provider.DIALECTS[0], {}, Request("", ()), caller, "direct", dict(visit.headers))
     headers = {name: visit.headers[name] for name in _SENT if name in visit.headers}
     has_body = "content-length" in headers or "transfer-encoding" in visit.headers
-    upstream = await provider.transport.send(
-        visit.method,
-        url,
-        {**headers, **provider.headers(stand_in)},
-        _uploaded(visit.receive) if has_body else b"",
-        provider.timeouts,
-    )
-    try:
-        returned = {name: upstream.headers[name] for name in _RETURNED if name in upstream.headers}
-        if "content-encoding" in upstream.headers:
-            returned.pop("content-length", None)
-        await visit.begin(upstream.status, returned)
-        async for chunk in upstream.chunks():
-            await visit.more(chunk)
-        await visit.end()
-    finally:
-        await upstream.close()
+    uploaded = asyncio.Event()
+    body = _uploaded(visit.receive, uploaded) if has_body else b""
+    if not has_body:
+        uploaded.set()
+
+    async def afterwards() -> MutableMapping[str, Any]:
+        """What comes when the body has been read: the caller's leaving."""
+        await uploaded.wait()
+        return await visit.receive()
+
+    with Leaving(afterwards) as leaving, Watchdog(provider.name) as dog:
+        dog.expect("total", provider.timeouts.total)
+        sent = {**headers, **provider.headers(stand_in)}
+        upstream = await provider.transport.send(visit.method, url, sent, body, provider.timeouts)
+        try:
+            await _return(visit, upstream, dog, provider.timeouts.idle)
+            leaving.stop()
+            await visit.end()
+        finally:
+            await upstream.close()
     return upstream.status
 
 
-async def _uploaded(receive: Receive) -> AsyncGenerator[bytes, None]:
+async def _return(visit: Visit, upstream: UpstreamAnswer, dog: Watchdog, idle: float) -> None:
+    """Pass the answer on as it comes. Raises TimedOut where the provider is silent for `idle` seconds."""
+    dog.rest()
+    returned = {name: upstream.headers[name] for name in _RETURNED if name in upstream.headers}
+    if "content-encoding" in upstream.headers:
+        returned.pop("content-length", None)
+    await visit.begin(upstream.status, returned)
+    async with contextlib.aclosing(upstream.chunks()) as chunks:
+        dog.expect("idle", idle)
+        async for chunk in chunks:
+            dog.rest()
+            await visit.more(chunk)
+            dog.expect("idle", idle)
+    dog.rest()
+
+
+async def _uploaded(receive: Receive, done: asyncio.Event) -> AsyncGenerator[bytes, None]:
     while True:
         message: Mapping[str, object] = await receive()
         if message["type"] == "http.disconnect":
@@ -65,4 +90,5 @@ async def _uploaded(receive: Receive) -> AsyncGenerator[bytes, None]:
         if isinstance(body, bytes) and body:
             yield body
         if not message.get("more_body"):
+            done.set()
             return

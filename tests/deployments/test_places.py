@@ -8,6 +8,7 @@ import openai
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.clients import Caller
 from tests.deployments.house import KEY, House, client_of, url_of
 from tests.upstream import Fault, Upstream
 
@@ -126,3 +127,18 @@ async def test_a_decision_is_explained_without_being_made(running: House, upstre
         refused = await client.post("/v1/route", json={**body, "model": "nobody/x"})
         assert refused.json()["error"]["code"] == "model_not_found"
     assert not [request for request in upstream.requests if request.method == "POST"]
+
+
+@pytest.mark.parametrize("body", [b"", b"x" * 1000], ids=["no body", "a body"])
+async def test_a_caller_who_leaves_a_forwarded_request_closes_the_upstream(
+    running: House, upstream: Upstream, body: bytes
+) -> None:
+    upstream.plan("/v1/files", Fault.never_answer(), times=None)
+    direct = running.replicas[-1]
+    async with await Caller.connect(url_of(direct)) as caller:
+        await caller.request("POST" if body else "GET", "/v1/files", body, headers=[("x-api-key", KEY)])
+        await upstream.until(lambda: any(request.path == "/v1/files" for request in upstream.requests))
+    seen = next(request for request in upstream.requests if request.path == "/v1/files")
+    await upstream.wait_closed(seen.connection, timeout=1.0)
+    await running.until(lambda: direct.front.visits == 0)
+    assert direct.limiter.in_flight == 0
