@@ -1,8 +1,8 @@
 """The cluster's secret and the callers' keys, in two files of the state directory.
 
     cluster.secret   32 random bytes, URL-safe; made here once, with mode 600
-    keys.json        [{"id", "name", "hash", "admin"}]; hash is the SHA-256 of the key, in hexadecimal; written
-                     by the launcher, with mode 600
+    keys.json        [{"id", "name", "hash", "admin", …}] (`CallerKey`); hash is the SHA-256 of the key, in
+                     hexadecimal; written by the launcher, with mode 600
 
 A file that another user of the machine could read is refused: whoever holds the secret may ask every provider.
 

@@ -26,9 +26,16 @@ from pipelines.calls import Answer, Answering, Call, Caller, Lane
 from pipelines.conversation import Json, Request
 from pipelines.dialects import DIALECTS
 from pipelines.errors import BadRequest, Denied, PenstockError
+from pipelines.options import options_of
 
 PASSED = ("anthropic-beta", "anthropic-version", "http-referer", "x-title")
 """Callers' headers that mean something to a provider."""
+
+MAX_TOOLS = 128
+"""Tools of one request: what most providers take at the most."""
+
+MAX_IDEMPOTENCY_KEY = 255
+"""Characters of an `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header leaves the limit to the server)."""
 
 _PASSED_QUERY = "beta=true"
 """The vendor's clients add it for beta features of the Messages API."""
@@ -207,6 +214,8 @@ class Front:
             body = {**body, "model": place.model}
         dialect = DIALECTS[place.dialect]
         request = _bare_request(body) if place.operation else dialect.read_request(body)
+        if len(request.tools) > MAX_TOOLS:
+            raise BadRequest(f"there are {len(request.tools)} tools, more than {MAX_TOOLS}", param="tools")
         if not visit.hop and (name := self._desk.model_name(request.model)) != request.model:
             request = msgspec.structs.replace(request, model=name)
         return Call(
@@ -220,6 +229,8 @@ class Front:
             operation=place.operation,
             path=place.path,
             query=_PASSED_QUERY if _PASSED_QUERY in visit.query.split("&") else "",
+            options=options_of(body),
+            idempotency_key=_idempotency_key(visit),
         )
 
     async def _refuse(self, visit: Visit, error: PenstockError) -> None:
@@ -240,6 +251,14 @@ class Front:
 def _only(visit: Visit, *methods: str) -> None:
     if visit.method not in methods:
         raise BadRequest(f"{visit.path[:200]} takes {methods[0]}", status=405, code="method_not_allowed")
+
+
+def _idempotency_key(visit: Visit) -> str:
+    """The caller's `Idempotency-Key`. On a hop the gateway has seen to it. Raises BadRequest for one too long."""
+    key = "" if visit.hop else visit.headers.get("idempotency-key", "")
+    if len(key) > MAX_IDEMPOTENCY_KEY:
+        raise BadRequest(f"the Idempotency-Key is longer than {MAX_IDEMPOTENCY_KEY} characters")
+    return key
 
 
 def _bare_request(body: dict[str, Json]) -> Request:

@@ -17,6 +17,7 @@ from pipelines.conversation import Json
 from pipelines.dialects import DIALECTS
 from pipelines.dialects.sse import Framer, parse
 from pipelines.errors import BadRequest, PenstockError
+from pipelines.options import options_of
 
 _CHAT = "openai_chat"
 _PATH = "/v1/chat/completions"
@@ -28,7 +29,7 @@ def call_from_body(body: Json, caller: Caller, lane: Lane) -> Call:
     if not isinstance(body, dict):
         raise BadRequest("the body must be a dict")
     request = DIALECTS[_CHAT].read_request(body)
-    return Call(uuid.uuid4().hex, _CHAT, body, request, caller, lane, path=_PATH)
+    return Call(uuid.uuid4().hex, _CHAT, body, request, caller, lane, path=_PATH, options=options_of(body))
 
 
 class HandleCalls:

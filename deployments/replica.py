@@ -107,7 +107,9 @@ class Replica:
     def _welcomed(self, welcome: Welcome) -> None:
         """The router's secret and keys, at the start and whenever they change."""
         self.guard.secret = welcome.secret
-        self.guard.admit({key.hash: Caller(key.id, key.admin) for key in welcome.keys})
+        self.guard.admit(
+            {key.hash: Caller(key.id, key.admin, key.priority, key.recovery, key.keep_alive) for key in welcome.keys}
+        )
 
     # What subclasses give.
 

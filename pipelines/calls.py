@@ -1,6 +1,6 @@
 """One call and its answer, as they pass between a face (`deployments.front`) and whoever answers.
 
-Above it: `front`, `gateway`, the providers. Below it: `conversation`, `routing.table`.
+Above it: `front`, `gateway`, the providers. Below it: `conversation`, `options`, `routing.table`.
 Outside it: HTTP. An `Answer`'s bytes are already in the caller's dialect.
 """
 
@@ -11,16 +11,25 @@ import msgspec
 
 from pipelines.conversation import Json, Request
 from pipelines.errors import PenstockError
+from pipelines.options import Options, Recovery
 from pipelines.routing.table import Outcome
 
 Lane = Literal["direct", "routed", "hop"]
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Whose key it is. id is safe to log."""
+    """Whose key it is, and what goes for all its calls. id is safe to log.
+
+    priority: who is served first where calls wait, and who is refused last; higher comes first.
+    recovery: what becomes of a stream that breaks, where the call itself does not say.
+    keep_alive: seconds between comments to a caller who waits for the first output of a stream; 0: none.
+    """
 
     id: str
     admin: bool = False
+    priority: int = 0
+    recovery: Recovery = "error"
+    keep_alive: float = 0.0
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -30,6 +39,7 @@ class Call(msgspec.Struct, frozen=True):
     case, and only those that mean something to a provider (`anthropic-beta`). operation: "" for a conversation, else
     the provider's own path below its base URL (`/embeddings`), and `request` knows only model and stream.
     path: where it was posted; query: what of its query string is for the provider (`beta=true`).
+    options: what the body's `penstock` asks of us; idempotency_key: the caller's `Idempotency-Key`, "" without one.
     """
 
     id: str
@@ -42,6 +52,13 @@ class Call(msgspec.Struct, frozen=True):
     operation: str = ""
     path: str = ""
     query: str = ""
+    options: Options = Options()
+    idempotency_key: str = ""
+
+    @property
+    def recovery(self) -> Recovery:
+        """What becomes of the stream if it breaks after its first output."""
+        return self.options.recovery or self.caller.recovery
 
     @property
     def stream(self) -> bool:

@@ -72,6 +72,7 @@ class Outcome(_Value, frozen=True):
     """How one attempt went. Times in seconds; `reason` is None where it went well.
 
     cancelled: the caller went away, which is nobody's failure. first_output is the time to the first content.
+    tries: how often the provider was asked; skipped: malformed frames that were passed over.
     """
 
     provider: str
@@ -84,6 +85,8 @@ class Outcome(_Value, frozen=True):
     output_tokens: int = 0
     cost: float | None = None
     task: str = ""
+    tries: int = 1
+    skipped: int = 0
 
 
 class Report(_Value, frozen=True):
@@ -98,12 +101,18 @@ class Report(_Value, frozen=True):
 
 
 class CallerKey(_Value, frozen=True):
-    """A caller's key as it is stored: `hash` is the SHA-256 of the key itself, in hexadecimal."""
+    """A caller's key as it is stored: `hash` is the SHA-256 of the key itself, in hexadecimal.
+
+    priority, recovery and keep_alive are as in `calls.Caller`.
+    """
 
     id: str
     name: str
     hash: str
     admin: bool = False
+    priority: int = 0
+    recovery: Literal["error", "continue"] = "error"
+    keep_alive: float = 0.0
 
     def __repr__(self) -> str:
         return f"CallerKey(id={self.id!r}, name={self.name!r}, admin={self.admin})"
