@@ -162,6 +162,12 @@ class GatewaySettings(ReplicaSettings):
     )
     policy: Literal["quality", "balanced", "cheap", "fast"] = Field("balanced", description="What `auto` weighs most.")
     fall_back: bool = Field(True, description="Whether another candidate is asked when one fails.")
+    fall_back_reasons: tuple[Literal["content_policy", "authentication", "permission", "not_found"], ...] = Field(
+        (), description="Refusals after which another candidate is asked too; usually the caller hears them."
+    )
+    hedge: bool = Field(
+        False, description="Whether a stream's next candidate is asked beside one that is slower than usual."
+    )
     wait_for_replica: float = Field(
         10.0, ge=0, description="Seconds to wait for a provider whose replicas are all restarting."
     )

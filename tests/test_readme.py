@@ -14,7 +14,7 @@ import pytest
 from actors.keyring import Keyring
 from deployments import reading
 from deployments.config import GatewaySettings, ProviderSettings, RetrySettings, TimeoutSettings
-from deployments.gateway import MAX_FALLBACKS
+from deployments.routed_lane import MAX_FALLBACKS
 from deployments.instance import SWITCHES
 from deployments.providers import KINDS
 from deployments.providers.attempt import MAX_ANSWER

@@ -5,7 +5,7 @@ weights. It is the exponentially decayed mean of G. Cormode et al., "Forward Dec
 for Streaming Systems" (ICDE 2009), and the time-based decay of Finagle's Peak EWMA load balancer
 (`exp(-elapsed / decay time)`); unlike an EWMA that decays by count it forgets an idle provider's past too.
 
-Above it: `state`, `breaker`. Below it: `table`. Outside it: clocks; `now` is an argument, in seconds.
+Above it: `state`, `breaker`. Below it: `spread`, `table`. Outside it: clocks; `now` is an argument, in seconds.
 """
 
 from collections.abc import Mapping
@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import msgspec
 
 from pipelines.errors import Reason
+from pipelines.routing.spread import Spread
 from pipelines.routing.table import Outcome, Performance
 
 HALF_LIFE = 30.0
@@ -20,6 +21,12 @@ HALF_LIFE = 30.0
 
 OUTPUT_HALF_LIFE = 600.0
 """Seconds after which the length of an answer counts half: it depends on the model more than on the hour."""
+
+SPREAD_HALF_LIFE = 600.0
+"""Seconds after which a time to the first output counts half for the quantile: a tail needs many measurements."""
+
+LEAST_MEASUREMENTS = 20.0
+"""Measurements below which there is no 95th percentile: one in twenty is beyond it."""
 
 PRIOR_SUCCESSES = 1.0
 """Successful attempts that every model is credited with, so that silence leads an error rate back to zero."""
@@ -92,21 +99,22 @@ class Statistics(msgspec.Struct, frozen=True):
     tokens_per_second: Average = Average()
     output_tokens: Average = Average(OUTPUT_HALF_LIFE)
     used: float = 0.0
+    first_outputs: Spread = Spread(SPREAD_HALF_LIFE)
 
     def after(self, outcome: Outcome, now: float) -> "Statistics":
         """The statistics with one more attempt. A cancelled one teaches only the times that it saw."""
         failures, output, speed = self.failures, self.output_tokens, self.tokens_per_second
-        first = self.first_output
+        first, spread = self.first_output, self.first_outputs
         if not outcome.cancelled and (outcome.reason is None or BLAME[outcome.reason].rate):
             failures = failures.add(0.0 if outcome.reason is None else 1.0, now)
         if outcome.first_output is not None:
-            first = first.add(outcome.first_output, now)
+            first, spread = first.add(outcome.first_output, now), spread.add(outcome.first_output, now)
         if outcome.reason is None and not outcome.cancelled and outcome.output_tokens > 0:
             output = output.add(outcome.output_tokens, now)
             writing = outcome.seconds - (outcome.first_output or 0.0)
             if outcome.output_tokens > 1 and writing > 0.0:
                 speed = speed.add((outcome.output_tokens - 1) / writing, now)
-        return Statistics(self.attempts + 1, failures, first, speed, output, now)
+        return Statistics(self.attempts + 1, failures, first, speed, output, now, spread)
 
     def forgiven(self) -> "Statistics":
         """Without its failures: the provider has shown that it is back."""
@@ -124,6 +132,7 @@ class Statistics(msgspec.Struct, frozen=True):
             attempts=self.attempts,
             error_rate=round(self.error_rate(now), 3),
             first_output=_rounded(self.first_output.mean, 4),
+            slow_first_output=_rounded(self.first_outputs.quantile(0.95, LEAST_MEASUREMENTS, now), 3),
             tokens_per_second=_rounded(self.tokens_per_second.mean, 1),
             output_tokens=_rounded(self.output_tokens.mean, 0),
         )

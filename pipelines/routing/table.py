@@ -16,6 +16,9 @@ from pipelines.errors import Reason
 ANNOUNCEMENT_LIFETIME = 5.0
 """Seconds after which a silent replica is gone."""
 
+Role = Literal["first", "fallback", "hedge", "recovery"]
+"""Why an attempt was made: as the first choice, after a failure, beside a slow one, to continue a broken stream."""
+
 ProviderState = Literal["ready", "unconfigured", "unreachable", "draining"]
 
 BreakerState = Literal["closed", "open", "half_open"]
@@ -72,7 +75,7 @@ class Outcome(_Value, frozen=True):
     """How one attempt went. Times in seconds; `reason` is None where it went well.
 
     cancelled: the caller went away, which is nobody's failure. first_output is the time to the first content.
-    tries: how often the provider was asked; skipped: malformed frames that were passed over.
+    tries: how often the provider was asked; skipped: malformed frames that were passed over; role: why this attempt.
     """
 
     provider: str
@@ -87,6 +90,7 @@ class Outcome(_Value, frozen=True):
     task: str = ""
     tries: int = 1
     skipped: int = 0
+    role: Role = "first"
 
 
 class Report(_Value, frozen=True):
@@ -135,7 +139,8 @@ class Welcome(_Value, frozen=True):
 class Performance(_Value, frozen=True):
     """Live statistics of one model: decaying averages. None: never measured.
 
-    in_flight counts attempts under way; error_rate is between 0 and 1; first_output in seconds.
+    in_flight counts attempts under way; error_rate is between 0 and 1; first_output is the mean time to the first
+    content in seconds, slow_first_output its 95th percentile.
 
     breaker is the circuit breaker's state; open_until, in seconds since 1970, is when an open one may be probed.
     prober is the reporter that may probe a half-open one (empty: anyone may).
@@ -150,6 +155,7 @@ class Performance(_Value, frozen=True):
     breaker: BreakerState = "closed"
     open_until: float = 0.0
     prober: str = ""
+    slow_first_output: float | None = None
 
 
 class ReplicaEntry(_Value, frozen=True):

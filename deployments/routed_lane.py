@@ -1,0 +1,209 @@
+"""The routed lane: decide, ask over the hop, fall back while nothing has been handed out, hedge, relay.
+
+Above it: `gateway`. Below it: `hop`, `racing`, `actors.client`, `pipelines.routing`. Outside it: HTTP, and what
+providers do with a call.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import msgspec
+
+from actors.client import RouterClient
+from deployments.config import GatewaySettings
+from deployments.hop import Hop, ReplicaLost
+from deployments.racing import first_answer
+from pipelines.calls import Answer, Call
+from pipelines.dialects import DIALECTS
+from pipelines.errors import BadRequest, Overloaded, UpstreamError
+from pipelines.resilience import RetryBudget
+from pipelines.routing.ask import Ask, Candidate, Decision, needs_of
+from pipelines.routing.choose import choose
+from pipelines.routing.replicas import pick
+from pipelines.routing.table import ModelCard, Outcome, Performance, ReplicaEntry, Role
+from pipelines.routing.walk import Walk
+
+MAX_FALLBACKS = 16
+"""Length of the caller's `models`."""
+
+LEAST_HEDGE = 0.05
+"""Seconds of silence, at least, before a second candidate is asked."""
+
+HEDGE_SHARE, HEDGE_FLOOR = 0.1, 0.5
+"""Hedges allowed for each request, and a second: when everybody is slow, twice the load helps nobody."""
+
+_BYTES_PER_TOKEN = 4
+
+
+class RoutedLane:
+    """One gateway replica's way from a call to an answer."""
+
+    def __init__(self, settings: GatewaySettings, hop: Hop, router: RouterClient) -> None:
+        self._settings = settings
+        self._hop = hop
+        self._router = router
+        self._hedges = RetryBudget(time.monotonic(), HEDGE_SHARE, HEDGE_FLOOR)
+
+    async def answer(self, call: Call) -> Answer:
+        """The best candidate's answer, at its first content; the next one's where a failure allows it.
+
+        Raises the first meaningful error where nobody is left.
+        """
+        began = time.monotonic()
+        decision = await self._decide(call, began)
+        options = call.options
+        walk = Walk(
+            decision,
+            lambda candidate: _known(self._card(candidate)),
+            fall_back=self._settings.fall_back if options.fall_back is None else options.fall_back,
+            reasons=self._settings.fall_back_reasons,
+        )
+
+        async def ask(candidate: Candidate, role: Role) -> Answer:
+            answer = await self._ask(call, candidate, role, began)
+            answer.headers["x-penstock-provider"] = candidate.provider
+            answer.headers["x-penstock-model"] = candidate.model[:200]
+            answer.headers["x-penstock-route"] = decision.explain
+            return answer
+
+        _, answer = await first_answer(walk, ask, lambda candidate: self._patience(call, candidate), self._may_hedge)
+        return answer
+
+    def decision(self, call: Call) -> Decision:
+        """The decision for a call, as of now. Raises as `choose` does."""
+        return choose(self._router.table, self._question(call), time.time(), random.random)
+
+    async def _decide(self, call: Call, began: float) -> Decision:
+        """The decision; while every replica of what is wanted restarts, a little later."""
+        while True:
+            try:
+                return self.decision(call)
+            except Overloaded:
+                if time.monotonic() - began > self._settings.wait_for_replica:
+                    raise
+                await asyncio.sleep(0.05)
+
+    def _question(self, call: Call) -> Ask:
+        request = call.request
+        prompt = sum(len(message.text) for message in request.messages) // _BYTES_PER_TOKEN
+        return Ask(
+            wanted=(request.model, *_fallbacks(call.body)),
+            needs=needs_of(request),
+            policy=self._settings.policy,
+            aliases=self._settings.aliases,
+            prompt_tokens=prompt,
+            max_tokens=request.max_tokens,
+            gateway=self._router.reporter,
+            in_flight=self._router.in_flight,
+        )
+
+    def _patience(self, call: Call, candidate: Candidate) -> float | None:
+        """When to hedge: streams only, for an answer without a stream has no first output before its end."""
+        wanted = self._settings.hedge if call.options.hedge is None else call.options.hedge
+        if not wanted or not call.stream or call.operation:
+            return None
+        self._hedges.deposit(time.monotonic())
+        slow = self._performance(candidate).slow_first_output
+        return None if slow is None else max(LEAST_HEDGE, slow)
+
+    def _may_hedge(self) -> bool:
+        return self._hedges.withdraw(time.monotonic())
+
+    async def _ask(self, call: Call, candidate: Candidate, role: Role, began: float) -> Answer:
+        """One candidate's answer. A replica that is lost before it answers costs nothing but the next replica."""
+        avoid: frozenset[str] = frozenset()
+        self._router.begin(candidate.provider, candidate.model)
+        asked = time.monotonic()
+        try:
+            while True:
+                replica = await self._replica(candidate, avoid, began)
+                try:
+                    answer = await self._hop.ask(replica, candidate.provider, candidate.model, call)
+                    break
+                except ReplicaLost:
+                    avoid |= {replica.replica}
+        except BaseException as error:
+            self._ended(candidate, role, self._failure(call, candidate, error, time.monotonic() - asked))
+            raise
+        answer.on_close(lambda: self._ended(candidate, role, _judged(answer, candidate, time.monotonic() - asked)))
+        if answer.frames is not None:
+            answer.frames = _with_error(answer, call, answer.frames)
+        return answer
+
+    def _ended(self, candidate: Candidate, role: Role, outcome: Outcome) -> None:
+        named = msgspec.structs.replace(outcome, provider=candidate.provider, model=candidate.model, role=role)
+        self._router.end(named)
+
+    async def _replica(self, candidate: Candidate, avoid: frozenset[str], began: float) -> ReplicaEntry:
+        while True:
+            entry = self._router.table.provider(candidate.provider)
+            replica = pick(entry, random.random, avoid) if entry is not None else None
+            if replica is not None:
+                return replica
+            if time.monotonic() - began > self._settings.wait_for_replica:
+                message = f"no replica of the provider {candidate.provider} can be reached"
+                raise Overloaded(message, status=503, retry_after=1.0)
+            await asyncio.sleep(0.05)
+
+    def _failure(self, call: Call, candidate: Candidate, error: BaseException, seconds: float) -> Outcome:
+        """An attempt without an answer. A caller who left, and our own fullness, are not the provider's failures.
+
+        A stream that was given up after more than its usual time counts as one whose first output took that long:
+        if only those who answer were measured, nobody would ever be slow.
+        """
+        if isinstance(error, UpstreamError):
+            return Outcome(candidate.provider, candidate.model, seconds, reason=error.reason)
+        slow = self._performance(candidate).slow_first_output
+        given_up = isinstance(error, asyncio.CancelledError) and call.stream and slow is not None and seconds >= slow
+        return Outcome(
+            candidate.provider, candidate.model, seconds, cancelled=True, first_output=seconds if given_up else None
+        )
+
+    def _performance(self, candidate: Candidate) -> Performance:
+        entry = self._router.table.provider(candidate.provider)
+        return (entry.performance.get(candidate.model) if entry is not None else None) or Performance()
+
+    def _card(self, candidate: Candidate) -> ModelCard | None:
+        entry = self._router.table.provider(candidate.provider)
+        cards = entry.models if entry is not None else ()
+        return next((card for card in cards if card.name == candidate.model), None)
+
+
+def _known(card: ModelCard | None) -> int:
+    """The context length in tokens, 0 where it is unknown."""
+    return card.context if card is not None else 0
+
+
+def _fallbacks(body: dict[str, Any]) -> tuple[str, ...]:
+    """The caller's own list of further models (`models`, as OpenRouter has it)."""
+    models = body.get("models", [])
+    if models is None:
+        return ()
+    if not isinstance(models, list) or not all(isinstance(model, str) and model for model in models):
+        raise BadRequest("`models` must be a list of model names", param="models")
+    if len(models) > MAX_FALLBACKS:
+        raise BadRequest(f"`models` has more than {MAX_FALLBACKS} names", param="models")
+    return tuple(models)
+
+
+def _judged(answer: Answer, candidate: Candidate, seconds: float) -> Outcome:
+    """How an answer went. Without the provider replica's own word the caller left, or the replica was lost."""
+    if answer.outcome is not None:
+        return answer.outcome
+    reason = answer.error.reason if isinstance(answer.error, UpstreamError) else None
+    return Outcome(candidate.provider, candidate.model, seconds, reason=reason, cancelled=answer.error is None)
+
+
+async def _with_error(answer: Answer, call: Call, frames: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """The hop's frames; if the provider's replica is lost, an error frame ends them."""
+    try:
+        async for data in frames:
+            yield data
+    except UpstreamError as error:
+        answer.error = error
+        yield DIALECTS[call.dialect].encoder(call.request).error(error)
+    finally:
+        await frames.aclose()

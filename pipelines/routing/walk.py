@@ -1,0 +1,60 @@
+"""The walk through a decision's candidates: who is asked next, and what the caller hears when nobody is left.
+
+Above it: the routed lane. Below it: `ask`, `errors`, `resilience`. Outside it: asking.
+"""
+
+from collections import deque
+from collections.abc import Callable, Collection
+
+from pipelines.errors import Overloaded, PenstockError, Reason, UpstreamError
+from pipelines.resilience import RULES
+from pipelines.routing.ask import Candidate, Decision
+
+
+class Walk:
+    """One request's way along its candidates, best first; nobody is asked twice.
+
+    fall_back: whether a second one may be asked at all. reasons: what is followed by another candidate besides what
+    `RULES` says. context gives a candidate's context length in tokens, 0 where it is unknown.
+
+    error: the first failure that says something about the request or its provider (None before any).
+    """
+
+    def __init__(
+        self,
+        decision: Decision,
+        context: Callable[[Candidate], int],
+        *,
+        fall_back: bool = True,
+        reasons: Collection[Reason] = (),
+    ) -> None:
+        self._left = deque(decision.candidates)
+        self._context = context
+        self._fall_back = fall_back
+        self._reasons = frozenset(reasons)
+        self._too_short: int | None = None
+        self.error: PenstockError | None = None
+
+    def next(self) -> Candidate | None:
+        """Whom to ask now. After "context too long" only a model that is known to take more comes into question."""
+        while self._left:
+            candidate = self._left.popleft()
+            if self._too_short is None or self._context(candidate) > self._too_short:
+                return candidate
+        return None
+
+    def failed(self, candidate: Candidate, error: PenstockError) -> bool:
+        """Take a failure in; whether another candidate may be asked after it."""
+        if self.error is None or (isinstance(self.error, Overloaded) and not isinstance(error, Overloaded)):
+            self.error = error
+        if not self._fall_back:
+            return False
+        if not isinstance(error, UpstreamError):
+            return error.retryable
+        if error.reason == "context_too_long":
+            self._too_short = max(self._too_short or 0, self._context(candidate))
+        return RULES[error.reason].fall_back or error.reason in self._reasons
+
+    def nobody(self) -> PenstockError:
+        """What to raise when nobody is left."""
+        return self.error or Overloaded("no candidate is left", status=503, retry_after=1.0)
