@@ -2,13 +2,16 @@
 # `make` alone lists the words.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-real clients check format docs lock clean
+.PHONY: help serve test test-real clients faults soak bench-router check format docs lock clean
 .DELETE_ON_ERROR:
 SHELL := /bin/sh
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 CONFIG ?= ray_config.yaml
 TESTS ?= tests
+OUTCOMES ?= ../shared/routing/outcomes.csv
+FAULTS ?=
+REQUESTS ?= 200000
 REAL_MODEL := .venv-real/tiny.gguf
 SOURCES := actors bench deployments pipelines tests
 
@@ -41,6 +44,15 @@ test-real: .venv/.dev .venv-real/.real $(REAL_MODEL) ## the tests against a real
 
 clients: .venv/.dev .venv-real/.real $(CLIENT_STAMPS) $(NODE_CLIENTS)/node_modules/.stamp ## real clients against it; CLIENTS="part of a name …" narrows them
 	PENSTOCK_REAL_PYTHON=$(CURDIR)/.venv-real/bin/python .venv/bin/python -m tests.clients_matrix $(CLIENTS)
+
+faults: .venv/.dev ## providers, callers and processes that fail, against the real thing; FAULTS="caller --only slow" narrows
+	.venv/bin/python -m tests.faults $(FAULTS)
+
+soak: .venv/.dev ## 200,000 requests with faults; memory must stand still; REQUESTS=n
+	.venv/bin/python -m tests.faults soak --requests $(REQUESTS)
+
+bench-router: .venv/.runtime ## what the router learns and what it costs: OUTCOMES=another file of the same form
+	.venv/bin/python -m bench.routing $(OUTCOMES)
 
 check: .venv/.dev ## formatter, linter, strict types
 	.venv/bin/ruff format --check $(SOURCES)

@@ -10,6 +10,7 @@ Above it: `router`. Below it: `pipelines.routing.table`, `pipelines.errors`, fil
 """
 
 import os
+import re
 import secrets
 import stat
 from pathlib import Path
@@ -21,6 +22,9 @@ from pipelines.routing.table import CallerKey
 
 SECRET_FILE = "cluster.secret"
 KEYS_FILE = "keys.json"
+
+_VALUE = re.compile(r"'.*'")
+"""msgspec quotes a value that it does not take, and what should not be in the file may be just that value."""
 
 _Stamp = tuple[int, int, int]
 
@@ -101,4 +105,4 @@ def _words(error: Exception) -> str:
     """What went wrong, without any of the file's content."""
     if isinstance(error, OSError):
         return error.strerror or "input/output error"
-    return "it is not ASCII text" if isinstance(error, UnicodeError) else str(error)[:200]
+    return "it is not ASCII text" if isinstance(error, UnicodeError) else _VALUE.sub("…", str(error))[:200]

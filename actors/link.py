@@ -9,10 +9,10 @@ from typing import Protocol
 
 from ray.actor import ActorHandle
 
-from actors.directory import connect
+from actors.directory import ROUTER, connect
 
 FIRST_PATIENCE = 20.0
-"""Seconds in which a process that has just started must find or start the router."""
+"""Seconds in which a process that has just started must find or start an actor."""
 
 PATIENCE = 5.0
 """Seconds of one later attempt to find it again."""
@@ -73,17 +73,27 @@ class ActorLink:
 
 
 def connector_to(state_directory: str) -> Connector:
-    """Finds the router of the cluster; only the first time may it replace one of another code version.
+    """Finds the router of the cluster."""
+    find = finder(state_directory, ROUTER)
+
+    async def connector() -> ActorLink:
+        return ActorLink(await find())
+
+    return connector
+
+
+def finder(state_directory: str, name: str) -> Callable[[], Awaitable[ActorHandle]]:
+    """Finds the actor of that name; only the first time may it replace one of another code version.
 
     Ray's own calls for it block, so they run in a thread.
     """
     replace = True
 
-    async def find() -> ActorLink:
+    async def find() -> ActorHandle:
         nonlocal replace
         patience = FIRST_PATIENCE if replace else PATIENCE
-        handle = await asyncio.to_thread(connect, state_directory, replace=replace, patience=patience)
+        handle = await asyncio.to_thread(connect, state_directory, name, replace=replace, patience=patience)
         replace = False
-        return ActorLink(handle)
+        return handle
 
     return find

@@ -12,16 +12,16 @@ no ray: it is wrapped where it is started.
 """
 
 import asyncio
-import hashlib
 import logging
-import time
 import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
 
+from actors.clock import SteadyClock
 from actors.keyring import Keyring
+from actors.version import version_of
 from pipelines import routing
 from pipelines.errors import ConfigurationError
 from pipelines.routing.state import RouterState
@@ -41,22 +41,7 @@ _reports = msgspec.msgpack.Decoder(Report)
 def code_version() -> str:
     """A name for the code that the actor runs: the hash of its source files."""
     here = Path(__file__).resolve()
-    files = [here, here.with_name("keyring.py"), *sorted(Path(routing.__path__[0]).glob("*.py"))]
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
-    return digest.hexdigest()[:16]
-
-
-class SteadyClock:
-    """Seconds since 1970 that never step: the wall clock at its start, and what has passed since."""
-
-    def __init__(self) -> None:
-        self._offset = time.time() - time.monotonic()
-
-    def __call__(self) -> float:
-        """The time now."""
-        return time.monotonic() + self._offset
+    return version_of([here, here.with_name("keyring.py"), *sorted(Path(routing.__path__[0]).glob("*.py"))])
 
 
 class Router:

@@ -14,8 +14,10 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipelines.errors import ConfigurationError
+from pipelines.options import TimeoutOptions
 from pipelines.resilience import RetryPolicy, Timeouts
 from pipelines.routing.table import ModelCard
+from pipelines.upstream_keys import UpstreamKey
 
 
 def state_directory() -> Path:
@@ -26,7 +28,8 @@ def state_directory() -> Path:
 class Settings(BaseModel):
     """Frozen; an unknown field is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # What was written may hold what belongs into a variable.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class ListenSettings(Settings):
@@ -62,6 +65,43 @@ class RetrySettings(Settings):
         return RetryPolicy(**self.model_dump())
 
 
+class ModelTimeoutSettings(Settings):
+    """Patience with one model; what is left out is the provider's."""
+
+    connect: float | None = Field(None, gt=0, description="Seconds until a connection must stand.")
+    first_event: float | None = Field(None, gt=0, description="Seconds until a stream's first event.")
+    idle: float | None = Field(None, gt=0, description="Seconds between two events; pings do not count.")
+    total: float | None = Field(None, gt=0, description="Seconds for the whole answer.")
+
+    def value(self) -> TimeoutOptions:
+        """As the provider takes them."""
+        return TimeoutOptions(**self.model_dump())
+
+
+class KeySettings(Settings):
+    """One of several keys at a provider, named by its variable or its file."""
+
+    variable: str | None = Field(None, description="Environment variable that holds the key.")
+    file: Path | None = Field(None, description="File that holds the key.")
+    requests_per_minute: float | None = Field(None, gt=0, description="The provider's limit for this key, if known.")
+    tokens_per_minute: float | None = Field(None, gt=0, description="The provider's limit for this key, if known.")
+
+    @model_validator(mode="after")
+    def _is_in_one_place(self) -> Self:
+        if (self.variable is None) == (self.file is None):
+            raise ValueError("a key needs either a variable or a file")
+        return self
+
+    def value(self) -> UpstreamKey:
+        """The key itself; empty where its variable is. Raises ConfigurationError for a file that cannot be read."""
+        if self.file is not None:
+            secret, label = _read_key(self.file), str(self.file)
+        else:
+            label = self.variable or ""
+            secret = os.environ.get(label, "").strip()
+        return UpstreamKey(secret, label, self.requests_per_minute, self.tokens_per_minute)
+
+
 class ModelSettings(Settings):
     """What the router knows of a model beforehand."""
 
@@ -76,11 +116,15 @@ class ModelSettings(Settings):
     input_price: float | None = Field(None, ge=0, description="US dollars per million prompt tokens.")
     output_price: float | None = Field(None, ge=0, description="US dollars per million output tokens.")
     cached_price: float | None = Field(None, ge=0, description="US dollars per million cached prompt tokens.")
+    cache_write_price: float | None = Field(
+        None, ge=0, description="US dollars per million prompt tokens that are put into the cache."
+    )
     quality: float = Field(0.5, ge=0, le=1, description="Prior expectation that its answer is right.")
+    timeouts: ModelTimeoutSettings | None = Field(None, description="Over the provider's, where they are set.")
 
     def value(self) -> ModelCard:
         """As the router takes it."""
-        return msgspec.convert(self.model_dump(), ModelCard)
+        return msgspec.convert(self.model_dump(exclude={"timeouts"}), ModelCard)
 
 
 class ReplicaSettings(Settings):
@@ -98,13 +142,19 @@ class ReplicaSettings(Settings):
 class ProviderSettings(ReplicaSettings):
     """Arguments of one provider application."""
 
-    kind: Literal["openai", "anthropic", "openrouter", "local", "simulator"] = Field(
+    kind: Literal["openai", "anthropic", "openrouter", "local", "ollama", "simulator"] = Field(
         description="Which adapter; a compatible service is `local` with a base_url."
     )
     name: str = Field("", description="Name of the provider and prefix of its route; the kind's name if empty.")
     base_url: str | None = Field(None, description="Where the service is; else the kind's variable or default.")
     key_variable: str | None = Field(None, description="Environment variable that holds the key.")
     key_file: Path | None = Field(None, description="File that holds the key; wins over the variable.")
+    keys: tuple[KeySettings, ...] = Field((), description="Several keys, in place of the one; used in turn.")
+    proxy: str = Field("", description="Proxy on the way to the provider (`http://host:3128`), without a password.")
+    proxy_variable: str | None = Field(
+        None, description="Environment variable that holds the proxy's address, for one with a password."
+    )
+    ca_file: Path | None = Field(None, description="PEM bundle of authorities to trust beside the usual ones.")
     api_version: Literal["", "2023-06-01", "2026-10-21"] = Field(
         "", description="Kind `anthropic` only: the version its models want; empty: the caller's own."
     )
@@ -112,11 +162,23 @@ class ProviderSettings(ReplicaSettings):
     any_model: bool | None = Field(None, description="Whether names outside `models` are taken.")
     timeouts: TimeoutSettings = Field(default_factory=TimeoutSettings)
     retry: RetrySettings = Field(default_factory=RetrySettings)
+    adaptive: bool = Field(
+        True, description="Whether a replica serves fewer than `concurrent` while the provider is slow or refuses."
+    )
+    least_concurrent: int = Field(
+        20, ge=1, description="Calls that an adaptive replica serves at once, whatever comes."
+    )
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
         if self.api_version and self.kind != "anthropic":
             raise ValueError("api_version is for the kind anthropic only")
+        if self.keys and (self.key_variable or self.key_file):
+            raise ValueError("keys takes the place of key_variable and key_file")
+        if self.proxy and self.proxy_variable:
+            raise ValueError("proxy_variable takes the place of proxy")
+        if "@" in self.proxy:
+            raise ValueError("a proxy's password is for a variable (proxy_variable), not for the configuration")
         return self
 
     @property
@@ -130,11 +192,17 @@ class ProviderSettings(ReplicaSettings):
         Raises ConfigurationError for a key file that cannot be read.
         """
         if self.key_file is not None:
-            try:
-                return self.key_file.expanduser().read_text().strip()
-            except OSError as error:
-                raise ConfigurationError(f"the key file cannot be read: {error.strerror}") from None
-        return os.environ.get(self.key_variable, "") if self.key_variable else None
+            return _read_key(self.key_file)
+        return os.environ.get(self.key_variable, "").strip() if self.key_variable else None
+
+    def way_out(self) -> str:
+        """The proxy's address, "" for none. Raises ConfigurationError for an empty variable: never past the proxy."""
+        if not self.proxy_variable:
+            return self.proxy
+        address = os.environ.get(self.proxy_variable, "").strip()
+        if not address:
+            raise ConfigurationError(f"the proxy's variable {self.proxy_variable} is empty")
+        return address
 
     def arguments(self) -> dict[str, Any]:
         """What the adapter's constructor takes."""
@@ -145,13 +213,24 @@ class ProviderSettings(ReplicaSettings):
             "base_url": self.base_url,
             "any_model": self.any_model,
             "timeouts": self.timeouts.value(),
+            "model_timeouts": {model.name: model.timeouts.value() for model in self.models if model.timeouts},
             "retry": self.retry.value(),
+            "keys": tuple(key.value() for key in self.keys),
+            "proxy": self.way_out(),
+            "ca_file": self.ca_file,
         }
         if self.api_version:
             given["api_version"] = self.api_version
         if self.models:
             given["models"] = tuple(model.value() for model in self.models)
         return given
+
+
+def _read_key(file: Path) -> str:
+    try:
+        return file.expanduser().read_text().strip()
+    except OSError as error:
+        raise ConfigurationError(f"the key file cannot be read: {error.strerror}") from None
 
 
 class GatewaySettings(ReplicaSettings):

@@ -8,17 +8,22 @@ Above it: `provider_replica`. Below it: `transport`, `visit`. Outside it: dialec
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncGenerator, Mapping, MutableMapping
 from typing import Any
 
 from deployments.providers import Provider
+from deployments.providers.turns import Turns
 from deployments.reading import HungUp, Receive
 from deployments.visit import Leaving, Visit
 from deployments.watchdog import Watchdog
 from pipelines.calls import Call, Caller
 from pipelines.conversation import Request
+from pipelines.dialects import WIRES
 from pipelines.errors import BadRequest
 from pipelines.ports import UpstreamAnswer
+from pipelines.rate_limits import rate_headers
+from pipelines.upstream_keys import Lease
 
 _SENT = ("content-type", "content-length", "accept", "anthropic-beta", "anthropic-version", "openai-beta")
 """Callers' headers that go with a forwarded request."""
@@ -32,8 +37,8 @@ _DOTS = ("/..", "/./", "//", "\\")
 async def forward(provider: Provider, visit: Visit, caller: Caller) -> int:
     """Answer `visit` with whatever the provider answers at the same path; returns the status.
 
-    Raises BadRequest for a path that is none, UpstreamError where the provider cannot be reached, TimedOut where it
-    is silent, HungUp where the caller leaves, which cancels the request at the provider.
+    Raises BadRequest for a path that is none, RateLimited while every key rests, UpstreamError where the provider
+    cannot be reached, TimedOut where it is silent, HungUp where the caller leaves, which cancels the request there.
     """
     path = visit.path.removeprefix("/v1")
     if not path.startswith("/") or any(dots in f"{path}/" for dots in _DOTS):
@@ -54,9 +59,11 @@ async def forward(provider: Provider, visit: Visit, caller: Caller) -> int:
 
     with Leaving(afterwards) as leaving, Watchdog(provider.name) as dog:
         dog.expect("total", provider.timeouts.total)
-        sent = {**headers, **provider.headers(stand_in)}
+        lease = await Turns(provider.keys, stand_in, provider.name, provider.retry).take(provider.timeouts.total)
+        sent = {**headers, **provider.headers(stand_in, lease.key.secret)}
         upstream = await provider.transport.send(visit.method, url, sent, body, provider.timeouts)
         try:
+            _note(provider, lease, upstream)
             await _return(visit, upstream, dog, provider.timeouts.idle)
             leaving.stop()
             await visit.end()
@@ -65,10 +72,21 @@ async def forward(provider: Provider, visit: Visit, caller: Caller) -> int:
     return upstream.status
 
 
+def _note(provider: Provider, lease: Lease, upstream: UpstreamAnswer) -> None:
+    """A key that is refused here rests as after any other call."""
+    if upstream.status == 429:
+        refusal = WIRES[provider.DIALECTS[0]].read_error(upstream.status, upstream.headers, b"")
+        now = asyncio.get_running_loop().time()
+        provider.keys.refused(lease, refusal.retry_after, now, random.random())
+    elif upstream.status < 400:
+        provider.keys.accepted(lease)
+
+
 async def _return(visit: Visit, upstream: UpstreamAnswer, dog: Watchdog, idle: float) -> None:
     """Pass the answer on as it comes. Raises TimedOut where the provider is silent for `idle` seconds."""
     dog.rest()
     returned = {name: upstream.headers[name] for name in _RETURNED if name in upstream.headers}
+    returned.update(rate_headers(upstream.headers))
     if "content-encoding" in upstream.headers:
         returned.pop("content-length", None)
     await visit.begin(upstream.status, returned)

@@ -17,15 +17,17 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from deployments.guard import Guard
+from deployments.keep_alive import KeepAlive
 from deployments.listing import listed
 from deployments.paths import Place, dialect_of, find
 from deployments.reading import HungUp, Receive, Scope, Send, body_of, json_object
 from deployments.request_log import RequestLog
-from deployments.visit import OUTCOME_HEADER, Leaving, Visit
+from deployments.visit import OUTCOME_HEADER, Leaving, Visit, Voice
 from pipelines.calls import Answer, Answering, Call, Caller, Lane
 from pipelines.conversation import Json, Request
 from pipelines.dialects import DIALECTS
-from pipelines.errors import BadRequest, Denied, PenstockError
+from pipelines.errors import BadRequest, Denied, Overloaded, PenstockError, UpstreamError
+from pipelines.idempotency import checked
 from pipelines.options import options_of
 
 PASSED = ("anthropic-beta", "anthropic-version", "http-referer", "x-title")
@@ -33,9 +35,6 @@ PASSED = ("anthropic-beta", "anthropic-version", "http-referer", "x-title")
 
 MAX_TOOLS = 128
 """Tools of one request: what most providers take at the most."""
-
-MAX_IDEMPOTENCY_KEY = 255
-"""Characters of an `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header leaves the limit to the server)."""
 
 _PASSED_QUERY = "beta=true"
 """The vendor's clients add it for beta features of the Messages API."""
@@ -90,13 +89,25 @@ class Front:
         self._lane = lane
         self._origins = frozenset(origins)
         self._log = log or RequestLog(None, name)
-        self.visits = 0
+        self._present: set[Visit] = set()
         self._empty = asyncio.Event()
+        self._closed = False
+
+    @property
+    def visits(self) -> int:
+        """How many requests are here, over every port."""
+        return len(self._present)
 
     async def empty(self) -> None:
         """Wait until nobody is here."""
-        if self.visits:
+        if self._present:
             await self._empty.wait()
+
+    def close(self) -> None:
+        """The replica goes now: end with an error whatever is still here, and refuse (503) what comes."""
+        self._closed = True
+        for visit in self._present:
+            visit.interrupt()
 
     def door(
         self,
@@ -120,13 +131,18 @@ class Front:
     async def _visit(self, visit: Visit) -> None:
         if self._prefix and visit.path.startswith(f"{self._prefix}/"):
             visit.path = visit.path[len(self._prefix) :]
-        self.visits += 1
+        self._present.add(visit)
         self._empty.clear()
         try:
             visit.read_headers()
             await self._receive(visit)
         except HungUp:
-            pass
+            if visit.call is not None and not visit.logged:
+                self._log.answered(visit.call, Answer(), time.monotonic() - visit.began)
+        except asyncio.CancelledError:
+            if not visit.interrupted() or visit.cut is None:
+                raise
+            await self._refuse(visit, visit.cut)
         except PenstockError as error:
             await self._refuse(visit, error)
         except Exception:
@@ -135,11 +151,13 @@ class Front:
                 raise  # the server cuts the connection: visibly broken, never a clean end
             await self._refuse(visit, PenstockError("internal error; the log has it under this request's id"))
         finally:
-            self.visits -= 1
-            if not self.visits:
+            self._present.discard(visit)
+            if not self._present:
                 self._empty.set()
 
     async def _receive(self, visit: Visit) -> None:
+        if self._closed:
+            raise Overloaded("this replica is leaving", status=503, retry_after=1.0)
         if self._origins and await self._cross_origin(visit):
             return
         if visit.path == "/healthz" and visit.method in ("GET", "HEAD"):
@@ -193,21 +211,31 @@ class Front:
     async def _converse(self, visit: Visit, caller: Caller, place: Place) -> None:
         call = self._call(visit, caller, place, json_object(await body_of(visit.receive, visit.headers)))
         visit.call = call
-        answer: Answer | None = None
         with Leaving(visit.receive) as leaving:
-            try:
-                answer = await self._answering.answer(call)
-                if answer.frames is not None:
-                    await visit.stream(answer, leaving)
-                else:
-                    leaving.stop()
-                    if visit.hop and answer.outcome is not None:
-                        answer.headers[OUTCOME_HEADER] = msgspec.json.encode(answer.outcome).decode()
-                    await visit.reply(answer.status, answer.body, answer.headers)
-            finally:
-                if answer is not None:
-                    await answer.close()
-                    self._log.answered(call, answer, time.monotonic() - visit.began)
+            # Of the operations only a completion is streamed in frames.
+            if call.caller.keep_alive and call.stream and call.operation in ("", "/completions"):
+                async with KeepAlive(visit, call.caller.keep_alive) as voice:
+                    await self._answer(visit, call, leaving, voice)
+            else:
+                await self._answer(visit, call, leaving, visit)
+
+    async def _answer(self, visit: Visit, call: Call, leaving: Leaving, voice: Voice) -> None:
+        answer: Answer | None = None
+        try:
+            answer = await self._answering.answer(call)
+            if answer.frames is not None:
+                await visit.stream(answer, leaving, voice)
+            else:
+                leaving.stop()
+                if visit.hop and answer.outcome is not None:
+                    answer.headers[OUTCOME_HEADER] = msgspec.json.encode(answer.outcome).decode()
+                await visit.reply(answer.status, answer.body, answer.headers)
+        finally:
+            if answer is not None:
+                await answer.close()
+                answer.error = answer.error or visit.cut
+                self._log.answered(call, answer, time.monotonic() - visit.began)
+                visit.logged = True
 
     def _call(self, visit: Visit, caller: Caller, place: Place, body: dict[str, Json]) -> Call:
         if place.model and not visit.hop:
@@ -230,20 +258,23 @@ class Front:
             path=place.path,
             query=_PASSED_QUERY if _PASSED_QUERY in visit.query.split("&") else "",
             options=options_of(body),
-            idempotency_key=_idempotency_key(visit),
+            # On a hop the gateway has seen to it.
+            idempotency_key="" if visit.hop else checked(visit.headers.get("idempotency-key", "")),
         )
 
     async def _refuse(self, visit: Visit, error: PenstockError) -> None:
+        if not visit.logged:
+            self._log.refused(visit.id, visit.path, visit.call, error, time.monotonic() - visit.began)
         if visit.started:
-            raise error
-        headers: dict[str, str] = {}
+            await visit.fail(error)
+            return
+        headers = dict(error.headers) if isinstance(error, UpstreamError) else {}
         if error.retry_after is not None:
             headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
         if isinstance(error, Denied) and error.status == 401:
             headers["www-authenticate"] = "Bearer"
         if visit.hop:
             headers[REASON_HEADER] = error.label
-        self._log.refused(visit.id, visit.path, visit.call, error, time.monotonic() - visit.began)
         body = DIALECTS[dialect_of(visit.path, visit.headers)].write_error(error)
         await visit.reply(error.status, msgspec.json.encode(body), headers)
 
@@ -251,14 +282,6 @@ class Front:
 def _only(visit: Visit, *methods: str) -> None:
     if visit.method not in methods:
         raise BadRequest(f"{visit.path[:200]} takes {methods[0]}", status=405, code="method_not_allowed")
-
-
-def _idempotency_key(visit: Visit) -> str:
-    """The caller's `Idempotency-Key`. On a hop the gateway has seen to it. Raises BadRequest for one too long."""
-    key = "" if visit.hop else visit.headers.get("idempotency-key", "")
-    if len(key) > MAX_IDEMPOTENCY_KEY:
-        raise BadRequest(f"the Idempotency-Key is longer than {MAX_IDEMPOTENCY_KEY} characters")
-    return key
 
 
 def _bare_request(body: dict[str, Json]) -> Request:

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 import msgspec
 
 from actors.link import Connector
+from actors.replay_link import ReplaysConnector
 from deployments.config import GatewaySettings
 from deployments.handles import HandleCalls, call_from_body
 from deployments.hop import Hop
@@ -26,8 +27,13 @@ from pipelines.routing.table import Table
 class Gateway(Replica):
     """A replica of the gateway. Its public methods are what other Ray jobs call over a handle."""
 
-    def __init__(self, settings: GatewaySettings, connector: Connector | None = None) -> None:
-        super().__init__(settings, connector, name="", title="Penstock", lane="routed")
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        connector: Connector | None = None,
+        replays: ReplaysConnector | None = None,
+    ) -> None:
+        super().__init__(settings, connector, replays, name="", title="Penstock", lane="routed")
         self._settings = settings
         self._hop = Hop(self.guard)
         self._lane = RoutedLane(settings, self._hop, self.router)
@@ -35,24 +41,30 @@ class Gateway(Replica):
 
     # What other Ray jobs call. They may not have this code: only plain values cross.
 
-    async def chat_stream(self, body: dict[str, Json], key: str | None = None) -> AsyncGenerator[dict[str, Json], None]:
+    async def chat_stream(
+        self, body: dict[str, Json], key: str | None = None, *, idempotency_key: str = ""
+    ) -> AsyncGenerator[dict[str, Json], None]:
         """The chunks of a chat completion (OpenAI's form) as plain dicts.
 
-        key attributes and limits the call; without it, it counts as the cluster's own. An error is a last
-        `{"error": {…}}`.
+        key attributes and limits the call; without it, it counts as the cluster's own. idempotency_key: as the header
+        `Idempotency-Key`. An error is a last `{"error": {…}}`.
         """
-        async for chunk in self._handles.stream(self._called(body, key, stream=True)):
+        async for chunk in self._handles.stream(self._called(body, key, idempotency_key, stream=True)):
             yield chunk
 
-    async def chat(self, body: dict[str, Json], key: str | None = None) -> dict[str, Json]:
-        """One chat completion (OpenAI's form), or `{"error": {…}}`."""
-        return await self._handles.whole(self._called(body, key, stream=False))
+    async def chat(
+        self, body: dict[str, Json], key: str | None = None, *, idempotency_key: str = ""
+    ) -> dict[str, Json]:
+        """One chat completion (OpenAI's form), or `{"error": {…}}`. key, idempotency_key: as for `chat_stream`."""
+        return await self._handles.whole(self._called(body, key, idempotency_key, stream=False))
 
-    def _called(self, body: dict[str, Json], key: str | None, *, stream: bool) -> Callable[[], Call]:
+    def _called(
+        self, body: dict[str, Json], key: str | None, idempotency_key: str, *, stream: bool
+    ) -> Callable[[], Call]:
         def make() -> Call:
             caller = self.guard.holder(key) if key is not None else Caller("internal")
             asked = {**body, "stream": stream} if isinstance(body, dict) else body
-            return call_from_body(asked, caller, self.lane)
+            return call_from_body(asked, caller, self.lane, idempotency_key)
 
         return make
 
@@ -112,7 +124,7 @@ class Gateway(Replica):
         return await self._lane.answer(call)
 
     def table_changed(self, before: Table, after: Table) -> None:
-        """Give up what is under way at replicas that are gone from the table."""
+        """Give up what is under way at replicas that are gone; one that drains is still there."""
         gone = _replicas(before) - _replicas(after)
         if gone:
             self._hop.lose(gone)
@@ -138,7 +150,8 @@ def explained(decision: Decision) -> dict[str, Json]:
 
 
 def _replicas(table: Table) -> set[str]:
-    return {replica.replica for entry in table.providers for replica in entry.replicas}
+    ready = {replica.replica for entry in table.providers for replica in entry.replicas}
+    return ready.union(*(entry.others for entry in table.providers))
 
 
 def _listed(name: str, owner: str) -> dict[str, Json]:

@@ -11,12 +11,16 @@ from collections.abc import Mapping
 
 from pipelines.calls import Caller
 from pipelines.errors import Denied
+from pipelines.routing.table import HIGHEST_PRIORITY, LOWEST_PRIORITY
 
 HOP_HEADER = "x-penstock-hop"
 """Carries the cluster's secret between our own processes."""
 
 CALLER_HEADER = "x-penstock-caller"
 """Names the caller (the key's id) on a hop."""
+
+PRIORITY_HEADER = "x-penstock-priority"
+"""The caller's priority, on a hop."""
 
 _NO_KEY = "no API key: send it as 'Authorization: Bearer …' or 'x-api-key'"
 
@@ -57,8 +61,16 @@ class Guard:
         presented = headers.get(HOP_HEADER, "").encode("utf-8", "surrogateescape")
         if not self.secret or not hmac.compare_digest(presented, self.secret.encode()):
             raise Denied("this port is for the cluster's own processes")
-        return Caller(headers.get(CALLER_HEADER, "unknown"))
+        return Caller(headers.get(CALLER_HEADER, "unknown"), priority=_priority(headers.get(PRIORITY_HEADER, "")))
 
     def proof(self, challenge: str) -> str:
         """Shows that we know the cluster's secret, without saying it (HMAC-SHA-256 of the challenge)."""
         return hmac.new(self.secret.encode(), challenge.encode("utf-8", "replace"), "sha256").hexdigest()
+
+
+def _priority(text: str) -> int:
+    """The nearest priority that there is; 0 for what is no number."""
+    try:
+        return max(LOWEST_PRIORITY, min(HIGHEST_PRIORITY, int(text)))
+    except ValueError:
+        return 0

@@ -17,6 +17,7 @@ from pipelines.conversation import Json
 from pipelines.dialects import DIALECTS
 from pipelines.dialects.sse import Framer, parse
 from pipelines.errors import BadRequest, PenstockError
+from pipelines.idempotency import checked
 from pipelines.options import options_of
 
 _CHAT = "openai_chat"
@@ -24,12 +25,22 @@ _PATH = "/v1/chat/completions"
 _logger = logging.getLogger("penstock")
 
 
-def call_from_body(body: Json, caller: Caller, lane: Lane) -> Call:
+def call_from_body(body: Json, caller: Caller, lane: Lane, idempotency_key: str = "") -> Call:
     """A chat completion body as a call. Raises BadRequest."""
     if not isinstance(body, dict):
         raise BadRequest("the body must be a dict")
     request = DIALECTS[_CHAT].read_request(body)
-    return Call(uuid.uuid4().hex, _CHAT, body, request, caller, lane, path=_PATH, options=options_of(body))
+    return Call(
+        uuid.uuid4().hex,
+        _CHAT,
+        body,
+        request,
+        caller,
+        lane,
+        path=_PATH,
+        options=options_of(body),
+        idempotency_key=checked(idempotency_key),
+    )
 
 
 class HandleCalls:

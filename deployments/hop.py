@@ -15,7 +15,7 @@ from contextlib import aclosing
 import msgspec
 
 from deployments.front import REASON_HEADER
-from deployments.guard import CALLER_HEADER, HOP_HEADER, Guard
+from deployments.guard import CALLER_HEADER, HOP_HEADER, PRIORITY_HEADER, Guard
 from deployments.transport import HttpTransport
 from deployments.visit import OUTCOME_HEADER, TRAILER
 from deployments.watchdog import Watchdog
@@ -23,14 +23,18 @@ from pipelines.calls import Answer, Call
 from pipelines.conversation import Json
 from pipelines.dialects import DIALECTS
 from pipelines.dialects.sse import Framer
-from pipelines.errors import Reason, StreamBroken, UpstreamError
+from pipelines.errors import Overloaded, PenstockError, Reason, StreamBroken, UpstreamError
 from pipelines.ports import UpstreamAnswer
+from pipelines.rate_limits import rate_headers
 from pipelines.resilience import RULES, Timeouts
 from pipelines.routing.table import Outcome, ReplicaEntry
 
 _CONNECT = Timeouts(connect=2.0)
 _OURS = frozenset((REASON_HEADER, OUTCOME_HEADER))
 """Headers of a provider replica's answer that are for the gateway alone."""
+
+_OF_ERRORS = ("x-penstock-tries",)
+"""Headers of ours that go on to the caller with an error too."""
 
 
 class ReplicaLost(StreamBroken):
@@ -49,7 +53,8 @@ class Hop:
         """The replica's answer, at its first content.
 
         Raises ReplicaLost where the replica could not be reached or went away before it answered, UpstreamError
-        for whatever the replica itself answered instead (its own refusals too, as what they mean for us).
+        for whatever the replica itself answered instead (its own refusals too, as what they mean for us), Overloaded
+        where it is full: that is nothing against its provider.
         """
         body: dict[str, Json] = {**call.body, "model": model}
         headers = {
@@ -57,6 +62,7 @@ class Hop:
             "content-type": "application/json",
             HOP_HEADER: self._guard.secret,
             CALLER_HEADER: call.caller.id,
+            PRIORITY_HEADER: str(call.caller.priority),
             "x-request-id": call.id,
         }
         url = replica.address + call.path + (f"?{call.query}" if call.query else "")
@@ -95,9 +101,11 @@ class Hop:
             for name, value in upstream.headers.items()
             if name == "content-type" or (name.startswith("x-penstock-") and name not in _OURS)
         }
+        headers.update(rate_headers(upstream.headers))
         answer = Answer(status=upstream.status, headers=headers)
         if upstream.status == 200 and call.stream:
             answer.frames = self._frames(replica, upstream, answer, provider)
+            answer.hold(upstream)
             return answer
         async with aclosing(upstream.chunks()) as chunks:
             try:
@@ -148,12 +156,15 @@ def _outcome(data: bytes) -> Outcome | None:
         return None
 
 
-def _refusal(status: int, headers: Mapping[str, str], body: bytes, provider: str, call: Call) -> UpstreamError:
+def _refusal(status: int, headers: Mapping[str, str], body: bytes, provider: str, call: Call) -> PenstockError:
     """A replica's refusal, in the caller's dialect, as an error that says what may be done next."""
     error = DIALECTS[call.dialect].read_error(status, headers, body)
     error.provider = provider
     error.status = status
+    error.headers = {name: headers[name] for name in (*rate_headers(headers), *_OF_ERRORS) if name in headers}
     word = headers.get(REASON_HEADER, "")
+    if word == Overloaded("").label:
+        return Overloaded(error.message, status=status, retry_after=error.retry_after)
     if word in RULES:
         reason: Reason = word
         error.reason = reason

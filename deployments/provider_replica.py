@@ -8,15 +8,18 @@ import time
 from collections.abc import Callable, Mapping
 
 from actors.link import Connector
+from actors.replay_link import ReplaysConnector
 from deployments.config import ProviderSettings
 from deployments.forwarding import forward
 from deployments.openapi import document
+from deployments.pressure import Pressure
 from deployments.providers import KINDS
 from deployments.replica import Replica
 from deployments.visit import Visit
 from pipelines.calls import Answer, Call, Caller
 from pipelines.conversation import Json
-from pipelines.errors import ConfigurationError, PenstockError, UpstreamError
+from pipelines.errors import ConfigurationError, PenstockError, TimedOut, UpstreamError
+from pipelines.recovery import recoverable, recovering
 from pipelines.routing.ask import needs_of
 from pipelines.routing.choose import lacking
 from pipelines.routing.table import Announcement, ModelCard, Outcome, ProviderState
@@ -27,7 +30,7 @@ REFRESH_SECONDS = 30.0
 RETRY_SECONDS = 3.0
 """How soon it is read again when that failed."""
 
-LISTED_KINDS = frozenset({"local", "openrouter"})
+LISTED_KINDS = frozenset({"local", "ollama", "openrouter"})
 """Kinds whose models are read from the provider itself."""
 
 SHY_KINDS = frozenset({"local"})
@@ -38,11 +41,17 @@ it is in the middle of as soon as another request comes, whatever it is for."""
 class ProviderReplica(Replica):
     """A replica of one provider."""
 
-    def __init__(self, settings: ProviderSettings, connector: Connector | None = None) -> None:
+    def __init__(
+        self,
+        settings: ProviderSettings,
+        connector: Connector | None = None,
+        replays: ReplaysConnector | None = None,
+    ) -> None:
         name = settings.provider
-        super().__init__(settings, connector, name=name, title=f"Penstock: {name}", lane="direct")
+        super().__init__(settings, connector, replays, name=name, title=f"Penstock: {name}", lane="direct")
         self._settings = settings
         self.provider = KINDS[settings.kind](**settings.arguments())
+        self._pressure = Pressure(self.limiter, settings.least_concurrent) if settings.adaptive else None
         self._cards: tuple[ModelCard, ...] = self.provider.models
         self._unreachable = ""
         self._reading: asyncio.Task[None] | None = None
@@ -55,17 +64,40 @@ class ProviderReplica(Replica):
             raise wrong
 
     async def respond(self, call: Call) -> Answer:
-        """Ask the provider. Raises UpstreamError. What the gateway does not see itself, the router hears from us."""
-        if call.lane == "hop":
-            return await self.provider.answer(call)
+        """Ask the provider; on the direct lane again where its answer breaks and may be recovered.
+
+        Raises UpstreamError.
+        """
+        answer = await self._ask(call)
+        if call.lane == "hop" or not recoverable(call):
+            return answer
+        last = answer
+
+        async def again(following: Call) -> Answer:
+            nonlocal last
+            if isinstance(last.error, TimedOut):
+                raise last.error  # a silent provider is not asked again
+            last = await self._ask(following)
+            return last
+
+        return recovering(answer, call, again)
+
+    async def _ask(self, call: Call) -> Answer:
+        """One attempt. What the gateway does not see itself, the router hears from us."""
         began = time.monotonic()
         try:
             answer = await self.provider.answer(call)
         except UpstreamError as error:
-            seconds = time.monotonic() - began
-            self.router.record(Outcome(self.name, call.request.model, seconds, reason=error.reason))
+            if self._pressure is not None:
+                self._pressure.failed(call, error.reason, began)
+            if call.lane != "hop":
+                seconds = time.monotonic() - began
+                self.router.record(Outcome(self.name, call.request.model, seconds, reason=error.reason))
             raise
-        answer.on_close(lambda: self._record(call, answer))
+        if self._pressure is not None:
+            self._pressure.answered(call, answer, began)
+        if call.lane != "hop":
+            answer.on_close(lambda: self._record(call, answer))
         return answer
 
     def _record(self, call: Call, answer: Answer) -> None:
@@ -92,7 +124,7 @@ class ProviderReplica(Replica):
         if visit.hop or not self.provider.FORWARDS or not visit.path.startswith("/v1/"):
             return False
         self.provider.check()
-        await self.limiter.acquire()
+        await self.limiter.acquire(caller.priority)
         try:
             status = await forward(self.provider, visit, caller)
         finally:

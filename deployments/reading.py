@@ -4,6 +4,7 @@ Above it: `front`. Below it: `pipelines.errors`. Outside it: dialects, authentic
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -29,12 +30,25 @@ BODY_SECONDS = 30.0
 """How long a caller may take to send his body."""
 
 
+SINGLE = frozenset(
+    ("authorization", "x-api-key", "api-key", "host", "content-length", "transfer-encoding", "x-penstock-hop")
+)
+"""Headers that must not come twice: which one counts is what two programs in a row may see differently.
+
+Source: RFC 9112, sections 3.2 and 6.3; RFC 9110, section 5.3.
+"""
+
+
 class HungUp(Exception):
     """The caller went away while we read."""
 
 
 def headers_of(scope: Scope) -> dict[str, str]:
-    """The headers, names in lower case; of a repeated one the first. Raises BadRequest (431) beyond the limits."""
+    """The headers, names in lower case; of a repeated one the first.
+
+    Raises BadRequest: 431 beyond the limits, 400 for a repeated one of SINGLE, for HTTP/1.1 without a host, and for a
+    transfer coding other than chunked.
+    """
     raw: list[tuple[bytes, bytes]] = scope["headers"]
     if len(raw) > MAX_HEADERS or sum(len(n) + len(v) for n, v in raw) > MAX_HEADER_BYTES:
         raise BadRequest(
@@ -45,6 +59,14 @@ def headers_of(scope: Scope) -> dict[str, str]:
     headers: dict[str, str] = {}
     for name, value in raw:
         headers.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
+    if len(headers) < len(raw):
+        names = Counter(name.decode("latin-1").lower() for name, _ in raw)
+        if twice := sorted(name for name in SINGLE if names[name] > 1):
+            raise BadRequest(f"the header {twice[0]} comes more than once")
+    if "host" not in headers and scope.get("http_version") == "1.1":
+        raise BadRequest("HTTP/1.1 wants a host header")
+    if headers.get("transfer-encoding", "chunked").lower() != "chunked":
+        raise BadRequest("the only transfer coding that is taken is chunked")
     return headers
 
 

@@ -17,8 +17,10 @@ from pydantic.fields import FieldInfo
 
 from deployments.config import (
     GatewaySettings,
+    KeySettings,
     ListenSettings,
     ModelSettings,
+    ModelTimeoutSettings,
     ProviderSettings,
     ReplicaSettings,
     RetrySettings,
@@ -35,8 +37,10 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("Provider", ProviderSettings),
     ("Gateway and provider", ReplicaSettings),
     ("`listen`", ListenSettings),
+    ("`keys`", KeySettings),
     ("`models`", ModelSettings),
     ("`timeouts`", TimeoutSettings),
+    ("`timeouts` of a model", ModelTimeoutSettings),
     ("`retry`", RetrySettings),
 )
 """The heading of each model's table, in order. A field that a model inherits stands in its parent's table."""

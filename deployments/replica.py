@@ -11,6 +11,7 @@ Outside it: what is answered.
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import uuid
 from collections.abc import Callable, Mapping
@@ -21,11 +22,14 @@ from ray import serve
 
 from actors.client import RouterClient
 from actors.link import Connector
+from actors.replay_client import ReplayClient
+from actors.replay_link import ReplaysConnector
 from deployments.config import ReplicaSettings, state_directory
 from deployments.front import Front
 from deployments.guard import Guard
 from deployments.limiter import Limiter
 from deployments.listener import Listener
+from deployments.replaying import Replaying
 from deployments.request_log import RequestLog
 from deployments.trouble_log import write_troubles
 from deployments.visit import Visit
@@ -36,6 +40,10 @@ from pipelines.routing.table import Announcement, Table, Welcome
 
 FIRST_TABLE_SECONDS = 10.0
 
+CUT_SECONDS = 3.0
+"""How long the error that ends a stream may take to reach its caller when a replica leaves, and then its connections
+to close."""
+
 MEANT = ("RAY_SERVE_ENABLE_HA_PROXY", "RAY_SERVE_THROUGHPUT_OPTIMIZED")
 """Variables that are meant to be "1" in the environment of every `ray start`."""
 
@@ -45,11 +53,18 @@ _logger = logging.getLogger("penstock")
 class Replica:
     """One replica. name: the provider's, "" for the gateway; title: for people.
 
-    connector: how to find the router; the cluster's own router actor unless given.
+    connector, replays: how to find the router and the replays; the cluster's own actors unless given.
     """
 
     def __init__(
-        self, settings: ReplicaSettings, connector: Connector | None, *, name: str, title: str, lane: Lane
+        self,
+        settings: ReplicaSettings,
+        connector: Connector | None,
+        replays: ReplaysConnector | None,
+        *,
+        name: str,
+        title: str,
+        lane: Lane,
     ) -> None:
         self._common = settings
         self.name = name
@@ -69,6 +84,8 @@ class Replica:
             on_table=self.table_changed,
             connector=connector,
         )
+        self._replays = ReplayClient(str(state_directory()), replays)
+        self._replaying = Replaying(self._replays, f"{lane} {name}")
         self._listeners: list[Listener] = []
         self._leaving = False
 
@@ -85,6 +102,7 @@ class Replica:
         """Meet the router, learn the secret and the keys, listen. Raises ConfigurationError for a taken port."""
         self._log.start()
         await self.router.start()
+        self._replays.start()
         if self.name:
             hop = await self._listen("hop", ray.util.get_node_ip_address(), 0, shared=False)
             host, port = hop.address
@@ -116,9 +134,18 @@ class Replica:
     hop_address = ""
 
     async def answer(self, call: Call) -> Answer:
-        """Answer one call within the limits. See `pipelines.calls.Answering`. Raises Overloaded."""
+        """Answer one call within the limits. See `pipelines.calls.Answering`. Raises Overloaded.
+
+        One with an `Idempotency-Key` takes a place only where it is not answered already.
+        """
+        if call.idempotency_key:
+            return await self._replaying.answer(call, self._placed)
+        return await self._placed(call)
+
+    async def _placed(self, call: Call) -> Answer:
         self.check(call)
-        await self.limiter.acquire()
+        total = call.options.timeouts.total
+        await self.limiter.acquire(call.caller.priority, math.inf if total is None else total)
         try:
             answer = await self.respond(call)
         except BaseException:
@@ -179,18 +206,29 @@ class Replica:
         return {"in_flight": float(self.front.visits)}
 
     async def stop(self) -> None:
-        """Leave the table, let the streams end, close. Serve ends the face's lifespan when a replica has to go."""
+        """Leave the table and the callers' port, let the streams end, close.
+
+        Serve ends the face's lifespan when a replica has to go. What has not ended after `drain` seconds ends with an
+        error. The hop's port stays open till then: a gateway may have an older table for a moment.
+        """
         if self._leaving:
             return
         self._leaving = True
         await self.router.leave()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._common.drain):
-                await self.front.empty()
-        await asyncio.gather(*(asyncio.wait_for(x.stop(), 5.0) for x in self._listeners), return_exceptions=True)
+        await asyncio.gather(*(listener.leave() for listener in self._listeners if listener.shared))
+        await self._emptied(self._common.drain)
+        self.front.close()
+        await self._emptied(CUT_SECONDS)
+        await asyncio.gather(*(listener.stop(CUT_SECONDS) for listener in self._listeners), return_exceptions=True)
+        await self._replays.close()
         await self.closing()
         await self.router.close()
         await self._log.close()
+
+    async def _emptied(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.front.empty()
 
 
 def _replica_id() -> str:

@@ -16,7 +16,7 @@ import msgspec
 
 from pipelines.calls import Answer, Call
 from pipelines.conversation import Json
-from pipelines.errors import PenstockError
+from pipelines.errors import PenstockError, UpstreamError
 
 FLUSH_SECONDS = 0.5
 MAX_FILE = 50 * 1024 * 1024
@@ -68,11 +68,14 @@ class RequestLog:
             provider=outcome.provider if outcome else answer.headers.get("x-penstock-provider"),
             model=outcome.model[:200] if outcome else None,
             route=answer.headers.get("x-penstock-route"),
+            idempotency=answer.headers.get("x-penstock-idempotency"),
             seconds=round(seconds, 4),
             first_output=round(outcome.first_output, 4) if outcome and outcome.first_output else None,
             input_tokens=outcome.input_tokens if outcome else None,
             output_tokens=outcome.output_tokens if outcome else None,
             cost=outcome.cost if outcome else None,
+            tries=outcome.tries if outcome and outcome.tries != 1 else None,
+            skipped=outcome.skipped if outcome and outcome.skipped else None,
             result=_result(answer),
         )
 
@@ -86,6 +89,7 @@ class RequestLog:
             asked=call.request.model[:200] if call else None,
             seconds=round(seconds, 4),
             status=error.status,
+            tries=error.headers.get("x-penstock-tries") if isinstance(error, UpstreamError) else None,
             result=error.label,
         )
 
@@ -115,6 +119,8 @@ class RequestLog:
 
 def _result(answer: Answer) -> str:
     """How it went, in one word: "ok", "cancelled", or the reason of the failure."""
-    if answer.outcome is None:
-        return answer.error.code if answer.error else "cancelled"
-    return "cancelled" if answer.outcome.cancelled else answer.outcome.reason or "ok"
+    if answer.error is not None:
+        return answer.error.label
+    if answer.outcome is None or answer.outcome.cancelled:
+        return "cancelled"
+    return answer.outcome.reason or "ok"

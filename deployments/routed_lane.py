@@ -1,7 +1,7 @@
-"""The routed lane: decide, ask over the hop, fall back while nothing has been handed out, hedge, relay.
+"""The routed lane: decide, ask over the hop, fall back while nothing has been handed out, hedge, recover, relay.
 
-Above it: `gateway`. Below it: `hop`, `racing`, `actors.client`, `pipelines.routing`. Outside it: HTTP, and what
-providers do with a call.
+Above it: `gateway`. Below it: `hop`, `racing`, `actors.client`, `pipelines.routing`, `pipelines.recovery`.
+Outside it: HTTP, and what providers do with a call.
 """
 
 import asyncio
@@ -18,7 +18,8 @@ from deployments.hop import Hop, ReplicaLost
 from deployments.racing import first_answer
 from pipelines.calls import Answer, Call
 from pipelines.dialects import DIALECTS
-from pipelines.errors import BadRequest, Overloaded, UpstreamError
+from pipelines.errors import BadRequest, Overloaded, StreamBroken, UpstreamError
+from pipelines.recovery import recoverable, recovering
 from pipelines.resilience import RetryBudget
 from pipelines.routing.ask import Ask, Candidate, Decision, needs_of
 from pipelines.routing.choose import choose
@@ -28,6 +29,9 @@ from pipelines.routing.walk import Walk
 
 MAX_FALLBACKS = 16
 """Length of the caller's `models`."""
+
+MOST_LOST = 20
+"""Replicas, or connections to one, that may be lost under a call before it fails: one that kills them must end."""
 
 LEAST_HEDGE = 0.05
 """Seconds of silence, at least, before a second candidate is asked."""
@@ -62,15 +66,39 @@ class RoutedLane:
             reasons=self._settings.fall_back_reasons,
         )
 
-        async def ask(candidate: Candidate, role: Role) -> Answer:
-            answer = await self._ask(call, candidate, role, began)
-            answer.headers["x-penstock-provider"] = candidate.provider
-            answer.headers["x-penstock-model"] = candidate.model[:200]
-            answer.headers["x-penstock-route"] = decision.explain
-            return answer
+        candidate, answer = await self._first(call, walk, decision, began, "first")
+        return self._recovering(call, walk, decision, candidate, answer) if recoverable(call) else answer
 
-        _, answer = await first_answer(walk, ask, lambda candidate: self._patience(call, candidate), self._may_hedge)
-        return answer
+    async def _first(
+        self, call: Call, walk: Walk, decision: Decision, began: float, role: Role
+    ) -> tuple[Candidate, Answer]:
+        """The first candidate of the walk that answers, and its answer with the headers that say so."""
+
+        async def ask(candidate: Candidate, role: Role) -> Answer:
+            return await self._ask(call, candidate, role, began)
+
+        def patience(candidate: Candidate) -> float | None:
+            return self._patience(call, candidate)
+
+        candidate, answer = await first_answer(walk, ask, patience, self._may_hedge, role)
+        answer.headers["x-penstock-provider"] = candidate.provider
+        answer.headers["x-penstock-model"] = candidate.model[:200]
+        answer.headers["x-penstock-route"] = decision.explain
+        return candidate, answer
+
+    def _recovering(self, call: Call, walk: Walk, decision: Decision, candidate: Candidate, answer: Answer) -> Answer:
+        """The answer, gone on with by the next candidates where it breaks."""
+        last = (candidate, answer)
+
+        async def again(following: Call) -> Answer:
+            nonlocal last
+            broken, its = last
+            error = its.error
+            walk.broken(broken, error if isinstance(error, UpstreamError) else StreamBroken("the stream broke"))
+            last = await self._first(following, walk, decision, time.monotonic(), "recovery")
+            return last[1]
+
+        return recovering(answer, call, again)
 
     def decision(self, call: Call) -> Decision:
         """The decision for a call, as of now. Raises as `choose` does."""
@@ -113,18 +141,23 @@ class RoutedLane:
         return self._hedges.withdraw(time.monotonic())
 
     async def _ask(self, call: Call, candidate: Candidate, role: Role, began: float) -> Answer:
-        """One candidate's answer. A replica that is lost before it answers costs nothing but the next replica."""
-        avoid: frozenset[str] = frozenset()
+        """One candidate's answer. A replica that is lost before it answers costs nothing but the next replica.
+
+        A connection may be lost without its replica: where there is no other, it is asked again.
+        """
+        lost: list[str] = []
         self._router.begin(candidate.provider, candidate.model)
         asked = time.monotonic()
         try:
             while True:
-                replica = await self._replica(candidate, avoid, began)
+                replica = await self._replica(candidate, frozenset(lost), began)
                 try:
                     answer = await self._hop.ask(replica, candidate.provider, candidate.model, call)
                     break
                 except ReplicaLost:
-                    avoid |= {replica.replica}
+                    lost.append(replica.replica)
+                    if len(lost) > MOST_LOST:
+                        raise
         except BaseException as error:
             self._ended(candidate, role, self._failure(call, candidate, error, time.monotonic() - asked))
             raise
@@ -143,6 +176,7 @@ class RoutedLane:
             replica = pick(entry, random.random, avoid) if entry is not None else None
             if replica is not None:
                 return replica
+            avoid = frozenset()
             if time.monotonic() - began > self._settings.wait_for_replica:
                 message = f"no replica of the provider {candidate.provider} can be reached"
                 raise Overloaded(message, status=503, retry_after=1.0)
@@ -198,12 +232,16 @@ def _judged(answer: Answer, candidate: Candidate, seconds: float) -> Outcome:
 
 
 async def _with_error(answer: Answer, call: Call, frames: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """The hop's frames; if the provider's replica is lost, an error frame ends them."""
+    """The hop's frames; if the provider's replica is lost, an error frame ends them, unless they were whole already."""
+    dialect = DIALECTS[call.dialect]
+    data = b""
     try:
         async for data in frames:
             yield data
     except UpstreamError as error:
+        if dialect.last.search(data):
+            return
         answer.error = error
-        yield DIALECTS[call.dialect].encoder(call.request).error(error)
+        yield dialect.encoder(call.request).error(error)
     finally:
         await frames.aclose()

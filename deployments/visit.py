@@ -1,9 +1,9 @@
 """One HTTP request while it is here: what is known of it, and how it is answered over ASGI.
 
-A caller who goes away cancels the work at once (`leaving`); one who reads slowly is waited for, since `send` waits
-for the socket; a stream that breaks is never ended like a success.
+A caller who goes away cancels the work at once (`Leaving`); one who reads slowly is waited for, since `send` waits
+for the socket; a stream that breaks is never ended like a success (`Visit.fail`).
 
-Above it: `front`. Below it: `reading`, `pipelines.calls`. Outside it: what is answered.
+Above it: `front`, `keep_alive`. Below it: `reading`, `pipelines`. Outside it: what is answered.
 """
 
 import asyncio
@@ -12,12 +12,14 @@ import secrets
 import time
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import msgspec
 
 from deployments.reading import HungUp, Receive, Scope, Send, headers_of
 from pipelines.calls import Answer, Call
+from pipelines.dialects import DIALECTS
+from pipelines.errors import Overloaded, PenstockError, StreamBroken
 from pipelines.exchange import RESERVED
 
 OUTCOME_HEADER = "x-penstock-outcome"
@@ -26,14 +28,37 @@ OUTCOME_HEADER = "x-penstock-outcome"
 TRAILER = RESERVED + b" "
 """On a hop, begins the comment that ends a complete stream; what follows is its outcome as JSON."""
 
-_EXPOSED = "x-request-id, x-penstock-provider, x-penstock-model, x-penstock-route, x-penstock-dropped, retry-after"
+_EXPOSED = (
+    "x-request-id, x-penstock-provider, x-penstock-model, x-penstock-route, x-penstock-dropped, "
+    "x-penstock-idempotency, retry-after"
+)
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+
+STREAMING = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+"""Headers of every stream: nobody on the way may hold it back."""
+
+FAREWELL_SECONDS = 2.0
+"""How long a caller who reads slowly is waited for with the error that ends his stream."""
+
+
+class Voice(Protocol):
+    """How a streamed answer is spoken: by the visit itself, or by one that fills silences."""
+
+    async def begin(self, status: int, headers: Mapping[str, str]) -> None:
+        """See `Visit.begin`."""
+
+    async def more(self, data: bytes) -> None:
+        """See `Visit.more`."""
+
+    async def end(self, data: bytes = b"") -> None:
+        """See `Visit.end`."""
 
 
 class Visit:
     """One request. hop: from one of our own processes; behind_serve: Serve adds the `x-request-id` itself.
 
-    origin is set where the caller is a page of an origin that may read our answers.
+    origin is set where the caller is a page of an origin that may read our answers; cut where `interrupt` ended it;
+    logged once the request log has its line.
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, *, hop: bool, behind_serve: bool) -> None:
@@ -51,6 +76,11 @@ class Visit:
         self.call: Call | None = None
         self.began = time.monotonic()
         self.started = False
+        self.ended = False
+        self.logged = False
+        self.cut: PenstockError | None = None
+        self._latest = b""
+        self._task = asyncio.current_task()
 
     def read_headers(self) -> None:
         """Take the headers in. Raises BadRequest (431) where they are too many."""
@@ -76,19 +106,56 @@ class Visit:
 
     async def end(self, data: bytes = b"") -> None:
         """Send the last piece of the body."""
+        self.ended = True
         await self.send({"type": "http.response.body", "body": data, "more_body": False})
 
-    async def stream(self, answer: Answer, leaving: "Leaving") -> None:
+    async def stream(self, answer: Answer, leaving: "Leaving", voice: Voice | None = None) -> None:
         """Answer with frames as they come; on a hop, a stream that has an outcome ends with the trailer."""
         assert answer.frames is not None
-        await self.begin(answer.status, {"cache-control": "no-cache", "x-accel-buffering": "no", **answer.headers})
+        voice = voice or self
+        await voice.begin(answer.status, {**STREAMING, **answer.headers})
+        more = voice.more
         async for data in answer.frames:
-            await self.more(data)
+            self._latest = data
+            await more(data)
         leaving.stop()
         if self.hop and answer.outcome is not None:
-            await self.end(TRAILER + msgspec.json.encode(answer.outcome) + b"\n\n")
+            await voice.end(TRAILER + msgspec.json.encode(answer.outcome) + b"\n\n")
         else:
-            await self.end()
+            await voice.end()
+
+    async def fail(self, error: PenstockError) -> None:
+        """End an answer that has begun and not ended: a caller's stream with the dialect's error frame.
+
+        Raises `error` where no frame can say it, so that the connection is cut: a body without frames, a caller who
+        does not read, and the hop, where the missing trailer says it.
+        """
+        if self.ended:
+            return
+        if self.hop or self.call is None or not self.call.stream:
+            raise error
+        dialect = DIALECTS[self.call.dialect]
+        whole = dialect.last.search(self._latest)
+        frame = b"" if whole else dialect.encoder(self.call.request).error(error)
+        try:
+            async with asyncio.timeout(FAREWELL_SECONDS):
+                await self.end(frame)
+        except TimeoutError:
+            raise error from None
+
+    def interrupt(self) -> None:
+        """End this visit with an error: the replica goes before it is done. The task gets a CancelledError."""
+        if self._task is None:
+            return
+        if self.started:
+            self.cut = StreamBroken("the replica that answered is leaving")
+        else:
+            self.cut = Overloaded("this replica is leaving", status=503, retry_after=1.0)
+        self._task.cancel()
+
+    def interrupted(self) -> bool:
+        """Whether the CancelledError that has just come is `interrupt`'s alone; it counts no longer then."""
+        return self.cut is not None and self._task is not None and self._task.uncancel() == 0
 
     def _common(self) -> Iterable[tuple[bytes, bytes]]:
         if not self.behind_serve and self.id:

@@ -66,6 +66,13 @@ class Call(msgspec.Struct, frozen=True):
         return self.request.stream
 
 
+class Source(Protocol):
+    """Where an answer comes from: an upstream's answer, or another `Answer`."""
+
+    async def close(self) -> None:
+        """Done with it. Further calls do nothing."""
+
+
 class Answer:
     """What goes back: headers, and either a whole body or frames.
 
@@ -90,6 +97,11 @@ class Answer:
         self.outcome: Outcome | None = None
         self.error: PenstockError | None = None
         self._closers: list[Callable[[], None]] = []
+        self._sources: list[Source] = []
+
+    def hold(self, source: "Source") -> None:
+        """Have `source` closed with the answer, which `frames` alone cannot: begun by nobody, it ends nothing."""
+        self._sources.append(source)
 
     def on_close(self, closer: Callable[[], None]) -> None:
         """Have `closer` called once the answer is done with."""
@@ -99,6 +111,9 @@ class Answer:
         """Done with it: an unread rest is cancelled at its source. Further calls do nothing."""
         if self.frames is not None:
             await self.frames.aclose()
+        sources, self._sources = self._sources, []
+        for source in sources:
+            await source.close()
         closers, self._closers = self._closers, []
         for closer in closers:
             closer()

@@ -157,6 +157,10 @@ class OutputFormat(_Value, frozen=True):
     strict: bool | None = None
 
 
+_EFFORTS = ((2048, "low"), (8192, "medium"))
+"""Tokens of thought up to which an effort is meant, where only a budget is known; above them "high"."""
+
+
 class ReasoningRequest(_Value, frozen=True):
     """How much to think: an `effort` word, a token `budget`, or switched off. `summary`: how to show it."""
 
@@ -164,6 +168,13 @@ class ReasoningRequest(_Value, frozen=True):
     effort: str = ""
     budget: int | None = None
     summary: str = ""
+
+    @property
+    def nearest_effort(self) -> str:
+        """The effort, or the one that is nearest to the budget; "" where neither is asked for."""
+        if self.effort or self.budget is None:
+            return self.effort
+        return next((word for most, word in _EFFORTS if self.budget <= most), "high")
 
 
 class Request(_Value, frozen=True):
@@ -205,6 +216,10 @@ class Usage(_Value, frozen=True):
 
     input includes cached_read and cache_write; output includes reasoning. cost is in US dollars and only
     there when the provider itself said it. raw is the provider's own object.
+
+    What some of them cost more for: cache_write_long, of cache_write, stays cached for an hour; input_audio and
+    output_audio are of input and output; searches are the provider's own, on the web. tier: the class of service that
+    was charged ("flex", "priority", "batch", "fast"), "" for the usual one.
     """
 
     input: int = 0
@@ -215,3 +230,8 @@ class Usage(_Value, frozen=True):
     cost: float | None = None
     estimated: bool = False
     raw: dict[str, Json] | None = None
+    cache_write_long: int = 0
+    input_audio: int = 0
+    output_audio: int = 0
+    searches: int = 0
+    tier: str = ""

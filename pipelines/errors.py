@@ -143,12 +143,17 @@ class Overloaded(PenstockError):
     code = "overloaded"
     retryable = True
 
+    @property
+    def label(self) -> str:
+        """Another word than a provider's own "overloaded"."""
+        return "full"
+
 
 class UpstreamError(PenstockError):
     """A provider refused or failed.
 
     provider: which; reason: what it means; upstream_status: the status it sent (0: none);
-    upstream_type, upstream_code: its own words, handed on to the caller.
+    upstream_type, upstream_code: its own words, handed on to the caller; headers: of its answer, for the caller too.
     """
 
     status = 502
@@ -174,6 +179,7 @@ class UpstreamError(PenstockError):
         self.upstream_status = upstream_status
         self.upstream_type = upstream_type
         self.upstream_code = upstream_code
+        self.headers: dict[str, str] = {}
         if reason is not None:
             self.reason = reason
 

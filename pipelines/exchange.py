@@ -16,8 +16,8 @@ import msgspec
 
 from pipelines.calls import Call
 from pipelines.conversation import Json, Usage
-from pipelines.dialects import DIALECTS
-from pipelines.dialects.base import Decoder, Dialect
+from pipelines.dialects import DIALECTS, WIRES
+from pipelines.dialects.base import Decoder, Dialect, Wire
 from pipelines.dialects.sse import Framer, parse
 from pipelines.errors import PenstockError
 from pipelines.events import Event, Finished, PartDelta, PartEnded, PartStarted, assemble
@@ -49,13 +49,13 @@ def _well_formed(raw: bytes) -> bool:
 class Exchange:
     """What both ways share. One object an attempt.
 
-    body: what to send; path: where, below the provider's base URL; stream: whether the provider is asked to
-    stream; dropped: names of what the provider's dialect could not express; committed: content for the caller
-    has been returned by `feed`; pieces: how many frames of content there were; progress: how many events of any
-    kind (pings and comments are none).
+    dialect: what is spoken to the provider; body: what to send; stream: whether the provider is asked to stream;
+    dropped: names of what the provider's dialect could not express; committed: content for the caller has been
+    returned by `feed`; pieces: how many frames of content there were; progress: how many events of any kind (pings and
+    comments are none).
     """
 
-    def __init__(self, dialect: Dialect, body: dict[str, Json], *, stream: bool) -> None:
+    def __init__(self, dialect: Wire, body: dict[str, Json], *, stream: bool) -> None:
         self.dialect = dialect
         self.body = body
         self.stream = stream
@@ -117,6 +117,8 @@ class Exchange:
 class Relay(Exchange):
     """Same dialect on both sides."""
 
+    dialect: Dialect
+
     def __init__(self, call: Call, dialect: Dialect, model: str) -> None:
         super().__init__(dialect, dialect.relay_request(call.body, model), stream=call.stream)
         self._call = call
@@ -166,7 +168,7 @@ class Relay(Exchange):
 class Translation(Exchange):
     """Everything is read and written anew. The provider is always asked to stream."""
 
-    def __init__(self, call: Call, dialect: Dialect, model: str) -> None:
+    def __init__(self, call: Call, dialect: Wire, model: str) -> None:
         request, names, lost = portable(call.request, dialect.name)
         request = msgspec.structs.replace(request, model=model, stream=True, include_usage=True)
         written = dialect.write_request(request)
@@ -212,12 +214,12 @@ class Translation(Exchange):
 
 
 def exchange(call: Call, spoken: tuple[str, ...], model: str) -> Relay | Translation:
-    """The way between `call` and a provider that speaks the dialects `spoken`, best first.
+    """The way between `call` and a provider that speaks the wires `spoken`, best first.
 
     A call in a dialect that the provider speaks is relayed, unless the provider would refuse its tools as they are.
     Raises BadRequest where the provider's dialect cannot express the call at all.
     """
     if call.dialect not in spoken:
-        return Translation(call, DIALECTS[spoken[0]], model)
+        return Translation(call, WIRES[spoken[0]], model)
     way = Relay if offered_as_is(call.request.tools, call.dialect) else Translation
     return way(call, DIALECTS[call.dialect], model)

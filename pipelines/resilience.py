@@ -73,13 +73,18 @@ class RetryPolicy(msgspec.Struct, frozen=True):
         """
         if attempt >= self.attempts or not _may_retry(error):
             return None
-        backoff = random * min(self.cap, self.base * 2.0 ** (attempt - 1))
         if error.retry_after is None:
-            # A limiter that names no wait is still never asked at once.
-            return max(backoff, self.base / 2)
+            return self.backoff(attempt, random)
         if error.retry_after > self.patience:
             return None
-        return max(error.retry_after, 0.0) + backoff
+        return max(error.retry_after, 0.0) + self._jitter(attempt, random)
+
+    def backoff(self, attempt: int, random: float) -> float:
+        """Seconds after failure number `attempt` (the first is 1) where no wait was named: never none at all."""
+        return max(self._jitter(attempt, random), self.base / 2)
+
+    def _jitter(self, attempt: int, random: float) -> float:
+        return random * min(self.cap, self.base * 2.0 ** min(attempt - 1, 60))
 
 
 def _may_retry(error: PenstockError) -> bool:

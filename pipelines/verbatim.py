@@ -12,7 +12,7 @@ import msgspec
 from pipelines.calls import Call
 from pipelines.conversation import Json, Usage
 from pipelines.dialects import DIALECTS
-from pipelines.dialects.base import relay_request
+from pipelines.dialects.base import Dialect, relay_request
 from pipelines.dialects.sse import Framer, frame, parse
 from pipelines.errors import PenstockError, ProtocolError, StreamBroken
 from pipelines.events import Finished
@@ -23,6 +23,8 @@ _FINISHED = re.compile(rb'"finish_reason":\s*"')
 
 class Verbatim(Exchange):
     """See `exchange.Exchange`; `dialect` is the one whose errors the provider speaks."""
+
+    dialect: Dialect
 
     def __init__(self, call: Call) -> None:
         super().__init__(DIALECTS[call.dialect], relay_request(call.body, call.request.model), stream=call.stream)

@@ -214,10 +214,16 @@ class Caller:
         self._held += data
 
     async def _take(self, count: int) -> bytes:
-        while len(self._held) < count:
+        pieces, length = [self._held], len(self._held)
+        while length < count:
+            self._held = b""
             await self._more()
-        taken, self._held = self._held[:count], self._held[count:]
-        return taken
+            pieces.append(self._held)
+            length += len(self._held)
+        # Joined once: a long body costs no more than its length.
+        whole = b"".join(pieces)
+        self._held = whole[count:]
+        return whole[:count]
 
     async def _line(self) -> bytes:
         while b"\r\n" not in self._held:

@@ -27,9 +27,10 @@ class Recording(NamedTuple):
 
     @property
     def streaming(self) -> bool:
-        """Whether the answer is a stream of server-sent events."""
-        text = self.body.lstrip()
-        return self.status == 200 and text.startswith((b"data:", b"event:", b":"))
+        """Whether the answer is a stream: server-sent events, or Ollama's lines."""
+        text = self.body.strip()
+        lines = self.path.endswith("/api/chat") and b"\n" in text
+        return self.status == 200 and (lines or text.startswith((b"data:", b"event:", b":")))
 
 
 def read(path: Path) -> Recording:

@@ -26,7 +26,7 @@ from pipelines.conversation import (
     ToolResult,
     ToolSpec,
 )
-from pipelines.dialects import DIALECTS
+from pipelines.dialects import DIALECTS, WIRES
 from pipelines.dialects.anthropic_messages import BEARER, for_version
 from pipelines.errors import BadRequest
 from pipelines.tools import portable
@@ -43,6 +43,7 @@ PLACES = {
     "<j>": r"\d+(?:\.content\.\d+)?",
 }
 NAMES = list(DIALECTS)
+EVERY_WIRE = pytest.mark.parametrize("dialect", list(WIRES))
 
 
 def listed(heading: str) -> list[str]:
@@ -68,7 +69,7 @@ def dropped(request: Request, dialect: str) -> list[str]:
     """What a request loses on its way to a provider of a dialect, by every writer on that way."""
     way = portable(request, dialect)
     try:
-        written = DIALECTS[dialect].write_request(way.request)
+        written = WIRES[dialect].write_request(way.request)
     except BadRequest:
         return list(way.dropped)
     lost = [*way.dropped, *written.dropped]
@@ -90,6 +91,8 @@ PARTS = (
     Image("https://example.com/a.png", opaque=ALL),
     Image(),
     File(data="aGk=", media_type="application/zip", name="a.zip", opaque=ALL),
+    File(text="words", opaque=ALL),
+    Image(data="aGk=", media_type="image/png", opaque=ALL),
     Audio("aGk=", "wav", opaque=ALL),
     Reasoning("thought"),
     Refusal("no"),
@@ -137,17 +140,19 @@ RICH = [
     Request("m", (USER,), reasoning=ReasoningRequest(budget=9000, summary="auto"), **SETTINGS),
     Request("m", (USER,), reasoning=ReasoningRequest(budget=2000), max_tokens=1000),
     Request("m", (USER,), reasoning=ReasoningRequest(enabled=False)),
+    Request("m", (USER,), reasoning=ReasoningRequest(effort="minimal"), user="ann", parallel_tool_calls=False),
+    Request("m", (USER, Message("assistant", (Reasoning(), Text("ok"))), USER)),
 ]
 """Requests that hold one of everything."""
 
 
-@pytest.mark.parametrize("dialect", NAMES)
+@EVERY_WIRE
 def test_a_rich_request_loses_only_what_the_table_lists(dialect: str) -> None:
     lost = [name for request in RICH for name in dropped(request, dialect)]
     assert unlisted(lost, dialect) == []
 
 
-@pytest.mark.parametrize("dialect", NAMES)
+@EVERY_WIRE
 def test_the_table_lists_nothing_that_is_never_lost(dialect: str) -> None:
     lost = {name for request in RICH for name in dropped(request, dialect)}
     # A writer alone names what `portable` has already seen to on a whole way (`tools.strict`).
@@ -158,12 +163,12 @@ def test_the_table_lists_nothing_that_is_never_lost(dialect: str) -> None:
 
 def _written(request: Request, dialect: str) -> tuple[str, ...]:
     try:
-        return DIALECTS[dialect].write_request(request).dropped
+        return WIRES[dialect].write_request(request).dropped
     except BadRequest:
         return ()
 
 
-@pytest.mark.parametrize("dialect", NAMES)
+@EVERY_WIRE
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(request=requests(), opaque=st.sampled_from([None, ALL]))
 def test_no_request_loses_what_the_table_does_not_list(dialect: str, request: Request, opaque: Any) -> None:
@@ -172,7 +177,7 @@ def test_no_request_loses_what_the_table_does_not_list(dialect: str, request: Re
     assert unlisted(lost, dialect) == []
 
 
-@pytest.mark.parametrize("dialect", NAMES)
+@EVERY_WIRE
 def test_no_recorded_request_loses_what_the_table_does_not_list(dialect: str) -> None:
     seen = 0
     for recording in (*own(), *shared()):

@@ -14,12 +14,12 @@ import pytest
 from actors.keyring import Keyring
 from deployments import reading
 from deployments.config import GatewaySettings, ProviderSettings, RetrySettings, TimeoutSettings
-from deployments.routed_lane import MAX_FALLBACKS
 from deployments.instance import SWITCHES
 from deployments.providers import KINDS
 from deployments.providers.attempt import MAX_ANSWER
 from deployments.providers.simulator import SPEEDS, STATUSES, Wish
 from deployments.reference import README, inserted
+from deployments.routed_lane import MAX_FALLBACKS
 from pipelines.resilience import RULES
 from tests.readme import EXAMPLES, FENCES, ROOT, TEXT, example, run
 from tests.test_floors import modules

@@ -7,6 +7,7 @@ what `deployments.provider_replica` puts on the cluster.
 from deployments.providers.anthropic import AnthropicProvider
 from deployments.providers.base import Provider
 from deployments.providers.local import LocalProvider
+from deployments.providers.ollama import OllamaProvider
 from deployments.providers.openai import OpenAIProvider
 from deployments.providers.openrouter import OpenRouterProvider
 from deployments.providers.simulator import SimulatorProvider
@@ -16,6 +17,7 @@ KINDS: dict[str, type[Provider]] = {
     "anthropic": AnthropicProvider,
     "openrouter": OpenRouterProvider,
     "local": LocalProvider,
+    "ollama": OllamaProvider,
     "simulator": SimulatorProvider,
 }
 """What `kind` in an application's args may be."""
@@ -24,6 +26,7 @@ __all__ = [
     "KINDS",
     "AnthropicProvider",
     "LocalProvider",
+    "OllamaProvider",
     "OpenAIProvider",
     "OpenRouterProvider",
     "Provider",

@@ -29,14 +29,14 @@ class AnthropicProvider(Provider):
         super().__init__(**settings)
         self.api_version = api_version
 
-    def headers(self, call: Call) -> dict[str, str]:
+    def headers(self, call: Call, key: str) -> dict[str, str]:
         """Key, version, and the caller's beta flags."""
         passed = {name: value for name, value in call.headers.items() if name == "anthropic-beta"}
-        return {**self._credentials(self._version(call)), **passed}
+        return {**_credentials(self._version(call), key), **passed}
 
-    def list_headers(self) -> dict[str, str]:
+    def list_headers(self, key: str) -> dict[str, str]:
         """Key and version."""
-        return self._credentials(self.api_version or CLASSIC)
+        return _credentials(self.api_version or CLASSIC, key)
 
     def prepare(self, body: dict[str, Json], call: Call) -> Written:
         """The body as the version takes it."""
@@ -51,7 +51,8 @@ class AnthropicProvider(Provider):
         asked = call.headers.get("anthropic-version", "") if call.dialect in self.DIALECTS else ""
         return self.api_version or (asked if asked in VERSIONS else CLASSIC)
 
-    def _credentials(self, version: str) -> dict[str, str]:
-        if version == BEARER:
-            return {"authorization": f"Bearer {self.api_key}", "anthropic-version": version}
-        return {"x-api-key": self.api_key, "anthropic-version": version}
+
+def _credentials(version: str, key: str) -> dict[str, str]:
+    if version == BEARER:
+        return {"authorization": f"Bearer {key}", "anthropic-version": version}
+    return {"x-api-key": key, "anthropic-version": version}

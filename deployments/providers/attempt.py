@@ -1,8 +1,8 @@
 """One call at one provider: asked again while nothing has been handed out, then streamed to its end.
 
 The commit boundary is the first content. Until it is at hand `ask` returns nothing, and a failure may be followed
-by another try at the same provider (`pipelines.resilience`); after it a failure ends the stream with an error
-frame, never with a sentinel.
+by another try at the same provider (`pipelines.resilience`), with the key that has most room
+(`pipelines.upstream_keys`); after it a failure ends the stream with an error frame, never with a sentinel.
 
 Above it: `providers.base`. Below it: `pipelines`, `watchdog`. Outside it: which provider, which headers.
 """
@@ -10,18 +10,22 @@ Above it: `providers.base`. Below it: `pipelines`, `watchdog`. Outside it: which
 import asyncio
 import contextlib
 import random
+import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import NamedTuple
 
 import msgspec
 
+from deployments.providers.turns import Turns
 from deployments.watchdog import Watchdog
 from pipelines.calls import Answer, Call
-from pipelines.errors import PenstockError, ProtocolError, Reason, StreamBroken, TimedOut, UpstreamError
+from pipelines.errors import ProtocolError, Reason, StreamBroken, TimedOut, UpstreamError
 from pipelines.exchange import Exchange, Translation
 from pipelines.ports import Transport, UpstreamAnswer
+from pipelines.rate_limits import rate_headers, read_rate_limits
 from pipelines.resilience import RetryBudget, RetryPolicy, Timeouts
 from pipelines.routing.table import Outcome
+from pipelines.upstream_keys import Lease, UpstreamKeys
 
 MAX_ANSWER = 64 * 1024 * 1024
 """Bytes of a non-streaming answer."""
@@ -34,11 +38,11 @@ LINGER = 2.0
 
 
 class Target(NamedTuple):
-    """Where to send (an address for the dialect that is spoken), and with what patience."""
+    """Where to send (by the dialect that is spoken), with which headers (by the key's secret), with what patience."""
 
     provider: str
     address: Callable[[str], str]
-    headers: Mapping[str, str]
+    headers: Callable[[str], Mapping[str, str]]
     timeouts: Timeouts
     policy: RetryPolicy
 
@@ -50,6 +54,25 @@ class Opened(NamedTuple):
     upstream: UpstreamAnswer
     chunks: AsyncGenerator[bytes, None]
     head: bytes
+    lease: Lease
+
+
+class Unread:
+    """A stream that may be given up before its first frame is asked for: a generator that has not begun ends nothing.
+
+    judge: gives the outcome of such an attempt.
+    """
+
+    def __init__(self, answer: Answer, opened: Opened, judge: Callable[..., Outcome]) -> None:
+        self._answer = answer
+        self._opened = opened
+        self._judge = judge
+
+    async def close(self) -> None:
+        """Close the upstream; where nobody has done so yet, count the attempt as cancelled."""
+        await self._opened.upstream.close()
+        if self._answer.outcome is None:
+            self._answer.outcome = self._judge(self._opened.exchange, self._opened.lease, None, cancelled=True)
 
 
 class Attempt:
@@ -64,64 +87,99 @@ class Attempt:
         target: Target,
         transport: Transport,
         budget: RetryBudget,
+        keys: UpstreamKeys,
         renew: Callable[[], Exchange],
     ) -> None:
         self._call = call
         self._target = target
         self._transport = transport
         self._budget = budget
+        self._keys = keys
         self._renew = renew
+        self._turns = Turns(keys, call, target.provider, target.policy)
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
         self._first_output: float | None = None
+        self._may_repeat = True
         self.tries = 0
         self.dropped: tuple[str, ...] = ()
 
     async def ask(self) -> Answer:
         """The answer, at its first content. Raises PenstockError when the provider has none for us."""
         self._budget.deposit(self._loop.time())
+        retries = 0
         while True:
+            exchange = self._renew()
+            lease = await self._turns.take(self._left())
             self.tries += 1
             try:
-                return await self._try()
-            except PenstockError as error:
-                if isinstance(error, UpstreamError) and not error.provider:
-                    error.provider = self._target.provider
-                # Jitter needs no cryptographic randomness.
-                wait = self._target.policy.wait(error, self.tries, random.random())
-                if wait is None or not self._budget.withdraw(self._loop.time()):
+                return await self._try(exchange, lease)
+            except UpstreamError as error:
+                error.provider = error.provider or self._target.provider
+                if self._turns.failed(error, lease):
+                    continue
+                retries += 1
+                wait = self._target.policy.wait(error, retries, random.random())
+                if wait is None or not self._may_repeat or not self._budget.withdraw(self._loop.time()):
                     raise
-                await asyncio.sleep(wait)
+                # A limiter's wait is the rest of its key.
+                if error.reason != "rate_limited":
+                    await asyncio.sleep(wait)
 
-    async def _try(self) -> Answer:
-        exchange = self._renew()
+    def _left(self) -> float:
+        """Seconds of the total time that are left."""
+        return self._target.timeouts.total - (self._loop.time() - self._began)
+
+    async def _try(self, exchange: Exchange, lease: Lease) -> Answer:
         self.dropped = exchange.dropped
+        self._may_repeat = True
         timeouts = self._target.timeouts
         with Watchdog(self._target.provider) as dog:
-            dog.limit(timeouts.total)
+            dog.limit(self._left())
             dog.expect("first_event", timeouts.first_event if exchange.stream else timeouts.total)
             url = self._target.address(exchange.dialect.name)
             body = msgspec.json.encode(exchange.body)
-            upstream = await self._transport.send("POST", url, self._target.headers, body, timeouts)
+            headers = self._target.headers(lease.key.secret)
+            upstream = await self._transport.send("POST", url, headers, body, timeouts)
+            rates = self._learned(upstream, lease)
             try:
-                return await self._read(exchange, upstream, dog)
-            except BaseException:
+                answer = await self._read(exchange, upstream, lease, dog)
+            except BaseException as error:
                 await upstream.close()
+                if isinstance(error, UpstreamError):
+                    error.headers.update(rates)
                 raise
+        self._keys.accepted(lease)
+        answer.headers.update(rates)
+        return answer
 
-    async def _read(self, exchange: Exchange, upstream: UpstreamAnswer, dog: Watchdog) -> Answer:
+    def _learned(self, upstream: UpstreamAnswer, lease: Lease) -> dict[str, str]:
+        """What the provider says of its limits: for the key, and for the caller as it is."""
+        rates = rate_headers(upstream.headers)
+        if rates:
+            self._keys.learn(lease, read_rate_limits(upstream.headers, time.time()), self._loop.time())
+        return rates
+
+    async def _read(self, exchange: Exchange, upstream: UpstreamAnswer, lease: Lease, dog: Watchdog) -> Answer:
         if upstream.status != 200:
+            self._may_repeat = upstream.headers.get("x-should-retry") != "false"
             body = await _whole(upstream, MAX_ERROR, cut=True)
             raise exchange.dialect.read_error(upstream.status, upstream.headers, body)
-        if not exchange.stream or upstream.headers.get("content-type", "").startswith("application/json"):
-            return await self._unary(exchange, upstream)
+        kind = upstream.headers.get("content-type", "")
+        if kind.startswith("text/html"):
+            raise ProtocolError("the provider answered with a web page")
+        if not exchange.stream or kind.startswith("application/json"):
+            dog.expect("total", self._left())
+            return await self._unary(exchange, upstream, lease)
         chunks = upstream.chunks()
         head = await self._head(exchange, chunks, dog)
+        dog.rest()
         self._first_output = self._loop.time() - self._began
-        opened = Opened(exchange, upstream, chunks, head)
+        opened = Opened(exchange, upstream, chunks, head, lease)
         answer = Answer(headers={"content-type": "text/event-stream"})
         if self._call.stream:
             answer.frames = self._frames(opened, answer)
+            answer.hold(Unread(answer, opened, self._outcome))
             return answer
         return await self._assembled(opened, answer)
 
@@ -139,12 +197,12 @@ class Attempt:
         head.append(exchange.close())
         return b"".join(head)
 
-    async def _unary(self, exchange: Exchange, upstream: UpstreamAnswer) -> Answer:
+    async def _unary(self, exchange: Exchange, upstream: UpstreamAnswer, lease: Lease) -> Answer:
         body = await _whole(upstream, MAX_ANSWER)
         await upstream.close()
         whole = exchange.whole(body)
         answer = Answer(headers={"content-type": "application/json"})
-        answer.outcome = self._outcome(exchange, None)
+        answer.outcome = self._outcome(exchange, lease, None)
         if self._call.stream:
             answer.headers["content-type"] = "text/event-stream"
             answer.frames = _once(whole)
@@ -183,7 +241,7 @@ class Attempt:
         finally:
             await opened.chunks.aclose()
             await opened.upstream.close()
-            answer.outcome = self._outcome(exchange, reason, cancelled=cancelled)
+            answer.outcome = self._outcome(exchange, opened.lease, reason, cancelled=cancelled)
 
     async def _rest(self, opened: Opened) -> AsyncGenerator[bytes, None]:
         try:
@@ -200,7 +258,7 @@ class Attempt:
         exchange, timeouts = opened.exchange, self._target.timeouts
         progress = -1
         with Watchdog(self._target.provider) as dog:
-            dog.limit(timeouts.total - (self._loop.time() - self._began))
+            dog.limit(self._left())
             while not exchange.done:
                 if exchange.progress != progress:
                     progress = exchange.progress
@@ -213,8 +271,9 @@ class Attempt:
                 if said:
                     yield said
 
-    def _outcome(self, exchange: Exchange, reason: Reason | None, *, cancelled: bool = False) -> Outcome:
+    def _outcome(self, exchange: Exchange, lease: Lease, reason: Reason | None, *, cancelled: bool = False) -> Outcome:
         usage = exchange.usage
+        self._keys.settle(lease, usage.input + usage.output, self._loop.time())
         return Outcome(
             provider=self._target.provider,
             model=self._call.request.model,
@@ -225,21 +284,27 @@ class Attempt:
             input_tokens=usage.input,
             output_tokens=usage.output,
             cost=usage.cost,
+            tries=self.tries,
+            skipped=exchange.decoder.skipped,
         )
 
 
 async def _whole(upstream: UpstreamAnswer, most: int, *, cut: bool = False) -> bytes:
-    """The whole body, of `most` bytes at the most; more is cut off or a ProtocolError."""
+    """The whole body, of `most` bytes at the most. More is a ProtocolError; `cut`: as much of it as can be had."""
     parts: list[bytes] = []
     length = 0
-    async with contextlib.aclosing(upstream.chunks()) as chunks:
-        async for chunk in chunks:
-            parts.append(chunk)
-            length += len(chunk)
-            if length > most:
-                if cut:
+    try:
+        async with contextlib.aclosing(upstream.chunks()) as chunks:
+            async for chunk in chunks:
+                parts.append(chunk)
+                length += len(chunk)
+                if length > most:
                     break
-                raise ProtocolError(f"the provider's answer is longer than {most} bytes")
+    except (ProtocolError, StreamBroken):
+        if not cut:
+            raise
+    if length > most and not cut:
+        raise ProtocolError(f"the provider's answer is longer than {most} bytes")
     return b"".join(parts)[:most]
 
 

@@ -11,37 +11,45 @@ Outside it: callers' keys, limits, the router.
 """
 
 import contextlib
+import logging
 import os
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
 
+from deployments.outbound import outbound
 from deployments.providers.attempt import Attempt, Target
 from deployments.providers.counting import COUNT_TOKENS, estimated_tokens
 from deployments.transport import HttpTransport
 from pipelines.calls import Answer, Call, Caller
 from pipelines.conversation import Json, Request
-from pipelines.dialects import DIALECTS
+from pipelines.dialects import DIALECTS, WIRES
 from pipelines.dialects.base import Written
 from pipelines.errors import BadRequest, ConfigurationError, UnknownModel, UpstreamError
 from pipelines.events import Event, Finished, PartDelta, PartStarted
 from pipelines.exchange import Exchange, exchange
+from pipelines.options import TimeoutOptions
 from pipelines.ports import Transport
 from pipelines.resilience import RetryBudget, RetryPolicy, Timeouts
 from pipelines.routing.table import ModelCard
+from pipelines.upstream_keys import UpstreamKey, UpstreamKeys
 from pipelines.verbatim import Verbatim
 
 VERSION = "0.1.0"
+
+_logger = logging.getLogger("penstock")
 
 
 class Provider:
     """An adapter. Subclasses set the class attributes and override what differs.
 
     api_key, base_url: taken from the environment (`KEY_VARIABLE`, `URL_VARIABLE`) where not given.
-    key_variable: takes the place of `KEY_VARIABLE`.
+    key_variable: takes the place of `KEY_VARIABLE`. keys: several of them, in place of api_key.
+    proxy, ca_file: the way out, as `outbound` takes it. model_timeouts: by model, over `timeouts`.
     name: under which it is announced, the kind's own name unless given.
     models: what is known of its models beforehand; any_model: names outside that list are taken too.
     """
@@ -62,31 +70,48 @@ class Provider:
         *,
         api_key: str | None = None,
         key_variable: str | None = None,
+        keys: Sequence[UpstreamKey] = (),
         base_url: str | None = None,
         name: str | None = None,
         models: Sequence[ModelCard] = (),
         any_model: bool | None = None,
         timeouts: Timeouts | None = None,
+        model_timeouts: Mapping[str, TimeoutOptions] | None = None,
         retry: RetryPolicy | None = None,
+        proxy: str = "",
+        ca_file: Path | None = None,
         transport: Transport | None = None,
     ) -> None:
         self.name = name or self.KIND
-        self.key_variable = key_variable or self.KEY_VARIABLE
-        self.api_key = api_key if api_key is not None else os.environ.get(self.key_variable, "")
+        if not keys:
+            variable = key_variable or self.KEY_VARIABLE
+            secret = api_key if api_key is not None else os.environ.get(variable, "").strip()
+            keys = (UpstreamKey(secret, variable),)
         address = base_url if base_url is not None else os.environ.get(self.URL_VARIABLE, "")
         self.base_url = self.normal_url(address or self.BASE_URL)
         self.models = tuple(models)
         self.any_model = self.ANY_MODEL if any_model is None else any_model
         self.timeouts = timeouts or Timeouts()
+        self.model_timeouts = dict(model_timeouts or {})
         self.retry = retry or RetryPolicy()
-        self.transport: Transport = transport or HttpTransport()
+        self.transport: Transport = transport or HttpTransport(outbound(proxy, ca_file))
+        self.keys = UpstreamKeys(self._usable(keys), self.retry, time.monotonic())
+        self._wanted = " or ".join(key.label for key in keys)
         self._budget = RetryBudget(time.monotonic())
+
+    def _usable(self, keys: Sequence[UpstreamKey]) -> Sequence[UpstreamKey]:
+        """Those that have a secret; one without it where none has, for a provider that wants none."""
+        usable = [key for key in keys if key.secret]
+        for key in keys if usable else ():
+            if not key.secret:
+                _logger.warning("%s goes without its key %s, which is empty", self.name, key.label)
+        return usable or keys[:1]
 
     # What differs between kinds.
 
-    def headers(self, call: Call) -> dict[str, str]:
-        """The request headers beyond content type: credentials above all."""
-        return self.list_headers()
+    def headers(self, call: Call, key: str) -> dict[str, str]:
+        """The request headers beyond content type: the key above all."""
+        return self.list_headers(key)
 
     def normal_url(self, url: str) -> str:
         """The base URL without a trailing slash."""
@@ -94,7 +119,7 @@ class Provider:
 
     def address(self, call: Call, dialect: str) -> str:
         """Where a call goes that this provider is told in `dialect`."""
-        path = call.operation or DIALECTS[dialect].path
+        path = call.operation or WIRES[dialect].path
         query = f"?{call.query}" if call.query and call.dialect == dialect else ""
         return f"{self.base_url}{path}{query}"
 
@@ -104,8 +129,8 @@ class Provider:
 
     def missing(self) -> str:
         """What keeps this provider from working, "" if nothing does."""
-        if self.NEEDS_KEY and not self.api_key:
-            return f"no API key: set {self.key_variable}"
+        if self.NEEDS_KEY and not self.keys.first.secret:
+            return f"no API key: set {self._wanted}"
         if not self.base_url:
             return f"no address: set {self.URL_VARIABLE}"
         return ""
@@ -129,17 +154,32 @@ class Provider:
         target = Target(
             self.name,
             lambda dialect: self.address(call, dialect),
-            {"content-type": "application/json", "user-agent": f"penstock/{VERSION}", **self.headers(call)},
-            self.timeouts,
+            lambda key: {
+                "content-type": "application/json",
+                "user-agent": f"penstock/{VERSION}",
+                **self.headers(call, key),
+            },
+            self.patience(call),
             self.retry,
         )
-        attempt = Attempt(call, target, self.transport, self._budget, lambda: self._exchange(call))
-        answer = await attempt.ask()
+        attempt = Attempt(call, target, self.transport, self._budget, self.keys, lambda: self._exchange(call))
+        try:
+            answer = await attempt.ask()
+        except UpstreamError as error:
+            if attempt.tries > 1:
+                error.headers["x-penstock-tries"] = str(attempt.tries)
+            raise
         if attempt.dropped:
             answer.headers["x-penstock-dropped"] = ",".join(attempt.dropped)[:1000]
         if attempt.tries > 1:
             answer.headers["x-penstock-tries"] = str(attempt.tries)
         return answer
+
+    def patience(self, call: Call) -> Timeouts:
+        """The call's own timeouts, over the model's, over the provider's."""
+        of_model = self.model_timeouts.get(call.request.model)
+        timeouts = of_model.over(self.timeouts) if of_model is not None else self.timeouts
+        return call.options.timeouts.over(timeouts)
 
     def _exchange(self, call: Call) -> Exchange:
         if call.operation:
@@ -160,7 +200,8 @@ class Provider:
         Raises ConfigurationError without a key, UnknownModel (a ValueError), RateLimited after the last retry,
         TimedOut (a TimeoutError) after silence, and any other PenstockError.
         """
-        dialect = DIALECTS[self.DIALECTS[0]]
+        # Where callers speak none of the provider's wires, its answer is translated as for any of them.
+        dialect = DIALECTS[next((name for name in self.DIALECTS if name in DIALECTS), "openai_chat")]
         request = msgspec.structs.replace(request, stream=True, include_usage=True)
         call = Call(
             id=uuid.uuid4().hex,
@@ -216,25 +257,36 @@ class Provider:
 
     async def list_models(self) -> list[ModelCard]:
         """The provider's own list of models. Raises UpstreamError if it cannot be read."""
-        self.check()
-        call_headers = {"user-agent": f"penstock/{VERSION}", **self.list_headers()}
-        upstream = await self.transport.send("GET", f"{self.base_url}/models", call_headers, b"", self.timeouts)
+        listed = await self.fetch("GET", f"{self.base_url}/models")
         try:
-            body = b"".join([chunk async for chunk in upstream.chunks()])
+            return [self.card(item) for item in listed["data"]]
+        except (KeyError, TypeError, AttributeError):
+            raise self.unreadable() from None
+
+    async def fetch(self, method: str, url: str, body: Json = None) -> dict[str, Json]:
+        """A JSON object that is no answer to a call. Raises ConfigurationError without a key, UpstreamError."""
+        self.check()
+        headers = {"user-agent": f"penstock/{VERSION}", **self.list_headers(self.keys.first.secret)}
+        sent = b"" if body is None else msgspec.json.encode(body)
+        upstream = await self.transport.send(method, url, headers, sent, self.timeouts)
+        try:
+            read = b"".join([chunk async for chunk in upstream.chunks()])
         finally:
             await upstream.close()
         if upstream.status != 200:
-            dialect = DIALECTS[self.DIALECTS[0]]
-            raise dialect.read_error(upstream.status, upstream.headers, body)
+            raise WIRES[self.DIALECTS[0]].read_error(upstream.status, upstream.headers, read)
         try:
-            items = msgspec.json.decode(body)["data"]
-            return [self.card(item) for item in items]
-        except (msgspec.DecodeError, KeyError, TypeError, AttributeError):
-            raise UpstreamError(f"{self.name}: the model list cannot be read", reason="protocol") from None
+            return msgspec.json.decode(read, type=dict[str, Json])
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise self.unreadable() from None
 
-    def list_headers(self) -> dict[str, str]:
-        """The headers for reading the model list."""
-        return {"authorization": f"Bearer {self.api_key}"} if self.api_key else {}
+    def unreadable(self) -> UpstreamError:
+        """What is raised for a model list that is none."""
+        return UpstreamError(f"{self.name}: the model list cannot be read", reason="protocol")
+
+    def list_headers(self, key: str) -> dict[str, str]:
+        """The headers for reading the model list: the key, if there is one."""
+        return {"authorization": f"Bearer {key}"} if key else {}
 
     async def aclose(self) -> None:
         """Close the connections."""

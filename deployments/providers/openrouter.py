@@ -27,10 +27,10 @@ class OpenRouterProvider(Provider):
         super().__init__(**settings)
         self._application = {"http-referer": referer, "x-title": title}
 
-    def headers(self, call: Call) -> dict[str, str]:
+    def headers(self, call: Call, key: str) -> dict[str, str]:
         """Key, and who asks."""
         named = {name: call.headers.get(name) or value for name, value in self._application.items()}
-        return {**super().headers(call), **{name: value for name, value in named.items() if value}}
+        return {**super().headers(call, key), **{name: value for name, value in named.items() if value}}
 
     def card(self, item: Mapping[str, Json]) -> ModelCard:
         """OpenRouter's list says context, prices (US dollars a token) and abilities."""

@@ -1,8 +1,8 @@
-"""What every dialect is: client and server of one wire format, without I/O.
+"""What every wire format is, without I/O: the client of a `Wire`, client and server of a `Dialect`.
 
-A dialect module gives one `Dialect` object. As a server it reads a caller's request and renders events for him;
-as a client it renders our request for a provider and decodes what comes back. `relay` and `translation` in
-`pipelines.exchange` put a client and a server together.
+A package of `dialects` gives one object. As a client it renders our request for a provider and decodes what comes
+back; a dialect is a wire that callers speak too: as a server it reads a caller's request and renders events for him.
+`Relay` and `Translation` in `pipelines.exchange` put a client and a server together.
 
 Above it: `exchange`, `deployments`. Below it: `conversation`, `events`, `errors`, `sse`. Outside it: HTTP.
 """
@@ -10,9 +10,9 @@ Above it: `exchange`, `deployments`. Below it: `conversation`, `events`, `errors
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from pipelines.conversation import Json, Request
+from pipelines.conversation import Json, Opaque, Request
 from pipelines.dialects import sse
 from pipelines.errors import PenstockError, StreamBroken, UpstreamError
 from pipelines.events import Completion, Event, Finished
@@ -25,16 +25,27 @@ class Written(NamedTuple):
     dropped: tuple[str, ...] = ()
 
 
+class Framing(Protocol):
+    """Cuts a provider's bytes, however they are split, into frames: `sse.Framer`, `ndjson.Framer`."""
+
+    def feed(self, data: bytes) -> list[sse.Frame]:
+        """Take more bytes; return the frames that they complete. Raises ProtocolError for one that is too long."""
+
+    def close(self) -> list[sse.Frame]:
+        """The stream ended; return a last frame that lacks its end."""
+
+
 class Decoder:
     """A provider's stream to events. One object a stream; subclasses fill in `frame` and `end`.
 
+    framing: how the wire cuts its stream; server-sent events unless given.
     finished: the `Finished` event once the provider has said why it stopped. It may come to be before the
     stream's last frame (usage often follows), so `done` says when nothing more is expected.
     skipped: malformed frames passed over.
     """
 
-    def __init__(self) -> None:
-        self.framer = sse.Framer()
+    def __init__(self, framing: Framing | None = None) -> None:
+        self._framing: Framing = framing or sse.Framer()
         self.finished: Finished | None = None
         self.done = False
         self.skipped = 0
@@ -45,8 +56,8 @@ class Decoder:
         Raises UpstreamError (or a subclass) where the provider reports a failure in mid-stream.
         """
         events: list[Event] = []
-        for raw in self.framer.cut(data):
-            events += self.frame(sse.parse(raw))
+        for frame in self._framing.feed(data):
+            events += self.frame(frame)
         return events
 
     def close(self) -> list[Event]:
@@ -55,7 +66,7 @@ class Decoder:
         Raises StreamBroken if the provider never said why it stopped.
         """
         events: list[Event] = []
-        for frame in self.framer.close():
+        for frame in self._framing.close():
             events += self.frame(frame)
         if not self.done:
             events += self.end()
@@ -98,46 +109,68 @@ def relay_frame(raw: bytes, body: Mapping[str, Json]) -> bytes:
     return raw
 
 
+def add_user_turn(body: dict[str, Json], text: str) -> dict[str, Json]:
+    """The body with one more user turn of plain text at the end of its `messages`."""
+    return {**body, "messages": [*body["messages"], {"role": "user", "content": text}]}
+
+
+def our_members(opaque: Opaque | None) -> dict[str, Json]:
+    """What we tell the caller ourselves about an answer: the member `penstock` of what ends it, if there is any."""
+    return {name: value for name, value in (opaque or {}).items() if name == "penstock"}
+
+
 def _no_mender() -> None:
     """Nothing needs mending."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dialect:
-    """One wire format, both directions: what a package of `dialects` puts together.
+class Wire:
+    """One wire format as its client: what a provider must speak.
 
-    name: the key in `DIALECTS`, in `opaque` and in `extra`.
+    name: the key in `WIRES`, in `opaque` and in `extra`.
     path: where a provider that speaks it takes requests, below its base URL (`/chat/completions`).
+
+    write_request: a request to a provider's body (streaming if `request.stream`, usage always asked for). decoder: a
+    fresh decoder of a provider's stream. read_answer: a provider's non-streaming answer to the events of a whole
+    stream; raises ProtocolError, or UpstreamError for an error inside a 200. read_error: a provider's error response
+    (header names in lower case) to an error: reason, words, wait.
+    """
+
+    name: str
+    path: str
+    write_request: Callable[[Request], Written]
+    decoder: Callable[[], Decoder]
+    read_answer: Callable[[bytes], list[Event]]
+    read_error: Callable[[int, Mapping[str, str], bytes], UpstreamError]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dialect(Wire):
+    """One wire format, both directions: what a caller may speak, and a provider too.
+
+    name: the key in `DIALECTS` too.
     sentinel: the frame that ends a stream with success, for a provider that forgot it (b"" where there is none).
+    last: matches the frame after which a stream is whole, in any bytes that end with it.
     telling: matches every frame that holds more than content (finish, usage, error, ping, comment, sentinel); a
     relayed frame without a match is content and passes undecoded.
 
     As a server. read_request: a caller's body to a request; raises BadRequest with `param` as a path to the field.
     encoder: a fresh encoder for the caller of a request. write_answer: a whole answer to the caller's non-streaming
-    body. write_error: an error to the caller's body.
-
-    As a client. write_request: a request to a provider's body (streaming if `request.stream`, usage always asked
-    for). decoder: a fresh decoder of a provider's stream. read_answer: a provider's non-streaming answer to the events
-    of a whole stream; raises ProtocolError, or UpstreamError for an error inside a 200. read_error: a provider's error
-    response (header names in lower case) to an error: reason, words, wait.
+    body. write_error: an error to the caller's body. add_user_turn: a caller's body with one more turn at its end.
 
     Between a caller and a provider of the same dialect. relay_request: the caller's own body for the provider.
     relay_frame: a raw frame as the caller of a body expects it, b"" for one that he did not ask for. mender: a fresh
     mender for one relayed stream, called with each frame; None where nothing needs mending.
     """
 
-    name: str
-    path: str
     sentinel: bytes
+    last: re.Pattern[bytes]
     telling: re.Pattern[bytes]
     read_request: Callable[[Mapping[str, Json]], Request]
     encoder: Callable[[Request], Encoder]
     write_answer: Callable[[Completion, Request], dict[str, Json]]
     write_error: Callable[[PenstockError], dict[str, Json]]
-    write_request: Callable[[Request], Written]
-    decoder: Callable[[], Decoder]
-    read_answer: Callable[[bytes], list[Event]]
-    read_error: Callable[[int, Mapping[str, str], bytes], UpstreamError]
+    add_user_turn: Callable[[dict[str, Json], str], dict[str, Json]] = add_user_turn
     relay_request: Callable[[dict[str, Json], str], dict[str, Json]] = relay_request
     relay_frame: Callable[[bytes, Mapping[str, Json]], bytes] = relay_frame
     mender: Callable[[], Callable[[bytes], bytes] | None] = _no_mender

@@ -47,7 +47,8 @@ class Framer:
             self._after_cr = False
         if not self._pieces and b"\r" not in data and data.endswith(b"\n\n"):
             return [piece + b"\n\n" for piece in data[:-2].split(b"\n\n")]
-        if not _FRAME_END.search(self._tail + data):
+        # A piece of a very long line is not worth the search.
+        if (b"\n" not in data and b"\r" not in data) or not _FRAME_END.search(self._tail + data):
             self._hold(data)
             return []
         return self._cut_joined(b"".join([*self._pieces, data]))

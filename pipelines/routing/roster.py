@@ -83,13 +83,13 @@ def _without_load(announcement: Announcement) -> Announcement:
 
 def _silent(entry: ProviderEntry) -> ProviderEntry:
     why = f"no replica has been heard of for {ANNOUNCEMENT_LIFETIME:.0f} s"
-    return msgspec.structs.replace(entry, state="unreachable", why=why, replicas=())
+    return msgspec.structs.replace(entry, state="unreachable", why=why, replicas=(), others=())
 
 
 def _entry(name: str, replicas: dict[str, _Heard]) -> ProviderEntry:
     """The provider as its replicas describe it; in a rolling update the newest replica's word counts.
 
-    Ready if any replica is. Only those that are ready are listed: one that drains is in no table.
+    Ready if any replica is. Only those that are ready are listed to be asked.
     """
     by_age = sorted(replicas.values(), key=lambda heard: heard.first)
     ready = [heard.announcement for heard in by_age if heard.announcement.state == "ready"]
@@ -107,4 +107,5 @@ def _entry(name: str, replicas: dict[str, _Heard]) -> ProviderEntry:
         any_model=newest.any_model,
         simulated=newest.simulated,
         replicas=tuple(ReplicaEntry(one.replica, one.address, one.in_flight, one.queued, one.limit) for one in ready),
+        others=tuple(heard.announcement.replica for heard in by_age if heard.announcement.state != "ready"),
     )

@@ -7,7 +7,7 @@ A provider replica sends an `Announcement` when it starts and every second after
 Above it: `actors.router`, `deployments`. Below it: msgspec.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -46,6 +46,7 @@ class ModelCard(_Value, frozen=True):
     input_price: float | None = None
     output_price: float | None = None
     cached_price: float | None = None
+    cache_write_price: float | None = None
     quality: float = 0.5
 
 
@@ -104,19 +105,31 @@ class Report(_Value, frozen=True):
     in_flight: dict[str, dict[str, int]] = {}
 
 
+LOWEST_PRIORITY, HIGHEST_PRIORITY = -100, 100
+"""Bounds of a caller's priority."""
+
+SHORTEST_KEEP_ALIVE = 1.0
+"""Seconds between two comments to a waiting caller, at least."""
+
+
 class CallerKey(_Value, frozen=True):
     """A caller's key as it is stored: `hash` is the SHA-256 of the key itself, in hexadecimal.
 
-    priority, recovery and keep_alive are as in `calls.Caller`.
+    priority, recovery and keep_alive are as in `calls.Caller`. Decoding refuses a priority or a keep_alive out of
+    bounds with msgspec.ValidationError.
     """
 
     id: str
     name: str
     hash: str
     admin: bool = False
-    priority: int = 0
+    priority: Annotated[int, msgspec.Meta(ge=LOWEST_PRIORITY, le=HIGHEST_PRIORITY)] = 0
     recovery: Literal["error", "continue"] = "error"
     keep_alive: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.keep_alive != 0.0 and not self.keep_alive >= SHORTEST_KEEP_ALIVE:
+            raise ValueError(f"`keep_alive` must be 0, or {SHORTEST_KEEP_ALIVE:g} at least")
 
     def __repr__(self) -> str:
         return f"CallerKey(id={self.id!r}, name={self.name!r}, admin={self.admin})"
@@ -169,7 +182,11 @@ class ReplicaEntry(_Value, frozen=True):
 
 
 class ProviderEntry(_Value, frozen=True):
-    """One provider: its replicas that can be asked, its models and how they do (keyed by model name)."""
+    """One provider: its replicas that can be asked, its models and how they do (keyed by model name).
+
+    others: the ids of replicas that are there but not to be asked, since they drain or do not reach the provider; what
+    is under way at them goes on.
+    """
 
     name: str
     state: ProviderState
@@ -180,6 +197,7 @@ class ProviderEntry(_Value, frozen=True):
     simulated: bool = False
     replicas: tuple[ReplicaEntry, ...] = ()
     performance: dict[str, Performance] = {}
+    others: tuple[str, ...] = ()
 
 
 class Table(_Value, frozen=True):

@@ -12,7 +12,7 @@ from pipelines.routing.ask import Candidate, Decision
 
 
 class Walk:
-    """One request's way along its candidates, best first; nobody is asked twice.
+    """One request's way along its candidates, best first.
 
     fall_back: whether a second one may be asked at all. reasons: what is followed by another candidate besides what
     `RULES` says. context gives a candidate's context length in tokens, 0 where it is unknown.
@@ -54,6 +54,16 @@ class Walk:
         if error.reason == "context_too_long":
             self._too_short = max(self._too_short or 0, self._context(candidate))
         return RULES[error.reason].fall_back or error.reason in self._reasons
+
+    def broken(self, candidate: Candidate, error: UpstreamError) -> None:
+        """A candidate's stream broke after its first output: go on with the others, if a second may be asked at all.
+
+        The candidate itself comes last once more, for another attempt may be whole; a silent one does not.
+        """
+        if not self.failed(candidate, error):
+            self._left.clear()
+        if error.reason != "timeout":
+            self._left.append(candidate)
 
     def nobody(self) -> PenstockError:
         """What to raise when nobody is left."""

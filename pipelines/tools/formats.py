@@ -6,6 +6,8 @@ Sources, where the vendors' references say nothing, are their own refusals (HTTP
 - OpenAI takes objects only where a schema is expected: `true` and `false` are written as `{}` and `{"not": {}}`
 - Anthropic: "input_schema does not support oneOf, allOf, or anyOf at the top level"
 - Anthropic: "input_schema.properties: Property keys should match pattern '^[a-zA-Z0-9_.-]{1,64}$'", at the top level
+- Ollama reads a schema into types of its own (api/types.go, `ToolFunctionParameters`): properties are objects, and
+  what it does not know at the top, unions above all, never reaches the model; it has no strict mode
 - names: OpenAI API reference, "Create chat completion", `tools.function.name`, which is the narrowest of all
 
 Every format takes local references below the top level, so they are kept.
@@ -28,7 +30,8 @@ class Rules(NamedTuple):
 
     refused_at_root: keywords that the top level must not have; properties: the top level must have them;
     items: every array must have them; booleans: `true` and `false` are taken for schemas of properties;
-    safe_keys: names of arguments must match `PROPERTY_KEY`; bare: a tool may come without a schema.
+    safe_keys: names of arguments must match `PROPERTY_KEY`; bare: a tool may come without a schema; strict: a model
+    can be held to a schema at all.
     """
 
     refused_at_root: frozenset[str]
@@ -37,6 +40,7 @@ class Rules(NamedTuple):
     booleans: bool
     safe_keys: bool
     bare: bool
+    strict: bool = True
 
 
 _UNIONS = frozenset(("oneOf", "anyOf", "allOf"))
@@ -48,5 +52,6 @@ FORMATS: dict[str, Rules] = {
     "openai_chat": _OPENAI,
     "openai_responses": _OPENAI._replace(bare=False),
     "anthropic_messages": Rules(_UNIONS, properties=False, items=False, booleans=True, safe_keys=True, bare=False),
+    "ollama_chat": _OPENAI._replace(items=False, bare=False, strict=False),
 }
-"""The rules of each dialect, by its name."""
+"""The rules of each wire, by its name."""

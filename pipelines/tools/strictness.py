@@ -11,13 +11,14 @@ Sources:
 - Anthropic docs, "Structured outputs", "JSON Schema limitations": see `dialects.anthropic_messages.schemas`; besides,
   no objects or arrays in enums, no `$ref` in `allOf`, the listed formats, no look-around or back-reference in patterns
 
-Above it: `portable`. Below it: the Anthropic dialect's rules, `keywords`.
+Above it: `portable`. Below it: the Anthropic dialect's rules, `formats`, `keywords`.
 """
 
 import re
 
 from pipelines.conversation import Json
 from pipelines.dialects.anthropic_messages import schemas as anthropic_schemas
+from pipelines.tools.formats import FORMATS
 from pipelines.tools.keywords import LISTED, MAPPED, SINGLE
 
 _OPENAI_KEYWORDS = frozenset((
@@ -35,7 +36,7 @@ _PROPERTIES, _LEVELS, _VALUES, _CHARACTERS = 5_000, 10, 1_000, 120_000
 
 def holds_strictly(schema: Json, format_name: str) -> bool:
     """Whether strict mode of the dialect `format_name` takes `schema` (valid there) as it stands."""
-    if not isinstance(schema, dict) or schema.get("type") != "object":
+    if not FORMATS[format_name].strict or not isinstance(schema, dict) or schema.get("type") != "object":
         return False
     if format_name == "anthropic_messages":
         return anthropic_schemas.holds_strictly(schema) and _anthropic(schema)

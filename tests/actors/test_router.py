@@ -6,8 +6,9 @@ from typing import TypeVar
 import msgspec
 import pytest
 
+from actors.clock import SteadyClock
 from actors.keyring import KEYS_FILE
-from actors.router import LONG_POLL, Router, SteadyClock, code_version
+from actors.router import LONG_POLL, Router, code_version
 from pipelines.errors import ConfigurationError
 from pipelines.routing.table import Announcement, Outcome, Report, Table, Welcome
 from tests.actors.virtual_time import run

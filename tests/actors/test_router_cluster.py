@@ -5,14 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import ray
 
 from actors.client import RouterClient
-from actors.directory import NAMESPACE, ROUTER, connect, stop
+from actors.directory import NAMESPACE, ROUTER, connect
 from pipelines.routing.table import Announcement, Outcome, Table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,28 +26,6 @@ from actors.directory import connect
 ray.init(address=sys.argv[1], logging_level="ERROR")
 print(connect(sys.argv[2])._actor_id.hex())
 """
-
-
-@pytest.fixture
-async def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Path]:
-    """A cluster of one node, in this process' care; its workers find the code by PYTHONPATH."""
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    started = await asyncio.to_thread(
-        ray.init,
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-        configure_logging=False,
-    )
-    monkeypatch.setenv("RAY_TEST_ADDRESS", started.address_info["gcs_address"])
-    try:
-        yield tmp_path / "state"
-    finally:
-        await asyncio.to_thread(stop)
-        await asyncio.to_thread(ray.shutdown)
 
 
 class OldRouter:

@@ -3,11 +3,14 @@ import os
 import stat
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from actors.keyring import KEYS_FILE, SECRET_FILE, Keyring
+from actors.router import Router
 from pipelines.errors import ConfigurationError
-from pipelines.routing.table import CallerKey
+from pipelines.routing.table import CallerKey, Welcome
+from tests.actors.virtual_time import run
 
 ENTRY = {"id": "k1", "name": "somebody", "hash": "ab" * 32, "admin": True}
 
@@ -77,3 +80,52 @@ def test_a_broken_file_of_keys_is_refused_without_showing_it(tmp_path: Path, tex
     with pytest.raises(ConfigurationError, match=KEYS_FILE) as caught:
         Keyring(tmp_path).keys()
     assert "abab" not in caught.value.message
+
+
+def test_a_key_carries_its_holders_wishes(tmp_path: Path) -> None:
+    write_keys(tmp_path, json.dumps([{**ENTRY, "priority": -100, "recovery": "continue", "keep_alive": 1}]))
+    (key,) = Keyring(tmp_path).keys()
+    assert (key.priority, key.recovery, key.keep_alive) == (-100, "continue", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("priority", 101),
+        ("priority", -101),
+        ("priority", 1.5),
+        ("priority", "high"),
+        ("keep_alive", 0.5),
+        ("keep_alive", -1),
+        ("keep_alive", None),
+        ("recovery", "psk-in-the-wrong-place"),
+        ("admin", "yes"),
+    ],
+)
+def test_a_bad_value_is_named_and_the_old_keys_stay(tmp_path: Path, field: str, value: object) -> None:
+    keyring = Keyring(tmp_path)
+    write_keys(tmp_path, json.dumps([ENTRY]))
+    good = keyring.keys()
+    write_keys(tmp_path, json.dumps([ENTRY, {**ENTRY, field: value}]))
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match=field) as caught:
+            keyring.keys()
+        assert "psk-in" not in caught.value.message
+    write_keys(tmp_path, json.dumps([ENTRY]))
+    assert keyring.keys() == good
+
+
+def test_the_router_goes_on_with_the_old_keys(tmp_path: Path) -> None:
+    async def keys(router: Router) -> tuple[CallerKey, ...]:
+        return msgspec.msgpack.decode(await router.greet(), type=Welcome).keys
+
+    async def scene() -> None:
+        router = Router(str(tmp_path))
+        write_keys(tmp_path, json.dumps([ENTRY]))
+        before = await keys(router)
+        write_keys(tmp_path, json.dumps([{**ENTRY, "id": "other", "priority": 1000}]))
+        assert await keys(router) == before
+        write_keys(tmp_path, json.dumps([{**ENTRY, "id": "other", "priority": 10}]))
+        assert [(key.id, key.priority) for key in await keys(router)] == [("other", 10)]
+
+    run(scene())

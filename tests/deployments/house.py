@@ -15,6 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
+from actors.replay_link import ReplaysLink
+from actors.replays import Replays
 from actors.router import Router
 from deployments.config import GatewaySettings, ListenSettings, ProviderSettings
 from deployments.gateway import Gateway
@@ -30,6 +32,7 @@ class House:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.router = Router(str(directory))
+        self.replays: Replays | None = Replays(str(directory))
         self.replicas: list[Replica] = []
         self.gateway: Gateway
 
@@ -37,16 +40,24 @@ class House:
         """The connector of every replica."""
         return self.router
 
+    async def connect_replays(self) -> ReplaysLink:
+        """The other one."""
+        if self.replays is None:
+            raise ConnectionError("the replays are away")
+        return self.replays
+
     async def provider(self, **settings: Any) -> ProviderReplica:
         """Start one more provider replica."""
-        replica = ProviderReplica(ProviderSettings(listen=ListenSettings(port=free_port()), **settings), self.connect)
+        complete = ProviderSettings(listen=ListenSettings(port=free_port()), **settings)
+        replica = ProviderReplica(complete, self.connect, self.connect_replays)
         self.replicas.append(replica)
         await replica.start()
         return replica
 
     async def open_gateway(self, **settings: Any) -> Gateway:
         """Start the gateway."""
-        self.gateway = Gateway(GatewaySettings(listen=ListenSettings(port=free_port()), **settings), self.connect)
+        complete = GatewaySettings(listen=ListenSettings(port=free_port()), **settings)
+        self.gateway = Gateway(complete, self.connect, self.connect_replays)
         self.replicas.append(self.gateway)
         await self.gateway.start()
         return self.gateway
@@ -60,6 +71,8 @@ class House:
     async def close(self) -> None:
         """Stop everything."""
         await asyncio.gather(*(replica.stop() for replica in self.replicas))
+        if self.replays is not None:
+            await self.replays.close()
 
 
 def free_port() -> int:

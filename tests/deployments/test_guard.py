@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from deployments.guard import HOP_HEADER, Guard
+from deployments.guard import HOP_HEADER, PRIORITY_HEADER, Guard
 from pipelines.calls import Caller
 from pipelines.errors import Denied
 
@@ -21,6 +21,9 @@ def test_the_guard_knows_callers_by_three_headers_and_nobody_else() -> None:
             guard.caller(headers)
         assert KEY not in denied.value.message
     assert guard.hop({HOP_HEADER: "cluster-secret", "x-penstock-caller": "me"}).id == "me"
+    for text, priority in (("7", 7), ("-3", -3), ("1000", 100), ("-1000", -100), ("much", 0), ("", 0), ("9" * 5000, 0)):
+        assert guard.hop({HOP_HEADER: "cluster-secret", PRIORITY_HEADER: text}).priority == priority
+    assert guard.caller({"x-api-key": KEY, PRIORITY_HEADER: "100"}).priority == 0
     for secret in ("", "wrong"):
         with pytest.raises(Denied):
             guard.hop({HOP_HEADER: secret})

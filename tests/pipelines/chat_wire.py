@@ -9,8 +9,9 @@ from pydantic import TypeAdapter
 from pipelines.dialects import sse
 from pipelines.dialects.openai_chat import OPENAI_CHAT
 from pipelines.errors import PenstockError
-from pipelines.events import Completion, Event, Grammar, assemble
+from pipelines.events import Completion, Event, assemble
 from tests import recordings
+from tests.pipelines.whole_stream import decoded_by
 from tests.recordings import Recording
 
 CHUNK: TypeAdapter[ChatCompletionChunk] = TypeAdapter(ChatCompletionChunk)
@@ -48,17 +49,7 @@ def call(name: str | None, arguments: str | None, index: int | None = 0, identit
 
 def decode(*pieces: bytes) -> list[Event]:
     """All events of a stream. Checks the grammar; raises what the decoder raises."""
-    decoder = OPENAI_CHAT.decoder()
-    grammar = Grammar()
-    events: list[Event] = []
-    for piece in pieces:
-        events += decoder.feed(piece)
-    if not decoder.done:
-        events += decoder.close()
-    for event in events:
-        grammar.check(event)
-    grammar.close()
-    return events
+    return decoded_by(OPENAI_CHAT, pieces)
 
 
 def completion(*pieces: bytes) -> Completion:

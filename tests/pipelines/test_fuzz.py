@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 
 from deployments.reading import json_object
 from pipelines.conversation import Request
-from pipelines.dialects import DIALECTS, sse
+from pipelines.dialects import DIALECTS, WIRES, sse
 from pipelines.errors import PenstockError, UpstreamError
-from pipelines.events import Event, Finished, Grammar, assemble
+from pipelines.events import Event, Finished, assemble
 from tests import recordings
 from tests.pipelines.test_recordings_cross import dialect_of
+from tests.pipelines.whole_stream import decoded_by
 from tests.recordings import Recording
 from tests.strategies import event_streams
 
@@ -27,7 +28,7 @@ EXAMPLES = int(os.environ.get("PENSTOCK_FUZZ_EXAMPLES", "150"))
 ALL = [*recordings.own(), *recordings.shared()]
 STREAMS = [r for r in ALL if dialect_of(r) and r.streaming and len(r.body) < 20_000]
 ANSWERS = [r for r in ALL if dialect_of(r) and not r.streaming and len(r.body) < 20_000]
-REQUESTS = [r for r in ALL if dialect_of(r) and r.request and len(json.dumps(r.request)) < 20_000]
+REQUESTS = [r for r in ALL if dialect_of(r) in DIALECTS and r.request and len(json.dumps(r.request)) < 20_000]
 
 bounded = settings(max_examples=EXAMPLES, deadline=5000)
 
@@ -84,16 +85,7 @@ def mangled_json(draw: st.DrawFn, sources: list[Any]) -> Any:
 
 
 def decode(name: str, data: bytes, step: int) -> list[Event]:
-    decoder, grammar = DIALECTS[name].decoder(), Grammar()
-    events: list[Event] = []
-    for at in range(0, len(data), step):
-        events += decoder.feed(data[at : at + step])
-    if not decoder.done:
-        events += decoder.close()
-    for event in events:
-        grammar.check(event)
-    grammar.close()
-    return events
+    return decoded_by(WIRES[name], (data[at : at + step] for at in range(0, len(data), step)))
 
 
 @bounded
@@ -105,9 +97,12 @@ def test_a_mangled_stream_is_an_answer_or_an_error_of_ours(stream: tuple[str, by
 
 
 @bounded
-@given(st.sampled_from(sorted(DIALECTS)), st.lists(json_values, max_size=6), st.booleans())
+@given(st.sampled_from(sorted(WIRES)), st.lists(json_values, max_size=6), st.booleans())
 def test_any_json_as_frames_is_an_answer_or_an_error_of_ours(name: str, values: list[Any], named: bool) -> None:
-    data = b"".join(sse.frame(json.dumps(value).encode(), "message_start" if named else "") for value in values)
+    said = [json.dumps(value).encode() for value in values]
+    data = b"".join(sse.frame(value, "message_start" if named else "") for value in said)
+    if name not in DIALECTS:
+        data = b"".join(value + b"\n" for value in said)
     with pytest.raises(PenstockError):
         decode(name, data, 1000)
 
@@ -117,17 +112,17 @@ def test_any_json_as_frames_is_an_answer_or_an_error_of_ours(name: str, values: 
 def test_a_mangled_whole_answer_is_an_answer_or_an_error_of_ours(given_answer: tuple[str, tuple[str, bytes]]) -> None:
     name, (_, data) = given_answer
     with contextlib.suppress(PenstockError):
-        assemble(DIALECTS[name].read_answer(data))
+        assemble(WIRES[name].read_answer(data))
 
 
 @bounded
 @given(
-    st.sampled_from(sorted(DIALECTS)),
+    st.sampled_from(sorted(WIRES)),
     st.integers(100, 599),
     st.binary(max_size=300) | json_values.map(json.dumps).map(str.encode),
 )
 def test_any_error_body_becomes_an_error_that_can_be_said(name: str, status: int, body: bytes) -> None:
-    error = DIALECTS[name].read_error(status, {"retry-after": body[:20].decode("latin-1")}, body)
+    error = WIRES[name].read_error(status, {"retry-after": body[:20].decode("latin-1")}, body)
     assert isinstance(error, UpstreamError)
     for dialect in DIALECTS.values():
         json.dumps(dialect.write_error(error))
@@ -142,9 +137,9 @@ def test_a_mangled_request_is_a_request_or_a_refusal_and_can_be_written_for_all(
         assert error.status in (400, 404, 413)
         json.dumps(DIALECTS[name].write_error(error))
         return
-    for dialect in DIALECTS.values():
+    for wire in WIRES.values():
         try:
-            json.dumps(dialect.write_request(request).body)
+            json.dumps(wire.write_request(request).body)
         except PenstockError as error:
             assert error.status == 400
 

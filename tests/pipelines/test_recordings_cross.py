@@ -15,7 +15,7 @@ from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter, ValidationError
 
 from pipelines.conversation import Request
-from pipelines.dialects import DIALECTS, sse
+from pipelines.dialects import DIALECTS, WIRES, sse
 from pipelines.errors import PenstockError
 from pipelines.events import Event, assemble
 from tests import recordings
@@ -37,6 +37,7 @@ ENDINGS = {
     "/chat/completions": "openai_chat",
     "/messages": "anthropic_messages",
     "/responses": "openai_responses",
+    "/api/chat": "ollama_chat",
 }
 
 BROKEN = {
@@ -56,10 +57,10 @@ def answers() -> list[Recording]:
 
 
 def decoded(recording: Recording) -> list[Event]:
-    dialect = DIALECTS[dialect_of(recording)]
+    wire = WIRES[dialect_of(recording)]
     if not recording.streaming:
-        return dialect.read_answer(recording.body)
-    decoder = dialect.decoder()
+        return wire.read_answer(recording.body)
+    decoder = wire.decoder()
     events = decoder.feed(recording.body)
     return events if decoder.done else events + decoder.close()
 
@@ -113,6 +114,6 @@ def test_the_judges_are_strict(name: str) -> None:
 
 def test_every_shared_recording_is_of_a_wire_that_we_speak_or_is_known_not_to_be() -> None:
     others = {r.name.split("/")[0] for r in recordings.shared() if not dialect_of(r)}
-    # Ollama's own wire (its compatible one is spoken), telemetry, model lists, token counts, legacy completions.
-    known = {"ollama-native", "aux", "openai-responses", "openai-chat", "openrouter", "other-openai-compatible", "vllm"}
+    # Telemetry, model lists, token counts, legacy completions.
+    known = {"aux", "openai-responses", "openai-chat", "openrouter", "other-openai-compatible", "vllm"}
     assert others <= known, others

@@ -122,14 +122,16 @@ def test_a_router_that_stood_still_counts_no_silence() -> None:
     assert clocked.entry.replicas == ()
 
 
-def test_a_draining_replica_is_in_no_table() -> None:
+def test_a_draining_replica_is_not_asked_and_not_given_up() -> None:
     clocked = Clocked()
     clocked.announce(ONE)
     clocked.announce(TWO)
     clocked.announce(msgspec.structs.replace(ONE, state="draining"))
     assert [replica.replica for replica in clocked.entry.replicas] == ["r2"]
+    assert list(clocked.entry.others) == ["r1"]
     clocked.announce(msgspec.structs.replace(TWO, state="draining"))
     assert (clocked.entry.state, clocked.entry.replicas) == ("draining", ())
+    assert set(clocked.entry.others) == {"r1", "r2"}
 
 
 def test_an_unconfigured_provider_is_listed_with_what_is_missing() -> None:

@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator, SchemaError
 
 from pipelines.tools import convert, holds_strictly
 from pipelines.tools.type_words import read_type
-from tests.pipelines.tool_definitions import FORMATS, check_schema, present, toolsets, words
+from tests.pipelines.tool_definitions import SPOKEN, check_schema, present, toolsets, words
 
 CHAT, ANTHROPIC = "openai_chat", "anthropic_messages"
 
@@ -39,7 +39,7 @@ def test_the_judge_finds_fault() -> None:
 
 
 @settings(max_examples=400, deadline=None)
-@given(anything, st.sampled_from(FORMATS))
+@given(anything, st.sampled_from(SPOKEN))
 def test_anything_becomes_what_the_format_takes_and_then_stays(schema: Any, dialect: str) -> None:
     before = copy.deepcopy(schema)
     converted, _ = convert(schema, dialect)
@@ -65,7 +65,7 @@ def _references(value: Any) -> list[Any]:
 
 
 @present
-@pytest.mark.parametrize("dialect", FORMATS)
+@pytest.mark.parametrize("dialect", SPOKEN)
 def test_every_real_schema_keeps_its_words(dialect: str) -> None:
     count = 0
     for toolset in toolsets():
@@ -91,7 +91,7 @@ VALID: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("dialect", FORMATS)
+@pytest.mark.parametrize("dialect", SPOKEN)
 @pytest.mark.parametrize("schema", VALID)
 def test_a_valid_schema_is_not_touched(schema: dict[str, Any], dialect: str) -> None:
     assert convert(schema, dialect).schema is schema
@@ -184,7 +184,7 @@ def test_a_union_at_the_top_becomes_one_object_and_is_named() -> None:
         "required": ["name", "n"],
     }
     by_id = {"properties": {"id": {"type": "integer"}, "n": {"const": 2}}, "required": ["id", "n"], "description": "Id"}
-    for dialect in FORMATS:
+    for dialect in SPOKEN:
         schema, dropped = convert({"anyOf": [by_name, by_id, {"type": "null"}], "description": "Who"}, dialect)
         assert schema["properties"] == {
             "name": {"type": "string"}, "n": {"anyOf": [{"const": 1}, {"const": 2}]}, "id": {"type": "integer"}
@@ -252,3 +252,4 @@ def test_what_each_vendor_holds_strictly(schema: dict[str, Any], openai: bool, a
     assert holds_strictly(schema, "openai_chat") is openai
     assert holds_strictly(schema, "openai_responses") is openai
     assert holds_strictly(schema, "anthropic_messages") is anthropic
+    assert not holds_strictly(schema, "ollama_chat")

@@ -17,6 +17,8 @@ from tests.recordings import SHARED
 
 FOLDER = SHARED.parent / "toolspecs"
 FORMATS = ("openai_chat", "openai_responses", "anthropic_messages")
+SPOKEN = (*FORMATS, "ollama_chat")
+"""The formats that callers write, and those that providers take."""
 
 present = pytest.mark.skipif(not FOLDER.exists(), reason="../shared/toolspecs is absent")
 
@@ -24,6 +26,8 @@ _TYPES: dict[str, TypeAdapter[Any]] = {
     "openai_chat": TypeAdapter(ChatCompletionFunctionToolParam),
     "openai_responses": TypeAdapter(FunctionToolParam),
     "anthropic_messages": TypeAdapter(ToolParam),
+    # Ollama takes the form of a tool that OpenAI has for chat.
+    "ollama_chat": TypeAdapter(ChatCompletionFunctionToolParam),
 }
 _REFUSED = {"anyOf", "oneOf", "allOf"}
 _NAME = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
@@ -54,7 +58,7 @@ def offered(definition: dict[str, Any], dialect: str) -> dict[str, Any]:
 def name_and_schema(tool: dict[str, Any], dialect: str) -> tuple[str, dict[str, Any]]:
     """What was sent, after checking it strictly: the vendor's type, JSON Schema, and the format's own rules."""
     _TYPES[dialect].validate_python(tool, strict=True)
-    inner = tool["function"] if dialect == "openai_chat" else tool
+    inner = tool.get("function", tool)
     schema = inner["input_schema" if dialect == "anthropic_messages" else "parameters"]
     assert _NAME.match(inner["name"]), inner["name"]
     check_schema(schema, dialect)
@@ -73,6 +77,8 @@ def check_schema(schema: dict[str, Any], dialect: str) -> None:
     assert not {"enum", "const", "not"} & schema.keys()
     for node in nodes(schema):
         assert isinstance(node, dict)
+        if dialect == "ollama_chat":
+            continue
         kind = node.get("type")
         assert "items" in node or not (kind == "array" or (isinstance(kind, list) and "array" in kind))
 

@@ -27,7 +27,7 @@ class Link(msgspec.Struct):
 
     closed: when the peer closed it, or we did (`by`); reset: by a RST. sent: bytes handed to the transport;
     accepted: those of them that the kernel has taken, which stops growing when the peer stops reading; paused:
-    whether that is so now.
+    whether that is so now; busy: a request is being answered, so an open connection that is not waits for the next.
     """
 
     number: int
@@ -40,6 +40,7 @@ class Link(msgspec.Struct):
     accepted: int = 0
     paused: bool = False
     control: bool = False
+    busy: bool = False
 
 
 class Received(NamedTuple):
@@ -152,7 +153,9 @@ class Connection(asyncio.Protocol):
 
     async def _serve(self) -> None:
         while True:
+            self.link.busy = False
             received = await self.queue.get()
+            self.link.busy = True
             for step in self.owner.steps(received, self.link):
                 match step:
                     case Send(data):

@@ -177,7 +177,8 @@ def _retry_header(fault: Fault, now: float) -> dict[str, str]:
     if fault.retry_form == "milliseconds":
         return {"retry-after-ms": f"{wait * 1000:.0f}"}
     if fault.retry_form == "date":
-        return {"retry-after": formatdate(now + wait, usegmt=True)}
+        # A date is read against the response's own, which a server with a clock must send (RFC 9110, section 6.6.1).
+        return {"retry-after": formatdate(now + wait, usegmt=True), "date": formatdate(now, usegmt=True)}
     return {"retry-after": f"{wait:g}"}
 
 

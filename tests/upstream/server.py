@@ -62,6 +62,11 @@ class Log(msgspec.Struct):
     requests: list[Seen]
     connections: list[Link]
 
+    @property
+    def busy_connections(self) -> int:
+        """How many are open in the middle of an answer."""
+        return sum(link.busy and link.closed is None for link in self.connections)
+
 
 class Upstream:
     """The server: an asynchronous context manager. `models` is what `GET /models` lists."""

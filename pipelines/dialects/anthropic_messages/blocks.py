@@ -1,12 +1,11 @@
 """Parts of an answer as content blocks, for a caller.
 
-Above it: `answers`, `content_writer`. Below it: `conversation`, `opaque`.
+Above it: `answers`, `content_writer`. Below it: `conversation`, `opaque`, `arguments`.
 """
-
-import msgspec
 
 from pipelines.conversation import Foreign, Json, Part, Reasoning, Refusal, Text, ToolCall
 from pipelines.dialects.anthropic_messages.opaque import own, seal
+from pipelines.dialects.arguments import arguments
 
 _STREAMED = ("deltas",)
 
@@ -47,15 +46,3 @@ def tool_block(part: ToolCall, identity: str = "") -> dict[str, Json]:
     """A tool_use block. identity: the id to show where it is not the call's own."""
     share = {key: value for key, value in own(part.opaque).items() if key not in _STREAMED}
     return {**share, "type": "tool_use", "id": identity or part.id, "name": part.name, "input": arguments(part)}
-
-
-def arguments(part: ToolCall) -> dict[str, Json]:
-    """A call's arguments as the object that this wire demands.
-
-    Text that is no JSON object goes whole under `unparsed_arguments`, so that the model sees what it wrote.
-    """
-    try:
-        value = msgspec.json.decode(part.arguments or "{}")
-    except (msgspec.DecodeError, RecursionError):
-        value = None
-    return value if isinstance(value, dict) else {"unparsed_arguments": part.arguments}

@@ -3,6 +3,8 @@
 Above it: `pipelines.dialects`. Below it: every other module of this package.
 """
 
+import re
+
 from pipelines.dialects.anthropic_messages import answers, failures, relay
 from pipelines.dialects.anthropic_messages.decoder import MessagesDecoder
 from pipelines.dialects.anthropic_messages.encoder import SENTINEL, MessagesEncoder
@@ -15,6 +17,7 @@ ANTHROPIC_MESSAGES = Dialect(
     name=NAME,
     path="/messages",
     sentinel=SENTINEL,
+    last=re.compile(rb'"type": ?"message_stop"[^\n]*\s*\Z'),
     telling=relay.TELLING,
     read_request=read_request,
     encoder=MessagesEncoder,

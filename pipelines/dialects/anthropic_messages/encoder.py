@@ -200,7 +200,8 @@ class MessagesEncoder(base.Encoder):
             "stop_sequence": None,
             **own(event.opaque),
         }
-        return event_frame({"type": "message_delta", "delta": delta, "usage": write_usage(event.usage)}) + SENTINEL
+        end = {"type": "message_delta", "delta": delta, "usage": write_usage(event.usage)}
+        return event_frame({**end, **base.our_members(event.opaque)}) + SENTINEL
 
 
 def _opening(start: PartStarted) -> dict[str, Json]:

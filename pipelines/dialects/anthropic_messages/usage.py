@@ -40,7 +40,21 @@ def read_usage(raw: dict[str, Json]) -> Usage | None:
         cache_write=written,
         reasoning=thinking,
         raw=raw,
+        cache_write_long=_part(raw, "cache_creation", "ephemeral_1h_input_tokens"),
+        searches=_part(raw, "server_tool_use", "web_search_requests"),
+        tier=_tier(raw),
     )
+
+
+def _part(raw: Mapping[str, Json], whole: str, name: str) -> int:
+    parts = raw.get(whole)
+    return _count(parts, name) if isinstance(parts, dict) else 0
+
+
+def _tier(raw: Mapping[str, Json]) -> str:
+    """Fast mode is told by a member of its own (`speed`), batches and priority by `service_tier`."""
+    tier = "fast" if raw.get("speed") == "fast" else raw.get("service_tier")
+    return tier if isinstance(tier, str) else ""
 
 
 def write_usage(usage: Usage | None) -> dict[str, Json]:

@@ -67,7 +67,8 @@ class ChatDecoder(base.Decoder):
         for choice in choices:
             events += self._read(choice)
         if usage:
-            self._usage = usage
+            tier = _text(chunk, "service_tier")
+            self._usage = msgspec.structs.replace(usage, tier=tier) if tier else usage
         if chunk.get("timings"):
             self._extra["timings"] = chunk["timings"]
         self.finished = self._finish()

@@ -3,6 +3,8 @@
 Above it: `pipelines.dialects`. Below it: every other module of this package.
 """
 
+import re
+
 from pipelines.dialects.base import Dialect
 from pipelines.dialects.openai_chat import answers, failures, relay
 from pipelines.dialects.openai_chat.decoder import ChatDecoder
@@ -16,6 +18,7 @@ OPENAI_CHAT = Dialect(
     name=KEY,
     path="/chat/completions",
     sentinel=DONE,
+    last=re.compile(rb"(?m)^data: ?\[DONE\]\s*\Z"),
     telling=relay.TELLING,
     read_request=read_request,
     encoder=ChatEncoder,

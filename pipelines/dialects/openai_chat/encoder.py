@@ -154,7 +154,8 @@ class ChatEncoder(base.Encoder):
             frames.append(self._role(end.choice))
             word = "function_call" if self._legacy and end.reason == "tool_calls" else write_reason(end.reason)
             choice = {"index": end.choice, "delta": {}, "finish_reason": word}
-            frames.append(sse.frame(_json({**self._head, "choices": [choice]})))
+            ours = base.our_members(event.opaque)
+            frames.append(sse.frame(_json({**self._head, "choices": [choice], **ours})))
         if self._request.include_usage and event.usage:
             frames.append(sse.frame(_json({**self._head, "choices": [], "usage": write_usage(event.usage)})))
         return b"".join([*frames, DONE])

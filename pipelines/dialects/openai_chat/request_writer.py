@@ -18,9 +18,6 @@ _AS_THEY_ARE = (
     "logprobs", "top_logprobs", "logit_bias", "metadata",
 )  # fmt: skip
 
-_EFFORTS = ((2048, "low"), (8192, "medium"))
-"""Tokens of thought up to which an effort is meant, where only a budget is known; above them "high"."""
-
 
 def write_request(request: Request) -> Written:
     """The body. `stream_options.include_usage` is always asked for with a stream."""
@@ -124,10 +121,8 @@ def _write_reasoning(asked: ReasoningRequest, body: dict[str, Json], dropped: Dr
         dropped["reasoning.summary"] = None
     if asked.budget is not None:
         dropped["reasoning.budget"] = None
-    if asked.effort:
-        body["reasoning_effort"] = asked.effort
-    elif not asked.enabled:
+    if not asked.enabled and not asked.effort:
         # Models that do not think refuse `reasoning_effort`, and most that do know no "none".
         dropped["reasoning.enabled"] = None
-    elif asked.budget is not None:
-        body["reasoning_effort"] = next((word for most, word in _EFFORTS if asked.budget <= most), "high")
+    elif asked.nearest_effort:
+        body["reasoning_effort"] = asked.nearest_effort

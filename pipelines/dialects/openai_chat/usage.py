@@ -42,6 +42,8 @@ def read_usage(raw: Json) -> Usage | None:
         reasoning=reasoning,
         cost=_cost(raw),
         raw=raw,
+        input_audio=_count(prompt_details, "audio_tokens"),
+        output_audio=_count(output_details, "audio_tokens"),
     )
 
 

@@ -13,6 +13,7 @@ from pipelines.dialects.base import Dialect
 from pipelines.dialects.openai_chat import failures
 from pipelines.dialects.openai_responses.decoder import ResponsesDecoder, read_answer
 from pipelines.dialects.openai_responses.encoder import ResponsesEncoder
+from pipelines.dialects.openai_responses.input_writer import add_user_turn
 from pipelines.dialects.openai_responses.opaque import NAME
 from pipelines.dialects.openai_responses.output import write_answer
 from pipelines.dialects.openai_responses.request_reader import read_request
@@ -28,11 +29,13 @@ OPENAI_RESPONSES = Dialect(
     name=NAME,
     path="/responses",
     sentinel=b"",
+    last=re.compile(rb'"type": ?"response\.(?:completed|incomplete)"[^\n]*\s*\Z'),
     telling=TELLING,
     read_request=read_request,
     encoder=ResponsesEncoder,
     write_answer=write_answer,
     write_error=failures.write_error,
+    add_user_turn=add_user_turn,
     write_request=write_request,
     decoder=ResponsesDecoder,
     read_answer=read_answer,

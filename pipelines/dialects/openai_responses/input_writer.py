@@ -42,6 +42,17 @@ def write_input(messages: Sequence[Message]) -> tuple[str, list[dict[str, Json]]
     return instructions, writer.items, writer.dropped
 
 
+def add_user_turn(body: dict[str, Json], text: str) -> dict[str, Json]:
+    """See `base.Dialect.add_user_turn`: `input` is a text or a list of items, or stands in a stored prompt."""
+    given = body.get("input") or []
+    items = [_turn(given)] if isinstance(given, str) else given
+    return {**body, "input": [*items, _turn(text)]}
+
+
+def _turn(text: str) -> dict[str, Json]:
+    return {"type": "message", "role": "user", "content": text}
+
+
 def write_content(part: Text | Image | File) -> dict[str, Json]:
     """A part of a user's message or of a tool's output as content."""
     mine = own(part.opaque)

@@ -10,6 +10,7 @@ Above it: `encoder`, `dialect`. Below it: `request_writer` (the echo of the requ
 from collections.abc import Sequence
 
 from pipelines.conversation import Foreign, Json, Opaque, Part, Reasoning, Refusal, Request, Text, ToolCall
+from pipelines.dialects.base import our_members
 from pipelines.dialects.openai_responses.opaque import OUR_ID, own, reasoning_item
 from pipelines.dialects.openai_responses.request_writer import (
     write_reasoning,
@@ -190,6 +191,7 @@ def ended_response(frame: dict[str, Json], output: Sequence[Json], end: Finished
         "output": items,
         "service_tier": tier,
         "usage": write_usage(end.usage),
+        **our_members(end.opaque),
     }
 
 

@@ -29,9 +29,6 @@ _UNKNOWN_HERE = (
     "logit_bias",
 )
 
-_BUDGETS = ((2048, "low"), (8192, "medium"))
-"""Up to how many thinking tokens an effort word stands for; above them it is "high"."""
-
 
 def wants_encrypted(request: Request) -> bool:
     """Whether reasoning is asked for, or carried from an earlier turn.
@@ -166,10 +163,7 @@ def write_reasoning(request: Request) -> dict[str, Json] | None:
     reasoning = dict(more) if isinstance(more, dict) else {}
     asked: ReasoningRequest | None = request.reasoning
     if asked is not None:
-        effort = asked.effort if asked.enabled else "none"
-        budget = asked.budget
-        if budget is not None and not effort:
-            effort = next((word for limit, word in _BUDGETS if budget <= limit), "high")
+        effort = asked.nearest_effort if asked.enabled else "none"
         if effort:
             reasoning["effort"] = effort
         if asked.summary:

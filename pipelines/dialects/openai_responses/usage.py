@@ -9,6 +9,8 @@ Above it: `decoder`, `output`. Below it: `fields`, `events`.
 
 from collections.abc import Mapping, Set
 
+import msgspec
+
 from pipelines.conversation import Json, Usage
 from pipelines.dialects.openai_responses.fields import count_of, fits, object_of, objects_of, text_of
 from pipelines.dialects.openai_responses.opaque import owned
@@ -47,6 +49,8 @@ def finished(response: Mapping[str, Json], kind: str, seen: Set[PartKind]) -> Fi
     opaque = owned({"service_tier": tier} if isinstance(tier, str) else {})
     reason, word = _reason(response, kind, seen)
     usage = read_usage(raw_usage) if isinstance(raw_usage, dict) else None
+    if usage is not None and isinstance(tier, str):
+        usage = msgspec.structs.replace(usage, tier=tier)
     return Finished(reason, word, usage=usage, opaque=opaque)
 
 

@@ -1,0 +1,164 @@
+"""`make bench`: Penstock beside no gateway and bare Ray Serve, in one run, as one table.
+
+Every scenario is measured on every target in turns (A B C A B C), and the medians are printed; a run in which one
+request failed is void. CPU is that of all the gateway's processes, Ray's own and HAProxy's too.
+
+Above it: nothing. Below it: `bench.load`, `bench.machine`, `bench.targets`.
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from bench import machine, targets
+from bench.load import Plan, Result
+from bench.targets import Target
+
+
+class Scenario(NamedTuple):
+    """One kind of load. unit: what CPU is divided by."""
+
+    name: str
+    model: str
+    requests: int
+    callers: int
+
+    @property
+    def streams(self) -> bool:
+        """Whether it is counted by the chunk."""
+        return self.model.startswith("s")
+
+    @property
+    def unit(self) -> str:
+        """What CPU is given for."""
+        return "us/chunk" if self.streams else "us/request"
+
+
+SCENARIOS = (
+    Scenario("unary, 16 callers", "u-200", 4000, 16),
+    Scenario("unary, 1 caller", "u-200", 500, 1),
+    Scenario("s200: 200 streams of 64 chunks, 20 ms apart", "s-64-20", 200, 200),
+    Scenario("s1000: 1,000 streams of 200 chunks, 50 ms apart", "s-200-50", 1000, 1000),
+)
+
+
+class Measured(NamedTuple):
+    """One scenario on one target: medians over the repeats."""
+
+    scenario: Scenario
+    target: str
+    cpu: float
+    latency: tuple[float, float]
+    first: tuple[float, float]
+    gap: float
+    rate: float
+    memory: float
+
+
+class Void(Exception):
+    """A request failed: the run says nothing."""
+
+
+def once(target: Target, scenario: Scenario) -> tuple[float, Result, int]:
+    """CPU seconds of the target's processes, what the load generator saw, and bytes of memory afterwards."""
+    plan = Plan(
+        url=target.url,
+        model=target.prefix + scenario.model,
+        requests=scenario.requests,
+        callers=scenario.callers,
+        key=target.key,
+    )
+    processes = machine.marked(target.mark) if target.mark else []
+    before = machine.cpu(processes)
+    said = subprocess.run(
+        [sys.executable, "-m", "bench.load"], cwd=targets.ROOT, input=msgspec.json.encode(plan), capture_output=True
+    )
+    used = machine.cpu(processes) - before
+    if said.returncode:
+        raise Void(said.stderr.decode()[-2000:])
+    result = msgspec.json.decode(said.stdout, type=Result)
+    if result.failures:
+        raise Void(f"{target.name}, {scenario.name}: {result.failures}")
+    return used, result, 0
+
+
+def measured(scenario: Scenario, every: Sequence[Target], repeats: int) -> list[Measured]:
+    """The scenario on all targets, in turns; the first turn warms up and is not counted."""
+    runs: dict[str, list[tuple[float, Result]]] = {target.name: [] for target in every}
+    for turn in range(repeats + 1):
+        for target in every:
+            used, result, _ = once(target, scenario)
+            if turn:
+                runs[target.name].append((used, result))
+    rows = []
+    for target in every:
+        results = [result for _, result in runs[target.name]]
+        units = results[0].chunks if scenario.streams else results[0].requests
+        rows.append(
+            Measured(
+                scenario,
+                target.name,
+                statistics.median(used for used, _ in runs[target.name]) / units * 1e6,
+                _pair([(r.latency.p50, r.latency.p99) for r in results]),
+                _pair([(r.first.p50, r.first.p99) for r in results]),
+                statistics.median(r.gaps.p99 for r in results),
+                statistics.median(units / r.seconds for r in results),
+                0.0,
+            )
+        )
+    return rows
+
+
+def _pair(values: list[tuple[float, float]]) -> tuple[float, float]:
+    return statistics.median(v for v, _ in values), statistics.median(v for _, v in values)
+
+
+def table(rows: Sequence[Measured]) -> str:
+    """The rows of one scenario as markdown."""
+    scenario = rows[0].scenario
+    lines = [f"### {scenario.name}", ""]
+    if scenario.streams:
+        lines += ["| | CPU us/chunk | first p50 / p99 ms | gap p99 ms | chunks/s |", "|---|---|---|---|---|"]
+        lines += [
+            f"| {r.target} | {r.cpu:.1f} | {r.first[0]:.1f} / {r.first[1]:.1f} | {r.gap:.1f} | {r.rate:,.0f} |"
+            for r in rows
+        ]
+    else:
+        lines += ["| | CPU us/request | p50 / p99 ms | requests/s |", "|---|---|---|---|"]
+        lines += [
+            f"| {r.target} | {r.cpu:.0f} | {r.latency[0]:.2f} / {r.latency[1]:.2f} | {r.rate:,.0f} |" for r in rows
+        ]
+    return "\n".join([*lines, ""])
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="make bench", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--only", default="", help="part of a scenario's name")
+    arguments = parser.parse_args()
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="penstock-bench-")))
+        floor = stack.enter_context(targets.upstream())
+        base = floor.url.removesuffix(targets.CHAT)
+        ours = stack.enter_context(targets.penstock(directory, base))
+        print(" · ".join(f"{name} {value}" for name, value in machine.description().items()), end="\n\n", flush=True)
+        for scenario in SCENARIOS:
+            if arguments.only in scenario.name:
+                print(table(measured(scenario, [floor, *ours], arguments.repeats)), flush=True)
+        print("### memory", "", "| process | PSS MB |", "|---|---|", sep="\n")
+        for use in machine.uses(ours[0].mark):
+            print(f"| {use.name} | {use.memory / 2**20:.0f} |")
+        print(f"| all | {machine.memory(ours[0].mark) / 2**20:.0f} |")
+
+
+if __name__ == "__main__":
+    main()

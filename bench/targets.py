@@ -1,0 +1,141 @@
+"""What is measured: the upstream itself, Penstock by its four ways in, and bare Ray Serve in the same cluster.
+
+Above it: `bench.__main__`, the regression guard in the tests. Below it: the launcher, `bench.upstream`.
+Outside it: what is asked of them.
+"""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+KEY = "psk-bench"
+START_SECONDS = 120.0
+CHAT = "/v1/chat/completions"
+
+
+class Target(NamedTuple):
+    """One way to an answer. prefix: before the model's name; mark: what marks its processes (`bench.machine`)."""
+
+    name: str
+    url: str
+    prefix: str = ""
+    key: str = ""
+    mark: str = ""
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody holds now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for sock in sockets:
+            sock.bind(("127.0.0.1", 0))
+        return [sock.getsockname()[1] for sock in sockets]
+
+
+@contextlib.contextmanager
+def upstream() -> Iterator[Target]:
+    """The fake upstream in a process of its own."""
+    process = subprocess.Popen([sys.executable, "-m", "bench.upstream"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        yield Target("no gateway", process.stdout.readline().strip() + CHAT)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def configuration(base: str, ports: list[int], *, bare: bool, replicas: int = 1) -> dict[str, Any]:
+    """A Serve configuration: gateway, one provider, and beside them bare Serve. ports: ingress, gateway, provider."""
+    listen = [{"host": "127.0.0.1", "port": port} for port in ports[1:]]
+    arguments = {"kind": "local", "name": "bench", "base_url": f"{base}/v1", "any_model": True}
+    limits = {"concurrent": 5000, "queued": 500, "replicas": replicas}
+    applications = [
+        _application("gateway", "/", "deployments.app:gateway", {"listen": listen[0], **limits}),
+        _application("bench", "/bench", "deployments.app:provider", {**arguments, "listen": listen[1], **limits}),
+    ]
+    if bare:
+        applications += [_application(f"bare-{name}", f"/bare-{name}", f"bench.bare:{name}") for name in ("one", "two")]
+    return {
+        "proxy_location": "EveryNode",
+        "http_options": {"host": "127.0.0.1", "port": ports[0]},
+        "applications": applications,
+    }
+
+
+def _application(name: str, route: str, path: str, arguments: dict[str, Any] | None = None) -> dict[str, Any]:
+    application: dict[str, Any] = {"name": name, "route_prefix": route, "import_path": path}
+    return {**application, "args": arguments} if arguments else application
+
+
+@contextlib.contextmanager
+def penstock(directory: Path, base: str, *, bare: bool = True) -> Iterator[list[Target]]:
+    """Penstock as `make serve` starts it, in front of the upstream at `base`."""
+    ports = free_ports(3)
+    bare_port = free_ports(1)[0]
+    config = directory / "config.yaml"
+    config.write_text(yaml.safe_dump(configuration(base, ports, bare=bare)))
+    state = directory / "state"
+    mark = f"PENSTOCK_STATE_DIR={state}"
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "PENSTOCK_"))},
+        "PENSTOCK_STATE_DIR": str(state),
+        "PENSTOCK_API_KEY": KEY,
+        "BENCH_UPSTREAM": base,
+        "BENCH_BARE_PORT": str(bare_port),
+    }
+    with (directory / "output").open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "deployments.launch", str(config)],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    local = "http://127.0.0.1"
+    targets = [
+        Target("direct lane, own listener", f"{local}:{ports[2]}{CHAT}", "", KEY, mark),
+        Target("routed lane, own listener", f"{local}:{ports[1]}{CHAT}", "bench/", KEY, mark),
+        Target("direct lane, ingress", f"{local}:{ports[0]}/bench{CHAT}", "", KEY, mark),
+        Target("routed lane, ingress", f"{local}:{ports[0]}{CHAT}", "bench/", KEY, mark),
+    ]
+    if bare:
+        targets += [
+            Target("bare Serve, one listener", f"{local}:{bare_port}{CHAT}", "", "", mark),
+            Target("bare Serve, two listeners", f"{local}:{bare_port + 1}{CHAT}", "", "", mark),
+        ]
+    try:
+        for target in targets:
+            _answers(target, process)
+        yield targets
+    finally:
+        process.terminate()
+        process.wait(60.0)
+
+
+def _answers(target: Target, process: "subprocess.Popen[bytes]") -> None:
+    """Wait until a target answers. RuntimeError if it never does."""
+    body = {"model": f"{target.prefix}u-16", "messages": [{"role": "user", "content": "ready?"}]}
+    headers = {"authorization": f"Bearer {target.key}"} if target.key else {}
+    until = time.monotonic() + START_SECONDS
+    said = ""
+    while time.monotonic() < until and process.poll() is None:
+        try:
+            answer = httpx.post(target.url, json=body, headers=headers, timeout=5.0, trust_env=False)
+            if answer.status_code == 200:
+                return
+            said = f"{answer.status_code} {answer.text[:200]}"
+        except httpx.HTTPError as error:
+            said = str(error)
+        time.sleep(0.2)
+    raise RuntimeError(f"{target.name} does not answer: {said}")

@@ -1,0 +1,249 @@
+"""One provider that misbehaves: how often and how soon it is asked again, how long it is waited for, what it costs."""
+
+import asyncio
+import json
+import time
+import tracemalloc
+from typing import Any
+
+import pytest
+
+from deployments.config import ModelSettings, ProviderSettings
+from deployments.provider_replica import ProviderReplica
+from tests.deployments.house import House, client_of
+from tests.upstream import Fault, Upstream, UpstreamProcess, text_of
+from tests.upstream.fault import RetryForm
+
+HELLO: Any = [{"role": "user", "content": "Hello"}]
+CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
+MIB = 2**20
+LATE = 0.5
+"""Seconds that a timeout may come late."""
+
+both_lanes = pytest.mark.parametrize("way", ["routed", "direct"])
+stream_or_not = pytest.mark.parametrize("stream", [True, False])
+
+
+async def flaky(running: House, upstream: Upstream, **settings: Any) -> ProviderReplica:
+    complete = {"kind": "local", "name": "other", "base_url": f"{upstream.url}/v1", "drain": 1.0, **settings}
+    replica = await running.provider(**complete)
+    await running.until(lambda: running.gateway.router.table.provider("other") is not None)
+    upstream.reset()
+    return replica
+
+
+async def ask(running: House, way: str, *, path: str = CHAT, provider: str = "flaky", **more: Any) -> Any:
+    replica, model = (running.gateway, f"{provider}/m") if way == "routed" else (running.replicas[-1], "m")
+    async with client_of(replica) as client:
+        return await client.post(path, json={"model": model, "messages": HELLO, "max_tokens": 50, **more})
+
+
+def given(body: bytes, kind: str = "application/json", **more: str) -> Fault:
+    return Fault(name="given", body=body, headers={"content-type": kind, **more})
+
+
+def lines(running: House) -> list[dict[str, Any]]:
+    """The request log of all replicas."""
+    for replica in running.replicas:
+        replica._log.flush()
+    files = (running.directory / "logs").glob("*.jsonl")
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+
+@both_lanes
+@pytest.mark.parametrize("cut", ["close", "half_close", "reset", "error"])
+async def test_an_answer_that_was_never_handed_out_is_asked_for_again(
+    running: House, upstream: Upstream, way: str, cut: Any
+) -> None:
+    upstream.plan("m", Fault.cut_off(5, cut))
+    answer = await ask(running, way, path=MESSAGES)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["content"][0]["text"] == text_of(Fault())
+    assert answer.headers["x-penstock-tries"] == "2"
+    assert len(upstream.requests) == 2
+    assert {line["tries"] for line in lines(running) if line.get("result") == "ok"} == {2}
+
+
+@both_lanes
+@stream_or_not
+async def test_a_long_answer_that_goes_on_is_waited_for(
+    running: House, upstream: Upstream, way: str, stream: bool
+) -> None:
+    # 0.6 s for the first event and between events: the answer takes longer, and never stands still.
+    upstream.plan("m", Fault.answer(words=12, gap=0.08))
+    answer = await ask(running, way, path=MESSAGES, stream=stream)
+    assert answer.status_code == 200, answer.text
+    assert "word11" in answer.text
+    assert len(upstream.requests) == 1
+
+
+async def test_what_is_usual_is_not_logged_and_what_was_skipped_is(running: House, upstream: Upstream) -> None:
+    upstream.plan("m", Fault(), Fault.malformed())
+    for _ in range(2):
+        assert (await ask(running, "direct", stream=True)).status_code == 200
+    first, second = lines(running)
+    assert "tries" not in first
+    assert "skipped" not in first
+    assert second["skipped"] == 1
+
+
+async def test_a_failure_says_how_often_it_was_tried(running: House, upstream: Upstream) -> None:
+    upstream.plan("m", Fault.unavailable(), times=None)
+    answer = await ask(running, "routed")
+    assert (answer.status_code, answer.headers["x-penstock-tries"]) == (503, "3")
+    assert {line.get("tries") for line in lines(running)} == {"3"}
+
+
+@pytest.mark.parametrize(
+    ("form", "wait", "least", "most"),
+    [("seconds", 0.3, 0.3, 0.6), ("milliseconds", 0.3, 0.3, 0.6), ("date", 1.2, 0.9, 2.5), ("seconds", -5.0, 0.0, 0.4)],
+)
+async def test_a_named_wait_is_kept_in_every_form(
+    running: House, upstream: Upstream, form: RetryForm, wait: float, least: float, most: float
+) -> None:
+    upstream.plan("m", Fault.rate_limited(wait, form))
+    assert (await ask(running, "direct")).status_code == 200
+    first, second = upstream.requests
+    assert least <= second.at - first.at <= most
+
+
+@pytest.mark.parametrize("text", ["3600", "99999999999999999999", "Fri, 31 Dec 2199 23:59:59 GMT"])
+async def test_an_absurd_wait_is_not_waited_for(running: House, upstream: Upstream, text: str) -> None:
+    headers = {"retry-after": text, "date": "Thu, 01 Jan 2026 00:00:00 GMT"}
+    upstream.plan("m", Fault(name="limited", error="rate_limited", headers=headers), times=None)
+    began = time.monotonic()
+    assert (await ask(running, "direct")).status_code == 429
+    assert time.monotonic() - began < LATE
+    assert len(upstream.requests) == 1
+
+
+@pytest.mark.parametrize("text", ["soon", "nan", "inf", ""])
+async def test_a_wait_that_cannot_be_read_is_none(running: House, upstream: Upstream, text: str) -> None:
+    upstream.plan("m", Fault(name="limited", error="rate_limited", headers={"retry-after": text}))
+    assert (await ask(running, "direct")).status_code == 200
+    assert len(upstream.requests) == 2
+
+
+async def test_a_provider_that_says_that_it_is_of_no_use_is_believed(running: House, upstream: Upstream) -> None:
+    upstream.plan("m", Fault(name="final", error="server_error", headers={"x-should-retry": "false"}))
+    assert (await ask(running, "direct")).status_code == 500
+    assert len(upstream.requests) == 1
+    upstream.plan("m", Fault(name="again", error="server_error", headers={"x-should-retry": "true"}))
+    assert (await ask(running, "direct")).status_code == 200
+
+
+@both_lanes
+async def test_timeouts_are_the_calls_over_the_models_over_the_providers(
+    running: House, upstream: Upstream, way: str
+) -> None:
+    slow = {"name": "m", "timeouts": {"first_event": 0.3}}
+    await flaky(running, upstream, models=[slow], timeouts={"first_event": 20.0}, any_model=True)
+    for options, seconds in (({}, 0.3), ({"timeouts": {"first_event": 0.1, "idle": 0.2}}, 0.1)):
+        upstream.plan("m", Fault.never_answer())
+        began = time.monotonic()
+        answer = await ask(running, way, provider="other", stream=True, penstock=options)
+        assert answer.status_code == 504
+        assert f"within {seconds:g} s" in answer.text
+        assert seconds <= time.monotonic() - began < seconds + LATE
+    upstream.plan("m", Fault.stall(2))
+    answer = await ask(running, way, provider="other", stream=True, penstock={"timeouts": {"idle": 0.2}})
+    assert "no more output within 0.2 s" in answer.text
+    upstream.plan("m", Fault.answer(words=50, gap=0.05))
+    answer = await ask(running, way, provider="other", stream=True, penstock={"timeouts": {"total": 0.4}})
+    assert "total time" in answer.text
+    assert all("penstock" not in seen.body for seen in upstream.requests)
+
+
+def test_a_models_timeouts_are_no_part_of_its_card() -> None:
+    model = ModelSettings.model_validate({"name": "m", "timeouts": {"idle": 2}})
+    assert model.value().name == "m"
+    given = ProviderSettings(kind="local", models=(model,)).arguments()["model_timeouts"]["m"]
+    assert (given.idle, given.connect, given.first_event, given.total) == (2.0, None, None, None)
+    with pytest.raises(ValueError, match="greater than 0"):
+        ModelSettings.model_validate({"name": "m", "timeouts": {"idle": 0}})
+
+
+async def test_the_total_time_holds_over_all_tries(running: House, upstream: Upstream) -> None:
+    await flaky(running, upstream, timeouts={"total": 1.0}, retry={"base": 0.01, "patience": 10.0})
+    upstream.plan("m", Fault.rate_limited(5.0), times=None)
+    began = time.monotonic()
+    assert (await ask(running, "direct")).status_code == 429
+    assert time.monotonic() - began < LATE
+    upstream.plan("n", Fault.rate_limited(0.5), Fault.never_answer())
+    began = time.monotonic()
+    assert (await ask(running, "direct", model="n")).status_code == 504
+    assert time.monotonic() - began < 1.0 + LATE
+
+
+async def test_timeouts_come_in_time_under_load(running: House, upstream: Upstream) -> None:
+    upstream.plan("silent", Fault.never_answer(), times=None)
+    upstream.plan("busy", Fault.without_end(gap=0.005), times=None)
+    body = {"messages": HELLO, "stream": True}
+    async with client_of(running.replicas[-1]) as client, asyncio.TaskGroup() as callers:
+        for _ in range(40):
+            busy = {**body, "model": "busy", "penstock": {"timeouts": {"total": 2.0}}}
+            callers.create_task(client.post(CHAT, json=busy))
+        for _ in range(60):
+            callers.create_task(client.post(CHAT, json={**body, "model": "silent"}))
+    await upstream.wait_closed()
+    closed = {link.number: link.closed for link in upstream.connections}
+    silent = [seen for seen in upstream.requests if seen.body["model"] == "silent"]
+    took = [(closed[seen.connection] or 0.0) - seen.at for seen in silent]
+    assert len(took) == 60
+    assert max(took) < 0.6 + LATE
+
+
+HOSTILE = [
+    given(b"<html><title>Welcome</title></html>", "text/html"),
+    given(b"<html><title>Welcome</title></html>", "application/json"),
+    given(b"", "application/json"),
+    given(b"", "text/event-stream"),
+    given(b"null", "application/json"),
+    given(b'{"error": {"message": "the model broke down", "type": "server_error", "code": 500}}'),
+    given(b'data: {"error": {"message": "the model broke down", "code": 500}}\n\n', "text/event-stream"),
+    given(b"\x1f\x8b\x08\x00nonsense", "application/json", **{"content-encoding": "gzip"}),
+    given(b"{}", "application/json", **{"content-encoding": "br"}),
+    Fault.cut_off(0, "clean"),
+    Fault.cut_off(0, "half_close"),
+    Fault.broken_chunk(0),
+]
+
+
+@both_lanes
+@stream_or_not
+@pytest.mark.parametrize("path", [CHAT, MESSAGES])
+@pytest.mark.parametrize("fault", HOSTILE, ids=lambda fault: f"{fault.name}-{(fault.body or b'')[:12]!r}")
+async def test_what_is_no_answer_is_an_error_in_the_callers_dialect(
+    running: House, upstream: Upstream, way: str, stream: bool, path: str, fault: Fault
+) -> None:
+    if not stream and path == CHAT and (fault.cut == "clean" or fault.broken_chunk_at is not None):
+        pytest.skip("the provider is not asked to stream: a body with a length has neither")
+    upstream.plan("m", fault, times=None)
+    answer = await ask(running, way, path=path, stream=stream)
+    assert answer.status_code >= 500, answer.text
+    error = answer.json()["error"]
+    assert error["message"]
+    assert (answer.json().get("type") == "error") == (path == MESSAGES)
+    assert "<html" not in answer.text
+    assert len(upstream.requests) <= 3
+    await upstream.wait_requests(1)
+
+
+@both_lanes
+@stream_or_not
+@pytest.mark.parametrize("path", [CHAT, MESSAGES])
+@pytest.mark.parametrize("fault", [Fault.long_line(), Fault.gzip_bomb()], ids=lambda fault: fault.name)
+async def test_a_giant_takes_no_giant_memory(running: House, way: str, stream: bool, path: str, fault: Fault) -> None:
+    with UpstreamProcess() as upstream:
+        upstream.plan("m", fault, times=None)
+        await running.provider(kind="local", name="giant", base_url=f"{upstream.url}/v1", drain=1.0)
+        await running.until(lambda: running.gateway.router.table.provider("giant") is not None)
+        tracemalloc.start()
+        try:
+            answer = await ask(running, way, path=path, provider="giant", stream=stream)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert answer.status_code == 502 or '"error"' in answer.text or len(answer.content) >= 50 * MIB
+    # What the error has not got, the body of the one whole answer and its copies have.
+    assert peak < 300 * MIB, f"{peak / MIB:.0f} MiB"
