@@ -120,7 +120,7 @@ def test_the_rules_of_retry_and_fallback_are_listed() -> None:
     assert set(told) == set(RULES)
     for reason, rule in RULES.items():
         _, retry, fall_back = told[reason]
-        assert (retry == "yes", fall_back != "no") == (rule.retry, rule.fall_back), reason
+        assert (retry == "yes", not fall_back.startswith("no")) == (rule.retry, rule.fall_back), reason
 
 
 def test_the_figures_are_those_of_the_code() -> None:

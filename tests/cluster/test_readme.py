@@ -93,6 +93,12 @@ def test_a_fallback_and_the_headers_that_tell_of_it(cluster: Running) -> None:
     assert headers["x-request-id"]
 
 
+def test_what_a_request_asks_for_itself(cluster: Running) -> None:
+    printed = said(cluster, "options").strip()
+    assert printed.endswith("data: [DONE]")
+    assert '"error"' not in printed
+
+
 async def test_a_provider_is_added(cluster: Running, upstream: UpstreamProcess, tmp_path: Path) -> None:
     key = tmp_path / "groq.key"
     key.write_text("sk-of-the-readme\n")
