@@ -19,6 +19,9 @@ ANNOUNCEMENT_LIFETIME = 5.0
 Role = Literal["first", "fallback", "hedge", "recovery"]
 """Why an attempt was made: as the first choice, after a failure, beside a slow one, to continue a broken stream."""
 
+Basis = Literal["none", "reported", "computed", "unknown"]
+"""Who says a cost: nothing was used; the provider said it; we computed it; nobody knows."""
+
 ProviderState = Literal["ready", "unconfigured", "unreachable", "draining"]
 
 BreakerState = Literal["closed", "open", "half_open"]
@@ -72,11 +75,31 @@ class Announcement(_Value, frozen=True):
     limit: int = 0
 
 
+class Bill(_Value, frozen=True, kw_only=True):
+    """What one attempt used, in tokens as `conversation.Usage` counts them, and what it costs.
+
+    cost: in nano-dollars, None where nobody knows; basis: who says so; prices: the list and version that it was
+    computed by; estimated: the provider did not count to the end; answered: the model as the provider names it.
+    """
+
+    input: int = 0
+    cached_read: int = 0
+    cache_write: int = 0
+    output: int = 0
+    reasoning: int = 0
+    estimated: bool = False
+    cost: int | None = 0
+    basis: Basis = "none"
+    prices: str = ""
+    answered: str = ""
+
+
 class Outcome(_Value, frozen=True):
     """How one attempt went. Times in seconds; `reason` is None where it went well.
 
     cancelled: the caller went away, which is nobody's failure. first_output is the time to the first content.
     tries: how often the provider was asked; skipped: malformed frames that were passed over; role: why this attempt.
+    bill: for the ledger; the router is not told.
     """
 
     provider: str
@@ -92,6 +115,7 @@ class Outcome(_Value, frozen=True):
     tries: int = 1
     skipped: int = 0
     role: Role = "first"
+    bill: Bill | None = None
 
 
 class Report(_Value, frozen=True):

@@ -33,7 +33,7 @@ def said(answer: Completion) -> Any:
         for message in answer.messages
     ]
     usage = answer.finished.usage
-    counts = msgspec.structs.replace(usage, raw=None) if usage else None
+    counts = msgspec.structs.replace(usage, raw=None, tier="", input_audio=0, output_audio=0) if usage else None
     return parts, answer.finished.reason, [end.reason for end in answer.finished.choices], counts
 
 
