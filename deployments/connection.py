@@ -13,7 +13,10 @@ An answer that overtakes its request's body ends the connection (RFC 9112, secti
 on for a moment, so that the answer is not lost to a reset). Trailers are not merged into the headers (RFC 9110,
 section 6.5.1). What cannot be answered at its place in a pipeline is not answered at all.
 
-Above it: `listener`. Below it: uvicorn, httptools. Outside it: what is served.
+An application finds its connection in the scope (`of`), and through it two things that ASGI has no words for: to be
+told at once that the caller has gone, without a task that waits for it, and to have what it sends next go out together.
+
+Above it: `listener`; `visit`, which finds it in the scope. Below it: uvicorn, httptools. Outside it: what is served.
 """
 
 import asyncio
@@ -26,7 +29,7 @@ import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from deployments.reading import MAX_HEADER_BYTES
+from deployments.reading import MAX_HEADER_BYTES, Scope
 from pipelines.dialects import DIALECTS
 from pipelines.errors import BadRequest
 
@@ -48,6 +51,16 @@ MAX_PIPELINED = 64
 _UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 
 
+_EXTENSION = "penstock.connection"
+
+
+def of(scope: Scope) -> "Connection | None":
+    """The connection of a request, None where another server than ours has taken it in."""
+    extensions = scope.get("extensions")
+    ours = extensions.get(_EXTENSION) if extensions else None
+    return ours["connection"] if ours else None
+
+
 class State(ServerState):
     """What the connections of one listener share. leaving: it takes its leave; each answer says `close`."""
 
@@ -58,6 +71,8 @@ class State(ServerState):
 
 class Connection(HttpToolsProtocol):
     """One connection. See the module for its states.
+
+    gone: called when the caller has gone; lost: he has.
 
     One timer, armed at most once in HEAD_SECONDS: moving `_due` writes a number, and the timer looks at it when it
     fires.
@@ -72,7 +87,27 @@ class Connection(HttpToolsProtocol):
         self._in_message = False
         self._lingering = False
         self._persistent = True
+        self._extensions: dict[str, dict[object, object]] = {_EXTENSION: {"connection": self}}
         self._end: _End
+        self.gone: set[Callable[[], None]] = set()
+        self.lost = False
+
+    # What an application may ask for.
+
+    def watch(self, gone: Callable[[], None]) -> None:
+        """Call `gone` when the caller goes away; at once, soon, if he has."""
+        self.gone.add(gone)
+        self.flow.resume_reading()  # who does not read hears of no end
+        if self.lost:
+            self.loop.call_soon(gone)
+
+    def cork(self) -> None:
+        """Hold back what is sent from now on, until `uncork`."""
+        self._end.cork()
+
+    def uncork(self) -> None:
+        """Send what was held back, in one piece."""
+        self._end.uncork()
 
     # What the transport says.
 
@@ -89,6 +124,9 @@ class Connection(HttpToolsProtocol):
         """The caller has gone, or we have closed."""
         super().connection_lost(exc)
         self._arm(math.inf)
+        self.lost = True
+        for gone in tuple(self.gone):
+            gone()
 
     def data_received(self, data: bytes) -> None:
         """The next bytes."""
@@ -125,6 +163,7 @@ class Connection(HttpToolsProtocol):
         self._due = math.inf
         self._unused = 0
         self._in_message = True
+        self.scope["extensions"] = self._extensions
         super().on_headers_complete()
         self.headers = []  # trailers go here, and nowhere
         # Where the parser has seen an upgrade all the same, it passes over whatever comes.
@@ -213,15 +252,29 @@ class _End:
     """A transport as uvicorn uses it; `close` lingers where a request has not come wholly."""
 
     def __init__(self, transport: asyncio.Transport, connection: Connection) -> None:
-        self.write = transport.write
+        self.write: Callable[[Any], None] = transport.write
         self.abort = transport.abort
         self.get_extra_info = transport.get_extra_info
         self.is_closing: Callable[[], bool] = transport.is_closing
         self._transport = transport
         self._connection = connection
+        self._held: list[bytes] = []
+
+    def cork(self) -> None:
+        """Hold back what is written."""
+        self.write = self._held.append
+
+    def uncork(self) -> None:
+        """Write what was held back."""
+        self.write = self._transport.write
+        if self._held:
+            data = b"".join(self._held)
+            self._held.clear()
+            self.write(data)
 
     def close(self) -> None:
         """End, once what was written has gone out."""
+        self.uncork()
         if self.is_closing():
             return
         if self._connection.close():

@@ -57,7 +57,7 @@ async def forward(provider: Provider, visit: Visit, caller: Caller) -> int:
         await uploaded.wait()
         return await visit.receive()
 
-    with Leaving(afterwards) as leaving, Watchdog(provider.name) as dog:
+    with Leaving({}, afterwards) as leaving, Watchdog(provider.name) as dog:
         dog.expect("total", provider.timeouts.total)
         lease = await Turns(provider.keys, stand_in, provider.name, provider.retry).take(provider.timeouts.total)
         sent = {**headers, **provider.headers(stand_in, lease.key.secret)}

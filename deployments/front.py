@@ -211,7 +211,7 @@ class Front:
     async def _converse(self, visit: Visit, caller: Caller, place: Place) -> None:
         call = self._call(visit, caller, place, json_object(await body_of(visit.receive, visit.headers)))
         visit.call = call
-        with Leaving(visit.receive) as leaving:
+        with Leaving(visit.scope, visit.receive) as leaving:
             # Of the operations only a completion is streamed in frames.
             if call.caller.keep_alive and call.stream and call.operation in ("", "/completions"):
                 async with KeepAlive(visit, call.caller.keep_alive) as voice:

@@ -3,19 +3,21 @@
 A caller who goes away cancels the work at once (`Leaving`); one who reads slowly is waited for, since `send` waits
 for the socket; a stream that breaks is never ended like a success (`Visit.fail`).
 
-Above it: `front`, `keep_alive`. Below it: `reading`, `pipelines`. Outside it: what is answered.
+Above it: `front`, `keep_alive`. Below it: `reading`, `connection`, `pipelines`. Outside it: what is answered.
 """
 
 import asyncio
+import contextlib
 import re
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 import msgspec
 
+from deployments import connection
 from deployments.reading import HungUp, Receive, Scope, Send, headers_of
 from pipelines.calls import Answer, Call
 from pipelines.dialects import DIALECTS
@@ -80,6 +82,7 @@ class Visit:
         self.logged = False
         self.cut: PenstockError | None = None
         self._latest = b""
+        self._connection = connection.of(scope)
         self._task = asyncio.current_task()
 
     def read_headers(self) -> None:
@@ -91,8 +94,9 @@ class Visit:
     async def reply(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
         """Answer with a whole body."""
         length = {"content-length": str(len(body)), "content-type": "application/json"}
-        await self.begin(status, {**length, **headers})
-        await self.end(b"" if self.method == "HEAD" else body)
+        with self._together():
+            await self.begin(status, {**length, **headers})
+            await self.end(b"" if self.method == "HEAD" else body)
 
     async def begin(self, status: int, headers: Mapping[str, str]) -> None:
         """Begin an answer whose body comes by `more` and ends with `end`."""
@@ -111,11 +115,18 @@ class Visit:
 
     async def stream(self, answer: Answer, leaving: "Leaving", voice: Voice | None = None) -> None:
         """Answer with frames as they come; on a hop, a stream that has an outcome ends with the trailer."""
-        assert answer.frames is not None
+        frames = answer.frames
+        assert frames is not None
         voice = voice or self
-        await voice.begin(answer.status, {**STREAMING, **answer.headers})
+        if voice is self:
+            with self._together():
+                await self.begin(answer.status, {**STREAMING, **answer.headers})
+                self._latest = await anext(frames, b"")
+                await self.more(self._latest)
+        else:
+            await voice.begin(answer.status, {**STREAMING, **answer.headers})
         more = voice.more
-        async for data in answer.frames:
+        async for data in frames:
             self._latest = data
             await more(data)
         leaving.stop()
@@ -157,6 +168,18 @@ class Visit:
         """Whether the CancelledError that has just come is `interrupt`'s alone; it counts no longer then."""
         return self.cut is not None and self._task is not None and self._task.uncancel() == 0
 
+    @contextlib.contextmanager
+    def _together(self) -> Iterator[None]:
+        """What is sent within goes out in one piece where the connection can: half the system calls of an answer."""
+        if self._connection is None:
+            yield
+            return
+        self._connection.cork()
+        try:
+            yield
+        finally:
+            self._connection.uncork()
+
     def _common(self) -> Iterable[tuple[bytes, bytes]]:
         if not self.behind_serve and self.id:
             yield b"x-request-id", self.id.encode()
@@ -169,10 +192,12 @@ class Visit:
 class Leaving:
     """Cancels the current task when the caller goes away, and turns that cancellation into HungUp.
 
-    Used as `with Leaving(receive) as leaving`; the request's body must have been read.
+    Used as `with Leaving(scope, receive) as leaving`; the request's body must have been read. Our own connections
+    tell of it; of Serve's ingress ASGI's `receive` does, in a task.
     """
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self._connection = connection.of(scope)
         self._receive = receive
         self._watch: asyncio.Task[None] | None = None
         self._task: asyncio.Task[Any] | None = None
@@ -180,13 +205,18 @@ class Leaving:
 
     def stop(self) -> None:
         """Watch no longer: what comes now is the end of the answer, not the caller's leaving."""
-        if self._watch is not None:
+        if self._connection is not None:
+            self._connection.gone.discard(self._gone)
+        elif self._watch is not None:
             self._watch.cancel()
 
     def __enter__(self) -> Self:
         """Begin to watch."""
         self._task = asyncio.current_task()
-        self._watch = asyncio.get_running_loop().create_task(self._wait())
+        if self._connection is not None:
+            self._connection.watch(self._gone)
+        else:
+            self._watch = asyncio.get_running_loop().create_task(self._wait())
         return self
 
     def __exit__(
@@ -203,6 +233,9 @@ class Leaving:
     async def _wait(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
+        self._gone()
+
+    def _gone(self) -> None:
         if self._task is not None:
             self._left = True
             self._task.cancel()
