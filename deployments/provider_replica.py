@@ -4,6 +4,7 @@ Above it: `app`. Below it: `replica`, `limiter`, the adapters. Outside it: the r
 """
 
 import asyncio
+import random
 import time
 from collections.abc import Callable, Mapping
 
@@ -77,6 +78,7 @@ class ProviderReplica(Replica):
             nonlocal last
             if isinstance(last.error, TimedOut):
                 raise last.error  # a silent provider is not asked again
+            await asyncio.sleep(self.provider.retry.backoff(1, random.random()))
             last = await self._ask(following)
             return last
 

@@ -7,7 +7,9 @@ Outside it: HTTP, and what providers do with a call.
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -20,7 +22,7 @@ from pipelines.calls import Answer, Call
 from pipelines.dialects import DIALECTS
 from pipelines.errors import BadRequest, Overloaded, StreamBroken, UpstreamError
 from pipelines.recovery import recoverable, recovering
-from pipelines.resilience import RetryBudget
+from pipelines.resilience import RetryBudget, RetryPolicy
 from pipelines.routing.ask import Ask, Candidate, Decision, needs_of
 from pipelines.routing.choose import choose
 from pipelines.routing.replicas import pick
@@ -50,6 +52,7 @@ class RoutedLane:
         self._hop = hop
         self._router = router
         self._hedges = RetryBudget(time.monotonic(), HEDGE_SHARE, HEDGE_FLOOR)
+        self._sent: Counter[str] = Counter()
 
     async def answer(self, call: Call) -> Answer:
         """The best candidate's answer, at its first content; the next one's where a failure allows it.
@@ -89,12 +92,15 @@ class RoutedLane:
     def _recovering(self, call: Call, walk: Walk, decision: Decision, candidate: Candidate, answer: Answer) -> Answer:
         """The answer, gone on with by the next candidates where it breaks."""
         last = (candidate, answer)
+        backoff = RetryPolicy().backoff
 
         async def again(following: Call) -> Answer:
             nonlocal last
             broken, its = last
             error = its.error
             walk.broken(broken, error if isinstance(error, UpstreamError) else StreamBroken("the stream broke"))
+            if walk.upcoming == broken:
+                await asyncio.sleep(backoff(1, random.random()))
             last = await self._first(following, walk, decision, time.monotonic(), "recovery")
             return last[1]
 
@@ -141,23 +147,11 @@ class RoutedLane:
         return self._hedges.withdraw(time.monotonic())
 
     async def _ask(self, call: Call, candidate: Candidate, role: Role, began: float) -> Answer:
-        """One candidate's answer. A replica that is lost before it answers costs nothing but the next replica.
-
-        A connection may be lost without its replica: where there is no other, it is asked again.
-        """
-        lost: list[str] = []
+        """One candidate's answer."""
         self._router.begin(candidate.provider, candidate.model)
         asked = time.monotonic()
         try:
-            while True:
-                replica = await self._replica(candidate, frozenset(lost), began)
-                try:
-                    answer = await self._hop.ask(replica, candidate.provider, candidate.model, call)
-                    break
-                except ReplicaLost:
-                    lost.append(replica.replica)
-                    if len(lost) > MOST_LOST:
-                        raise
+            answer = await self._hopped(call, candidate, began)
         except BaseException as error:
             self._ended(candidate, role, self._failure(call, candidate, error, time.monotonic() - asked))
             raise
@@ -166,6 +160,31 @@ class RoutedLane:
             answer.frames = _with_error(answer, call, answer.frames)
         return answer
 
+    async def _hopped(self, call: Call, candidate: Candidate, began: float) -> Answer:
+        """A replica's answer. One that is lost before it answers costs nothing but the next replica.
+
+        A connection may be lost without its replica: where there is no other, it is asked again.
+        """
+        lost: list[str] = []
+        while True:
+            replica = await self._replica(candidate, frozenset(lost), began)
+            self._sent[replica.replica] += 1
+            try:
+                answer = await self._hop.ask(replica, candidate.provider, candidate.model, call)
+            except BaseException as error:
+                self._returned(replica)
+                lost.append(replica.replica)
+                if not isinstance(error, ReplicaLost) or len(lost) > MOST_LOST:
+                    raise
+            else:
+                answer.on_close(partial(self._returned, replica))
+                return answer
+
+    def _returned(self, replica: ReplicaEntry) -> None:
+        self._sent[replica.replica] -= 1
+        if not self._sent[replica.replica]:
+            del self._sent[replica.replica]
+
     def _ended(self, candidate: Candidate, role: Role, outcome: Outcome) -> None:
         named = msgspec.structs.replace(outcome, provider=candidate.provider, model=candidate.model, role=role)
         self._router.end(named)
@@ -173,7 +192,7 @@ class RoutedLane:
     async def _replica(self, candidate: Candidate, avoid: frozenset[str], began: float) -> ReplicaEntry:
         while True:
             entry = self._router.table.provider(candidate.provider)
-            replica = pick(entry, random.random, avoid) if entry is not None else None
+            replica = pick(entry, random.random, avoid, self._sent) if entry is not None else None
             if replica is not None:
                 return replica
             avoid = frozenset()

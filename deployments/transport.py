@@ -14,6 +14,7 @@ import asyncio
 import io
 import zlib
 from collections.abc import AsyncGenerator, Iterator, Mapping
+from email.utils import formatdate
 from functools import lru_cache, partial
 from typing import cast
 
@@ -48,7 +49,11 @@ class HttpAnswer:
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
         self.status = response.status
-        self.headers: Mapping[str, str] = {name.lower(): value for name, value in response.headers.items()}
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        if "retry-after" in headers:
+            # A wait until a date counts from the answer's own date; where it has none, from now.
+            headers.setdefault("date", formatdate(usegmt=True))
+        self.headers: Mapping[str, str] = headers
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The body as it comes, inflated where the provider compressed it against our wish."""

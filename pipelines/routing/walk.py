@@ -35,6 +35,11 @@ class Walk:
         self._too_short: int | None = None
         self.error: PenstockError | None = None
 
+    @property
+    def upcoming(self) -> Candidate | None:
+        """Who stands next in the row."""
+        return self._left[0] if self._left else None
+
     def next(self) -> Candidate | None:
         """Whom to ask now. After "context too long" only a model that is known to take more comes into question."""
         while self._left:

@@ -168,7 +168,9 @@ def _nonsense() -> list[Case]:
 def _meanings() -> list[Case]:
     too_long, small = Fault.context_too_long(), "context-small"
     stops = Fault(cut="close", cut_after=3)
+    # At last the same provider is asked to go on: twice.
     going_on: dict[str, Any] = {"options": {"penstock": {"recovery": "continue"}}, "forms": (True,)}
+    alone = (stops, Want("broken", 3), BROKEN, BROKEN)
     return [
         always("context too long, a larger fallback", too_long, 400, 1, model=small, spare="context-large"),
         always(
@@ -176,10 +178,10 @@ def _meanings() -> list[Case]:
         ),
         always("content filter: 400", Fault.content_filter(), 400, 1, falls_back=False),
         harmless("content filter inside", Fault.content_filter(inside=True), "filtered"),
-        middle("cut after 3, to be continued", stops, spared=Want("continued"), **going_on),
-        middle(
+        Case("cut after 3, to be continued", *alone, spared=Want("continued"), **going_on),
+        Case(
             "the same, the fallback refuses a prefill",
-            stops,
+            *alone,
             spared=Want("continued"),
             spare_fault=Fault.refuses_prefill(),
             **going_on,

@@ -12,8 +12,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+import httpx
+
+from tests.cluster.doors import client
 from tests.faults.redeploy import redeploy
-from tests.faults.scene import LONG, PRIMARY, Options, Scene, scene
+from tests.faults.scene import LONG, PRIMARY, PROVIDERS, Options, Scene, scene
 from tests.faults.table import Sheet, counts
 from tests.faults.watch import DOORS, PORTS, Asked, Trickle, failures, lies, one, recovered, until
 from tests.faults.ways import Port, Way
@@ -39,7 +42,8 @@ END_LIMIT = 2.0
 CROWD = 40
 """Streams that are under way."""
 
-EVERY = 0.2
+EVERY, APART = 0.2, 0.05
+"""Seconds between two requests of a trickle on one way in, and of a crowd."""
 
 WAITING = Fault.answer(delay=1.5)
 RUNNING = Fault.answer(100, gap=0.05)
@@ -64,7 +68,7 @@ TARGETS = (
 
 
 async def healthy(scene: Scene, seconds: float = 90.0) -> bool:
-    """Whether everything is there again within so many seconds: all replicas, all processes, all four ways in."""
+    """Whether all is there within so many seconds: replicas, in the table too, other processes, the ways in."""
 
     def complete() -> bool:
         names = [name for name in scene.running._ports if name != "simulator"]
@@ -73,12 +77,22 @@ async def healthy(scene: Scene, seconds: float = 90.0) -> bool:
 
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if await until(complete, end - time.monotonic()):
+        if await until(complete, end - time.monotonic()) and await listed(scene):
             asked = await asyncio.gather(*(one(scene, way, "steady", 5.0) for way in DOORS * 4))
             if all(each.served for each in asked):
                 return True
         await asyncio.sleep(0.5)
     return False
+
+
+async def listed(scene: Scene) -> bool:
+    """Whether the gateway knows of every replica of the providers."""
+    try:
+        async with client(scene.running.listener()) as http:
+            found = {entry["name"]: entry["replicas"] for entry in (await http.get("/v1/providers")).json()["data"]}
+    except httpx.HTTPError:
+        return False
+    return all(found.get(provider.name) == REPLICAS for provider in PROVIDERS)
 
 
 def struck(scene: Scene, target: Target, number: signal.Signals) -> int:
@@ -138,7 +152,7 @@ def judge(sheet: Sheet, what: str, target: Target, asked: Sequence[Asked], at: f
 async def crowd(
     scene: Scene, port: Port, fault: Fault, victim: int, after: float, number: int = signal.SIGKILL, **options: Any
 ) -> tuple[list[Asked], float]:
-    """CROWD routed requests for `fault`; the signal to `victim` after so many seconds.
+    """CROWD routed requests for `fault`; the signal to `victim` so many seconds behind the last.
 
     Returns what came of each, and when the signal was sent.
     """
@@ -146,7 +160,11 @@ async def crowd(
     model = f"crowd-{time.monotonic_ns()}"
     scene.upstream.plan(model, fault, times=None)
     ways = [Way("chat", PRIMARY, "routed", port, stream=bool(n % 4) or fault is not WAITING) for n in range(CROWD)]
-    asking = [asyncio.create_task(one(scene, way, model, **options)) for way in ways]
+    asking = []
+    for way in ways:
+        asking.append(asyncio.create_task(one(scene, way, model, **options)))
+        # Streams begin apart: a burst may all go to the replica that was the less loaded a second ago.
+        await asyncio.sleep(0.0 if fault is WAITING else APART)
     await asyncio.sleep(after)
     os.kill(victim, number)
     at = time.monotonic()
@@ -173,7 +191,7 @@ async def before_output(scene: Scene, sheet: Sheet, port: Port) -> None:
 async def in_mid_stream(scene: Scene, sheet: Sheet, port: Port, recovery: str) -> None:
     """A provider's replica dies in mid-stream."""
     pid = scene.replicas(PRIMARY.name)[0]
-    asked, at = await crowd(scene, port, RUNNING, pid, 2.0, penstock={"recovery": recovery})
+    asked, at = await crowd(scene, port, RUNNING, pid, 0.5, penstock={"recovery": recovery})
     whole = [each for each in asked if each.heard.complete]
     ended = [each for each in asked if not each.heard.complete and each.heard.error]
     rest = len(asked) - len(whole) - len(ended)
@@ -192,7 +210,7 @@ async def hung(scene: Scene, sheet: Sheet, port: Port) -> None:
     """A provider's replica stops in mid-stream and stays open: the streams on it end all the same."""
     pid = scene.replicas(PRIMARY.name)[0]
     try:
-        asked, at = await crowd(scene, port, LASTING, pid, 2.0, signal.SIGSTOP)
+        asked, at = await crowd(scene, port, LASTING, pid, 0.5, signal.SIGSTOP)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
@@ -210,7 +228,7 @@ async def hung(scene: Scene, sheet: Sheet, port: Port) -> None:
 async def socket_holder(scene: Scene, sheet: Sheet, port: Port) -> None:
     """The gateway's replica dies that holds the callers' sockets: visibly broken, never a clean end."""
     pid = scene.replicas("gateway")[0]
-    asked, at = await crowd(scene, port, RUNNING, pid, 2.0)
+    asked, at = await crowd(scene, port, RUNNING, pid, 0.5)
     whole = [each for each in asked if each.heard.complete]
     broken = [each for each in asked if each.heard.broken]
     rest = len(asked) - len(whole) - len(broken)
