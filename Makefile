@@ -2,7 +2,7 @@
 # `make` alone lists the words.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-real clients faults soak bench-router check format docs lock clean
+.PHONY: help serve test test-real clients faults soak bench-router check format docs lock clean bench
 .DELETE_ON_ERROR:
 SHELL := /bin/sh
 
@@ -53,6 +53,9 @@ soak: .venv/.dev ## 200,000 requests with faults; memory must stand still; REQUE
 
 bench-router: .venv/.runtime ## what the router learns and what it costs: OUTCOMES=another file of the same form
 	.venv/bin/python -m bench.routing $(OUTCOMES)
+
+bench: .venv/.dev ## what a request and a chunk cost, beside no gateway and bare Ray Serve (some 6 min); BENCH="--only s200 --repeats 1" narrows it
+	.venv/bin/python -m bench $(BENCH)
 
 check: .venv/.dev ## formatter, linter, strict types
 	.venv/bin/ruff format --check $(SOURCES)

@@ -24,34 +24,34 @@ from bench.targets import Target
 
 
 class Scenario(NamedTuple):
-    """One kind of load. unit: what CPU is divided by."""
+    """One kind of load. ramp: seconds within which the callers begin."""
 
     name: str
     model: str
     requests: int
     callers: int
+    ramp: float = 0.0
 
     @property
     def streams(self) -> bool:
         """Whether it is counted by the chunk."""
         return self.model.startswith("s")
 
-    @property
-    def unit(self) -> str:
-        """What CPU is given for."""
-        return "us/chunk" if self.streams else "us/request"
-
 
 SCENARIOS = (
     Scenario("unary, 16 callers", "u-200", 4000, 16),
     Scenario("unary, 1 caller", "u-200", 500, 1),
-    Scenario("s200: 200 streams of 64 chunks, 20 ms apart", "s-64-20", 200, 200),
-    Scenario("s1000: 1,000 streams of 200 chunks, 50 ms apart", "s-200-50", 1000, 1000),
+    Scenario("s200: 200 streams of 64 chunks, 20 ms apart", "s-64-20", 600, 200, 1.3),
+    Scenario("s1000: 1,000 streams of 200 chunks, 50 ms apart", "s-200-50", 1000, 1000, 3.0),
 )
 
 
 class Measured(NamedTuple):
-    """One scenario on one target: medians over the repeats."""
+    """One scenario on one target: medians over the repeats.
+
+    cpu: microseconds a request or a chunk; latency, first: 50th and 99th percentile in milliseconds; gap: the 99th;
+    rate: requests or chunks a second.
+    """
 
     scenario: Scenario
     target: str
@@ -60,20 +60,20 @@ class Measured(NamedTuple):
     first: tuple[float, float]
     gap: float
     rate: float
-    memory: float
 
 
 class Void(Exception):
     """A request failed: the run says nothing."""
 
 
-def once(target: Target, scenario: Scenario) -> tuple[float, Result, int]:
-    """CPU seconds of the target's processes, what the load generator saw, and bytes of memory afterwards."""
+def once(target: Target, scenario: Scenario) -> tuple[float, Result]:
+    """CPU seconds of the target's processes, and what the load generator saw. Raises Void."""
     plan = Plan(
         url=target.url,
         model=target.prefix + scenario.model,
         requests=scenario.requests,
         callers=scenario.callers,
+        ramp=scenario.ramp,
         key=target.key,
     )
     processes = machine.marked(target.mark) if target.mark else []
@@ -87,7 +87,7 @@ def once(target: Target, scenario: Scenario) -> tuple[float, Result, int]:
     result = msgspec.json.decode(said.stdout, type=Result)
     if result.failures:
         raise Void(f"{target.name}, {scenario.name}: {result.failures}")
-    return used, result, 0
+    return used, result
 
 
 def measured(scenario: Scenario, every: Sequence[Target], repeats: int) -> list[Measured]:
@@ -95,7 +95,7 @@ def measured(scenario: Scenario, every: Sequence[Target], repeats: int) -> list[
     runs: dict[str, list[tuple[float, Result]]] = {target.name: [] for target in every}
     for turn in range(repeats + 1):
         for target in every:
-            used, result, _ = once(target, scenario)
+            used, result = once(target, scenario)
             if turn:
                 runs[target.name].append((used, result))
     rows = []
@@ -111,7 +111,6 @@ def measured(scenario: Scenario, every: Sequence[Target], repeats: int) -> list[
                 _pair([(r.first.p50, r.first.p99) for r in results]),
                 statistics.median(r.gaps.p99 for r in results),
                 statistics.median(units / r.seconds for r in results),
-                0.0,
             )
         )
     return rows
@@ -144,20 +143,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", default="", help="part of a scenario's name")
+    parser.add_argument("--output", type=Path, default=Path("build/bench.json"), help="where the figures go as JSON")
     arguments = parser.parse_args()
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="penstock-bench-")))
         floor = stack.enter_context(targets.upstream())
         base = floor.url.removesuffix(targets.CHAT)
         ours = stack.enter_context(targets.penstock(directory, base))
-        print(" · ".join(f"{name} {value}" for name, value in machine.description().items()), end="\n\n", flush=True)
+        about = machine.description()
+        print(" · ".join(f"{name} {value}" for name, value in about.items()), end="\n\n", flush=True)
+        rows: list[Measured] = []
         for scenario in SCENARIOS:
             if arguments.only in scenario.name:
-                print(table(measured(scenario, [floor, *ours], arguments.repeats)), flush=True)
+                found = measured(scenario, [floor, *ours], arguments.repeats)
+                print(table(found), flush=True)
+                rows += found
         print("### memory", "", "| process | PSS MB |", "|---|---|", sep="\n")
         for use in machine.uses(ours[0].mark):
             print(f"| {use.name} | {use.memory / 2**20:.0f} |")
         print(f"| all | {machine.memory(ours[0].mark) / 2**20:.0f} |")
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    figures = [{**row._asdict(), "scenario": row.scenario.name} for row in rows]
+    arguments.output.write_bytes(msgspec.json.format(msgspec.json.encode({"about": about, "figures": figures})))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """A load generator that costs next to nothing: one asyncio protocol a connection, answers scanned and not parsed.
 
 Two kinds of load:
-- closed: so many callers, each of which asks again as soon as it has its answer (unary: connections are kept);
+- closed: so many callers, each of which asks again on its connection as soon as it has its answer; they begin one after
+  the other within `ramp` seconds, so that what they ask for is spread as in life;
 - open: requests begin at a given rate whatever becomes of those before, each on a connection of its own.
 
 Every answer is checked: a unary one by its length and text, a stream by the number of its frames and its sentinel,
@@ -43,7 +44,8 @@ class Plan(msgspec.Struct, frozen=True):
     """What to ask of whom.
 
     url: of the endpoint for chat completions; model: as the gateway knows it, its last part as `bench.upstream` does.
-    callers: how many ask at once (closed); requests: in all. rate: requests a second (open), 0 for a closed load.
+    callers: how many ask at once (closed), begun within ramp seconds; requests: in all. rate: requests a second (open),
+    0 for a closed load.
     prompt: bytes of the user's message; headers: further ones.
     """
 
@@ -51,6 +53,7 @@ class Plan(msgspec.Struct, frozen=True):
     model: str
     requests: int
     callers: int = 1
+    ramp: float = 0.0
     rate: float = 0.0
     key: str = ""
     prompt: int = 40
@@ -256,7 +259,7 @@ def _starts(run: _Run, plan: Plan) -> Iterator[float]:
     if plan.rate:
         yield from (number / plan.rate for number in range(plan.requests))
     else:
-        yield from (0.0 for _ in range(plan.callers))
+        yield from (plan.ramp * number / plan.callers for number in range(plan.callers))
 
 
 async def load(plan: Plan) -> Result:
@@ -273,7 +276,7 @@ async def load(plan: Plan) -> Result:
         tasks.add(asyncio.create_task(_connect(run)))
     rounds = max(1.0, plan.requests / max(1, plan.callers))
     try:
-        async with asyncio.timeout(PATIENCE + rounds * (spec.chunks * spec.gap + spec.delay) / 1000):
+        async with asyncio.timeout(PATIENCE + plan.ramp + rounds * (spec.chunks * spec.gap + spec.delay) / 1000):
             await run.over.wait()
     except TimeoutError:
         run.failures["no end"] = run.running
