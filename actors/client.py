@@ -1,11 +1,12 @@
 """A replica's side of the router: announces, keeps the latest table, reports outcomes.
 
-Three tasks run for as long as the client does, outside the context of any request (a call that Ray sees as made
+Three or four tasks run for as long as the client does, outside the context of any request (a call that Ray sees as made
 while serving a request is cancelled with that request):
 
     greet    every second: the announcement, once there is one to make, and back come the secret and the keys
     watch    a long poll for the next table
-    report   every 250 ms: what happened, and what is under way
+    learn    a long poll for the next view of what was learned, where somebody decides by it
+    report   every 250 ms: what happened, what was decided, and what is under way
 
 Each survives the actor's death on its own: it finds the actor again, with a backoff, and goes on. Meanwhile the
 last table, the last keys and up to BUFFER outcomes are kept.
@@ -26,7 +27,8 @@ import msgspec
 
 from actors.link import Connector, RouterLink, connector_to
 from pipelines.errors import Overloaded
-from pipelines.routing.table import Announcement, Outcome, Report, Table, Welcome
+from pipelines.routing.feedback import Said, Verdict
+from pipelines.routing.table import Announcement, Decided, Outcome, Published, Report, Table, Welcome
 
 ANNOUNCING = 1.0
 """Seconds between two announcements."""
@@ -38,7 +40,7 @@ QUIET = 2.0
 """Seconds between two reports that say nothing new: they keep the reporter known."""
 
 BUFFER = 20_000
-"""Outcomes that are kept while the router is away; the oldest go first."""
+"""Outcomes, and decisions, that are kept while the router is away; the oldest go first."""
 
 BATCH = 2_000
 """Outcomes of one report at most."""
@@ -55,6 +57,8 @@ BACKOFF = (0.05, 1.0)
 _log = logging.getLogger("penstock.client")
 _tables = msgspec.msgpack.Decoder(Table)
 _welcomes = msgspec.msgpack.Decoder(Welcome)
+_views = msgspec.msgpack.Decoder(Published)
+_verdicts = msgspec.msgpack.Decoder(Verdict)
 
 
 class RouterClient:
@@ -62,7 +66,8 @@ class RouterClient:
 
     reporter: this replica's own name. state_directory: where a router that has to be started finds its files.
     announcement: what to announce, asked every time (None: a gateway provides nothing). on_welcome is called on
-    the loop with every new welcome, on_table with the table that was kept and the one that takes its place.
+    the loop with every new welcome, on_table with the table that was kept and the one that takes its place, on_view
+    with every view of what was learned (None: it is not asked for).
 
     table is the latest Table (empty before the first), welcome the latest Welcome (None before the first).
     lost counts outcomes that were dropped because the router was away for too long.
@@ -76,6 +81,7 @@ class RouterClient:
         *,
         on_welcome: Callable[[Welcome], None] | None = None,
         on_table: Callable[[Table, Table], None] | None = None,
+        on_view: Callable[[Published], None] | None = None,
         connector: Connector | None = None,
     ) -> None:
         self.reporter = reporter
@@ -86,7 +92,9 @@ class RouterClient:
         self._announcement = announcement
         self._on_welcome = on_welcome
         self._on_table = on_table
+        self._on_view = on_view
         self._outcomes: deque[Outcome] = deque()
+        self._decisions: deque[Decided] = deque(maxlen=BUFFER)
         self._in_flight: Counter[tuple[str, str]] = Counter()
         self._link: RouterLink | None = None
         self._linking = asyncio.Lock()
@@ -110,7 +118,8 @@ class RouterClient:
         """
         if not self._tasks:
             loop = asyncio.get_running_loop()
-            for job in (self._greet, self._watch, self._report):
+            jobs = [self._greet, self._watch, self._report]
+            for job in jobs if self._on_view is None else [*jobs, self._learn]:
                 task = contextvars.Context().run(loop.create_task, self._forever(job))
                 self._tasks.append(task)
         await self._wait(self._welcomed, timeout)
@@ -153,6 +162,37 @@ class RouterClient:
             self._outcomes.popleft()
             self.lost += 1
         self._outcomes.append(outcome)
+
+    def decided(self, decision: Decided) -> None:
+        """A decision that was answered; it is sent with the next report."""
+        self._decisions.append(decision)
+
+    async def feedback(self, said: Said) -> Verdict:
+        """What becomes of a caller's feedback. Raises what Ray raises where the router is away.
+
+        Its decision may be under way to the router still, from here or from another replica.
+        """
+        data = msgspec.msgpack.encode(said)
+        for _ in range(3):
+            link = await self._connected()
+            async with asyncio.timeout(CALL_TIMEOUT):
+                verdict = _verdicts.decode(await link.feedback(data))
+            if not verdict.missing:
+                break
+            await asyncio.sleep(REPORTING)
+        return verdict
+
+    async def keep(self) -> None:
+        """Have the router write down what was learned, now. Raises what Ray raises where the router is away."""
+        link = await self._connected()
+        async with asyncio.timeout(CALL_TIMEOUT):
+            await link.keep()
+
+    async def standing(self) -> bytes:
+        """How the models stand, as an encoded `standing.Standing`. Raises what Ray raises where the router is away."""
+        link = await self._connected()
+        async with asyncio.timeout(CALL_TIMEOUT):
+            return await link.standing()
 
     async def snapshot(self) -> Table:
         """Everything that the router knows at this moment. Raises what Ray raises where it is away."""
@@ -251,26 +291,41 @@ class RouterClient:
         if table.settled:
             self._ready.set()
 
+    async def _learn(self) -> None:
+        version, epoch = 0, ""
+        while True:
+            link = await self._connected()
+            async with asyncio.timeout(POLL_TIMEOUT):
+                data = await link.view(version, epoch)
+            if data is not None and self._on_view is not None:
+                published = _views.decode(data)
+                version, epoch = published.version, published.epoch
+                self._on_view(published)
+
     async def _report(self) -> None:
         loop = asyncio.get_running_loop()
         said: dict[str, dict[str, int]] | None = None
         sent = loop.time()
         while True:
             counts = self._counts()
-            if self._outcomes or counts != said or loop.time() - sent >= QUIET:
+            if self._outcomes or self._decisions or counts != said or loop.time() - sent >= QUIET:
                 await self._send(await self._connected())
                 said, sent = counts, loop.time()
-            if len(self._outcomes) < BATCH:
+            if len(self._outcomes) < BATCH and len(self._decisions) < BATCH:
                 await asyncio.sleep(REPORTING)
 
     async def _send(self, link: RouterLink) -> None:
-        """One report. Outcomes that may not have arrived are kept: counted twice is better than never."""
+        """One report. What may not have arrived is kept: counted twice is better than never."""
         batch = tuple(islice(self._outcomes, BATCH))
+        decisions = tuple(islice(self._decisions, BATCH))
         lost = self.lost
         async with asyncio.timeout(CALL_TIMEOUT):
-            await link.report(msgspec.msgpack.encode(Report(self.reporter, batch, self._counts())))
+            await link.report(msgspec.msgpack.encode(Report(self.reporter, batch, self._counts(), decisions)))
         for _ in range(len(batch) - (self.lost - lost)):
             self._outcomes.popleft()
+        for one in decisions:
+            if self._decisions and self._decisions[0] is one:
+                self._decisions.popleft()
 
     def _counts(self) -> dict[str, dict[str, int]]:
         counts: dict[str, dict[str, int]] = {}

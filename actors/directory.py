@@ -5,9 +5,12 @@ their own deployment. An actor that runs another version of the code is replaced
 just started: in a rolling update the old replicas keep what they find, or the two versions would replace each
 other in turn.
 
-Above it: `link`, `replay_link`. Below it: ray, `router`, `replays`. Outside it: what is said to the actors.
+Above it: `link`, `replay_link`, `ledger_link`. Below it: ray, `router`, `replays`, `ledger`. Outside it: what is said
+to the actors.
 """
 
+import asyncio
+import contextlib
 import logging
 import os
 import time
@@ -19,8 +22,9 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError
 
-from actors import replays, router
+from actors import ledger, ledger_socket, replays, router
 from actors.administrator import ensure_keys
+from actors.ledger_place import DEFAULT_PLACE, Place
 from pipelines.errors import Overloaded
 
 NAMESPACE = "penstock"
@@ -28,6 +32,10 @@ NAMESPACE = "penstock"
 
 ROUTER = "router"
 REPLAYS = "replays"
+LEDGER = "ledger"
+
+FAREWELL = 3.0
+"""Seconds that an actor has to close its files before it is stopped."""
 
 _HEAD_NODE = "node:__internal_head__"
 _log = logging.getLogger("penstock.directory")
@@ -58,20 +66,45 @@ class ReplaysActor(_Hosted, replays.Replays):
         super().__init__(state_directory, preceded or _restarted())
 
 
+class LedgerActor(_Hosted, ledger.Ledger):
+    """The ledger as Ray hosts it."""
+
+    def __init__(self, state_directory: str, preceded: bool, place: Place = DEFAULT_PLACE) -> None:
+        super().__init__(state_directory, preceded, place)
+        self._listening: asyncio.Task[tuple[ledger_socket.Door, asyncio.Server]] | None = None
+
+    async def door(self) -> tuple[str, int, bytes]:
+        """Where this actor listens for its clients (`ledger_socket.Door`)."""
+        if self._listening is None or (self._listening.done() and self._listening.exception()):
+            methods = {ledger_socket.SETTLE: self.settle, ledger_socket.REPORT: self.report}
+            listening = ledger_socket.listen(ray.util.get_node_ip_address(), methods)
+            self._listening = asyncio.ensure_future(listening)
+        door, _ = await asyncio.shield(self._listening)
+        return door.host, door.port, door.token
+
+
 class _Kind(NamedTuple):
-    """A named actor: its class, made of (state_directory, preceded), and the code version that it should run."""
+    """A named actor: its class, made of (state_directory, preceded) and what is its own, and of the latter the version
+    that it should run."""
 
     actor: type
-    version: Callable[[], str]
+    version: Callable[..., str]
 
 
-_KINDS = {ROUTER: _Kind(RouterActor, router.code_version), REPLAYS: _Kind(ReplaysActor, replays.code_version)}
+_KINDS = {
+    ROUTER: _Kind(RouterActor, router.code_version),
+    REPLAYS: _Kind(ReplaysActor, replays.code_version),
+    LEDGER: _Kind(LedgerActor, ledger.code_version),
+}
 
 
-def connect(state_directory: str, name: str = ROUTER, *, replace: bool = True, patience: float = 20.0) -> ActorHandle:
+def connect(
+    state_directory: str, name: str = ROUTER, *arguments: object, replace: bool = True, patience: float = 20.0
+) -> ActorHandle:
     """The actor of that name in the cluster that this process is connected to; it is started if there is none.
 
-    state_directory is where a new one finds its files (on the head node, where it runs if there is one).
+    state_directory is where a new one finds its files (on the head node, where it runs if there is one); arguments:
+    what else its class is made of.
     replace: stop one that runs other code than ours and start ours. Blocks, for a start some seconds: call it in
     a thread. Raises Overloaded (503) if none answers within `patience` seconds.
     """
@@ -80,12 +113,12 @@ def connect(state_directory: str, name: str = ROUTER, *, replace: bool = True, p
     preceded = False
     while True:
         try:
-            handle = _start(kind, name, state_directory, preceded)
+            handle = _start(kind, name, state_directory, preceded, *arguments)
             version = ray.get(handle.version.remote(), timeout=max(0.1, deadline - time.monotonic()))
-            if version == kind.version() or not replace:
+            if version == kind.version(*arguments) or not replace:
                 return handle
             _log.warning("the actor %s runs other code (%s): it is replaced", name, version)
-            ray.kill(handle)
+            _end(handle)
             preceded = True
         except (RayActorError, TimeoutError, ValueError) as error:
             # Between the death of one and the name's being free again each of these may come.
@@ -100,16 +133,23 @@ def connect(state_directory: str, name: str = ROUTER, *, replace: bool = True, p
 def stop(name: str = ROUTER) -> None:
     """Stop the actor of that name, if there is one."""
     try:
-        ray.kill(ray.get_actor(name, namespace=NAMESPACE))
+        _end(ray.get_actor(name, namespace=NAMESPACE))
     except ValueError:
         return
+
+
+def _end(handle: ActorHandle) -> None:
+    """Let an actor close its files, if it can, and stop it."""
+    with contextlib.suppress(Exception):  # one that hangs, is dead, or runs code that knows of no `close`
+        ray.get(handle.close.remote(), timeout=FAREWELL)
+    ray.kill(handle)
 
 
 def _restarted() -> bool:
     return bool(ray.get_runtime_context().was_current_actor_reconstructed)
 
 
-def _start(kind: _Kind, name: str, state_directory: str, preceded: bool) -> ActorHandle:
+def _start(kind: _Kind, name: str, state_directory: str, preceded: bool, *arguments: object) -> ActorHandle:
     options: dict[str, Any] = {
         "name": name,
         "namespace": NAMESPACE,
@@ -122,4 +162,4 @@ def _start(kind: _Kind, name: str, state_directory: str, preceded: bool) -> Acto
     }
     if _HEAD_NODE in ray.cluster_resources():
         options["resources"] = {_HEAD_NODE: 0.001}
-    return ray.remote(kind.actor).options(**options).remote(state_directory, preceded)
+    return ray.remote(kind.actor).options(**options).remote(state_directory, preceded, *arguments)

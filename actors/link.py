@@ -5,6 +5,7 @@ Above it: `client`, `deployments`. Below it: ray, `directory`. Outside it: what 
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Protocol
 
 from ray.actor import ActorHandle
@@ -35,6 +36,18 @@ class RouterLink(Protocol):
 
     async def snapshot(self) -> bytes:
         """An encoded Table of this moment."""
+
+    async def view(self, after_version: int, epoch: str) -> bytes | None:
+        """A newer encoded Published, or None after a while."""
+
+    async def feedback(self, said: bytes) -> bytes:
+        """An encoded Said in, an encoded Verdict out."""
+
+    async def standing(self) -> bytes:
+        """An encoded Standing."""
+
+    async def keep(self) -> None:
+        """Write down what was learned."""
 
 
 Connector = Callable[[], Awaitable[RouterLink]]
@@ -71,6 +84,25 @@ class ActorLink:
         snapshot: bytes = await self._handle.snapshot.remote()
         return snapshot
 
+    async def view(self, after_version: int, epoch: str) -> bytes | None:
+        """`Router.view`."""
+        view: bytes | None = await self._handle.view.remote(after_version, epoch)
+        return view
+
+    async def feedback(self, said: bytes) -> bytes:
+        """`Router.feedback`."""
+        verdict: bytes = await self._handle.feedback.remote(said)
+        return verdict
+
+    async def standing(self) -> bytes:
+        """`Router.standing`."""
+        standing: bytes = await self._handle.standing.remote()
+        return standing
+
+    async def keep(self) -> None:
+        """`Router.keep`."""
+        await self._handle.keep.remote()
+
 
 def connector_to(state_directory: str) -> Connector:
     """Finds the router of the cluster."""
@@ -82,8 +114,10 @@ def connector_to(state_directory: str) -> Connector:
     return connector
 
 
-def finder(state_directory: str, name: str) -> Callable[[], Awaitable[ActorHandle]]:
-    """Finds the actor of that name; only the first time may it replace one of another code version.
+def finder(state_directory: str, name: str, *arguments: object) -> Callable[[], Awaitable[ActorHandle]]:
+    """Finds the actor of that name, made of `arguments` where it has to be started.
+
+    Only the first time may it replace one of another code version.
 
     Ray's own calls for it block, so they run in a thread.
     """
@@ -92,7 +126,8 @@ def finder(state_directory: str, name: str) -> Callable[[], Awaitable[ActorHandl
     async def find() -> ActorHandle:
         nonlocal replace
         patience = FIRST_PATIENCE if replace else PATIENCE
-        handle = await asyncio.to_thread(connect, state_directory, name, replace=replace, patience=patience)
+        start = partial(connect, state_directory, name, *arguments, replace=replace, patience=patience)
+        handle = await asyncio.to_thread(start)
         replace = False
         return handle
 

@@ -4,11 +4,14 @@ Provider replicas announce themselves, gateway replicas report, both wait for th
 No request waits for this actor. Values cross as msgspec-encoded bytes, so that two versions of the code
 understand each other while one replaces the other: unknown fields are passed over, missing ones have defaults.
 
+What gateways decided comes with their reports; the `learner` remembers it, learns from what callers say of the
+answers, and publishes what was learned under a version of its own.
+
 The actor is also the one place that holds the cluster's secret and the hashes of the callers' keys; they are in
 the `Welcome` that answers every announcement.
 
-Above it: `directory` (finding it), `client` (talking to it). Below it: `keyring`, `pipelines.routing`. It imports
-no ray: it is wrapped where it is started.
+Above it: `directory` (finding it), `client` (talking to it). Below it: `keyring`, `learner`, `board`,
+`pipelines.routing`. It imports no ray: it is wrapped where it is started.
 """
 
 import asyncio
@@ -19,8 +22,11 @@ from pathlib import Path
 
 import msgspec
 
+from actors import board, learner, learning_file
+from actors.board import Board
 from actors.clock import SteadyClock
 from actors.keyring import Keyring
+from actors.learner import Learner, Offload
 from actors.version import version_of
 from pipelines import routing
 from pipelines.errors import ConfigurationError
@@ -30,8 +36,8 @@ from pipelines.routing.table import Announcement, CallerKey, Report, Table, Welc
 TICK = 0.1
 """Seconds between two looks at the state: what changes within one tick is one new table."""
 
-LONG_POLL = 10.0
-"""Seconds after which a long poll without news returns."""
+LEARNING = 1.0
+"""Seconds between two looks at what was learned."""
 
 _log = logging.getLogger("penstock.router")
 _announcements = msgspec.msgpack.Decoder(Announcement)
@@ -39,16 +45,23 @@ _reports = msgspec.msgpack.Decoder(Report)
 
 
 def code_version() -> str:
-    """A name for the code that the actor runs: the hash of its source files."""
+    """A name for the code that the actor runs: the hash of its source files, and of the weights that they read."""
     here = Path(__file__).resolve()
-    return version_of([here, here.with_name("keyring.py"), *sorted(Path(routing.__path__[0]).glob("*.py"))])
+    mailbox = [
+        here,
+        here.with_name("keyring.py"),
+        *(Path(str(one.__file__)) for one in (board, learner, learning_file)),
+    ]
+    mind = sorted(path for path in Path(routing.__path__[0]).rglob("*") if path.suffix in (".py", ".bin"))
+    return version_of([*mailbox, *mind])
 
 
 class Router:
     """The actor's class, undecorated: it runs on any event loop.
 
-    state_directory: where the secret and the keys are (`keyring`). preceded: another router was there before, so
-    the first tables are not settled (`RouterState`). clock gives seconds since 1970.
+    state_directory: where the secret and the keys are (`keyring`), and what was learned (`learning_file`).
+    preceded: another router was there before, so the first tables are not settled (`RouterState`). clock gives
+    seconds since 1970; offload calls what blocks.
     """
 
     def __init__(
@@ -57,6 +70,7 @@ class Router:
         preceded: bool = False,
         clock: Callable[[], float] | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        offload: Offload | None = None,
     ) -> None:
         self._clock = clock or SteadyClock()
         self._sleep = sleep
@@ -66,9 +80,9 @@ class Router:
         self._secret = ""
         self._keys: tuple[CallerKey, ...] | None = None
         self._table = self._state.table(self._clock())
-        self._encoded = msgspec.msgpack.encode(self._table)
-        self._news = asyncio.Event()
-        self._ticking: asyncio.Task[None] | None = None
+        self._board = Board(self._table.epoch, self._table.version, msgspec.msgpack.encode(self._table))
+        self._learner = Learner(state_directory, self._table.epoch, self._clock, offload)
+        self._ticking: list[asyncio.Task[None]] = []
 
     async def version(self) -> str:
         """The code that runs here (`code_version`)."""
@@ -89,28 +103,44 @@ class Router:
         return self._welcome()
 
     async def report(self, report: bytes) -> None:
-        """A batch of outcomes (an encoded Report)."""
+        """A batch of outcomes and decisions (an encoded Report)."""
         self._start()
-        self._state.report(_reports.decode(report), self._clock())
+        said = _reports.decode(report)
+        self._state.report(said, self._clock())
+        self._learner.remember(said.decisions)
 
     async def table(self, after_version: int, epoch: str) -> bytes | None:
         """The first encoded Table that is newer than the one named; None if there is none within LONG_POLL."""
         self._start()
-        if not self._newer(after_version, epoch):
-            news = self._news
-            try:
-                async with asyncio.timeout(LONG_POLL):
-                    await news.wait()
-            except TimeoutError:
-                return None
-        return self._encoded if self._newer(after_version, epoch) else None
+        return await self._board.newer(after_version, epoch)
+
+    async def view(self, after_version: int, epoch: str) -> bytes | None:
+        """The first encoded Published that is newer than the one named; None if there is none within LONG_POLL."""
+        self._start()
+        return await self._learner.view(after_version, epoch)
+
+    async def feedback(self, said: bytes) -> bytes:
+        """What a caller says of an answer (an encoded Said). Returns an encoded Verdict."""
+        self._start()
+        return self._learner.feedback(said)
+
+    async def standing(self) -> bytes:
+        """How the models stand, as an encoded Standing."""
+        return await self._learner.standing(self._state.snapshot(self._clock()))
+
+    async def keep(self) -> None:
+        """Write down what was learned."""
+        await self._learner.save()
+
+    async def close(self) -> None:
+        """Write down what was learned: this router is going to be stopped."""
+        for task in self._ticking:
+            task.cancel()
+        await self._learner.save()
 
     async def snapshot(self) -> bytes:
         """Everything as of now, as an encoded Table, without waiting for the next publication."""
         return msgspec.msgpack.encode(self._state.snapshot(self._clock()))
-
-    def _newer(self, version: int, epoch: str) -> bool:
-        return self._table.epoch != epoch or self._table.version > version
 
     def _welcome(self) -> bytes:
         try:
@@ -124,13 +154,25 @@ class Router:
 
     def _start(self) -> None:
         """Begin to tick at the first call: Ray runs `__init__` before there is a loop to tick on."""
-        if self._ticking is None or self._ticking.done():
-            self._ticking = asyncio.get_running_loop().create_task(self._tick())
+        if not self._ticking or any(task.done() for task in self._ticking):
+            loop = asyncio.get_running_loop()
+            for task in self._ticking:
+                task.cancel()
+            self._ticking = [loop.create_task(self._tick()), loop.create_task(self._tick_learner())]
 
     async def _tick(self) -> None:
         while True:
             self.publish()
             await self._sleep(TICK)
+
+    async def _tick_learner(self) -> None:
+        while True:
+            try:
+                await self._learner.step(self._table)
+            except Exception:
+                # Tables must go on being published, with what was learned or without.
+                _log.exception("nothing is published of what was learned")
+            await self._sleep(LEARNING)
 
     def publish(self) -> Table:
         """Let time pass in the state, and hand a new table to all who wait. Returns the latest one."""
@@ -139,7 +181,5 @@ class Router:
         table = self._state.table(now)
         if table is not self._table:
             self._table = table
-            self._encoded = msgspec.msgpack.encode(table)
-            news, self._news = self._news, asyncio.Event()
-            news.set()
+            self._board.post(table.version, msgspec.msgpack.encode(table))
         return table

@@ -1,16 +1,34 @@
-"""What a routing decision costs: CPU of `choose` by the number of candidates, as a table.
+"""What a routing decision costs: CPU of a gateway's own way from a call to its decision, by the number of candidates.
 
-Run: `python -m bench.router`. It needs no cluster and no provider.
+Run: `python -m bench.router`. It needs no cluster and no provider. `auto` is read, its features are computed and its
+qualities predicted, as on every such request; a model that was named is not. bench.routing has the parts one by one.
 """
 
 import random
 import time
 from typing import NamedTuple
 
-from pipelines.routing.choose import Ask, choose
-from pipelines.routing.table import ModelCard, Performance, ProviderEntry, ReplicaEntry, Table
+import msgspec
+import numpy
 
-ROUNDS = 2000
+from actors.client import RouterClient
+from deployments.choosing import Chooser
+from deployments.config import GatewaySettings
+from pipelines.calls import Call, Caller
+from pipelines.dialects import DIALECTS
+from pipelines.routing.learning.features import width
+from pipelines.routing.learning.state import Learning
+from pipelines.routing.learning.view import view
+from pipelines.routing.learning.weights import SHIPPED
+from pipelines.routing.table import ModelCard, Performance, ProviderEntry, Published, ReplicaEntry, Table
+
+ROUNDS = 1000
+
+QUESTION = (
+    "Write a function in Python that merges two sorted lists into one, and explain why its running time is linear. "
+    "It must not change its arguments, and must work for lists of any type that can be compared."
+)
+"""A usual prompt: 49 tokens. A long one takes longer to read, up to what `bench.routing` prints."""
 
 
 class Row(NamedTuple):
@@ -50,14 +68,30 @@ def table_of(candidates: int, models: int = 5) -> Table:
     return Table("epoch", 1, True, tuple(providers))
 
 
+def chooser_of(table: Table) -> Chooser:
+    """A gateway's chooser that knows the table, and a view of its models."""
+    router = RouterClient("gateway")
+    router.table = table
+    chooser = Chooser(GatewaySettings(), router)
+    priors = {f"{entry.name}/{card.name}": card.quality for entry in table.providers for card in entry.models}
+    seen = view(Learning(width(len(SHIPPED.topics))), priors, numpy.random.default_rng(1).standard_normal, 0.0)
+    chooser.learned(Published("epoch", 1, msgspec.msgpack.encode(seen)))
+    return chooser
+
+
+def call_of(wanted: str) -> Call:
+    """A chat that asks for `wanted`."""
+    body = {"model": wanted, "messages": [{"role": "user", "content": QUESTION}]}
+    return Call("id", "openai_chat", body, DIALECTS["openai_chat"].read_request(body), Caller("key"), "routed")
+
+
 def measure(candidates: int, wanted: str, rounds: int = ROUNDS) -> Row:
-    """Median and worst (99th percentile) CPU time of a decision."""
-    table = table_of(candidates)
-    ask = Ask((wanted,), prompt_tokens=1000, allowed=("provider*/*",))
+    """Median and worst (99th percentile) CPU time of a decision, with its explanation for the header."""
+    chooser, call = chooser_of(table_of(candidates)), call_of(wanted)
     times = []
     for _ in range(rounds):
         began = time.process_time_ns()
-        _ = choose(table, ask, 0.0, random.random).explain
+        _ = chooser.choose(call).decision.explain
         times.append((time.process_time_ns() - began) / 1000)
     times.sort()
     return Row(candidates, wanted, times[rounds // 2], times[int(rounds * 0.99)])

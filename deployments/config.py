@@ -13,9 +13,12 @@ from typing import Any, Literal, Self
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from actors.ledger_place import Place
 from pipelines.errors import ConfigurationError
 from pipelines.options import TimeoutOptions
 from pipelines.resilience import RetryPolicy, Timeouts
+from pipelines.routing.ask import Policy
+from pipelines.routing.strategies import Plan, Strategy
 from pipelines.routing.table import ModelCard
 from pipelines.upstream_keys import UpstreamKey
 
@@ -127,6 +130,25 @@ class ModelSettings(Settings):
         return msgspec.convert(self.model_dump(exclude={"timeouts"}), ModelCard)
 
 
+class LedgerSettings(Settings):
+    """Where the ledger is, and what happens without it. The address is the same for every application."""
+
+    url_variable: str = Field(
+        "PENSTOCK_LEDGER_URL", description="Environment variable that holds the database's URL (`postgresql://…`)."
+    )
+    url_file: Path | None = Field(
+        None, description="File that holds it, where the variable is empty; neither: SQLite in the state directory."
+    )
+    when_away: Literal["refuse", "continue"] = Field(
+        "refuse", description="Whether new calls are refused (503) once `waiting` rows could not be written."
+    )
+    waiting: int = Field(2000, ge=10, description="Rows that one replica keeps while the ledger is away.")
+
+    def place(self) -> Place:
+        """As the ledger takes it."""
+        return Place(self.url_variable, str(self.url_file or ""))
+
+
 class ReplicaSettings(Settings):
     """What every deployment of ours has."""
 
@@ -137,6 +159,7 @@ class ReplicaSettings(Settings):
     drain: float = Field(600.0, ge=0, description="Seconds that a leaving replica gives its streams.")
     origins: tuple[str, ...] = Field((), description="Web origins whose pages may call (CORS); `*` for all.")
     listen: ListenSettings | None = Field(None, description="The own listener; none where absent.")
+    ledger: LedgerSettings = Field(default_factory=LedgerSettings)
 
 
 class ProviderSettings(ReplicaSettings):
@@ -233,13 +256,51 @@ def _read_key(file: Path) -> str:
         raise ConfigurationError(f"the key file cannot be read: {error.strerror}") from None
 
 
+class AliasSettings(Settings):
+    """An alias that is more than a list: models and the way to choose among them."""
+
+    models: tuple[str, ...] = Field(min_length=1, description="What it stands for: models, aliases, `auto`.")
+    strategy: Strategy = Field("ordered", description="Who is asked first; the others follow where that one fails.")
+    weights: dict[str, float] = Field(
+        default_factory=dict, description="For `weighted` and `sticky`, by name in `models`; 1 where none is given."
+    )
+    canary: str = Field("", description="One more model, asked first for `percent` of the requests.")
+    percent: float = Field(0.0, ge=0, le=100, description="The canary's share.")
+
+    @model_validator(mode="after")
+    def _weighs_its_own(self) -> Self:
+        if unknown := sorted(self.weights.keys() - set(self.models)):
+            raise ValueError(f"weights names {unknown[0]}, which is not in models")
+        if any(weight < 0 for weight in self.weights.values()):
+            raise ValueError("a weight is 0 at least")
+        if self.percent and not self.canary:
+            raise ValueError("percent wants a canary")
+        return self
+
+    def plan(self) -> Plan:
+        """As the router takes it."""
+        return Plan(self.strategy, self.weights, self.canary, self.percent)
+
+
 class GatewaySettings(ReplicaSettings):
     """Arguments of the gateway application."""
 
-    aliases: dict[str, tuple[str, ...]] = Field(
-        default_factory=dict, description="Names that callers may use, each for models in order of preference."
+    aliases: dict[str, tuple[str, ...] | AliasSettings] = Field(
+        default_factory=dict,
+        description="Names that callers may use, each for models in order of preference, or with a strategy.",
     )
-    policy: Literal["quality", "balanced", "cheap", "fast"] = Field("balanced", description="What `auto` weighs most.")
+    policy: Policy = Field("balanced", description="What `auto` weighs most.")
+    max_cost: float | None = Field(None, ge=0, description="US dollars of a request; dearer models are asked last.")
+    max_latency: float | None = Field(None, ge=0, description="Seconds of an answer; slower models are asked last.")
+    min_quality: float | None = Field(
+        None, ge=0, le=1, description="Expected quality of an answer; lesser models are asked last."
+    )
+    explore: float = Field(
+        0.02,
+        ge=0,
+        le=1,
+        description="Share of `auto` requests on which models are tried for what they may prove to be.",
+    )
     fall_back: bool = Field(True, description="Whether another candidate is asked when one fails.")
     fall_back_reasons: tuple[Literal["content_policy", "authentication", "permission", "not_found"], ...] = Field(
         (), description="Refusals after which another candidate is asked too; usually the caller hears them."

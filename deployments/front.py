@@ -12,10 +12,12 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, Literal, Protocol
 
 import msgspec
 
+from deployments.books import ACCOUNT_HEADER, Books, opened, read
 from deployments.guard import Guard
 from deployments.keep_alive import KeepAlive
 from deployments.listing import listed
@@ -76,6 +78,7 @@ class Front:
         answering: Answering,
         desk: Desk,
         guard: Guard,
+        books: Books,
         *,
         lane: Lane,
         name: str = "",
@@ -85,6 +88,7 @@ class Front:
         self._answering = answering
         self._desk = desk
         self._guard = guard
+        self._books = books
         self._prefix = f"/{name}" if name else ""
         self._lane = lane
         self._origins = frozenset(origins)
@@ -151,6 +155,8 @@ class Front:
                 raise  # the server cuts the connection: visibly broken, never a clean end
             await self._refuse(visit, PenstockError("internal error; the log has it under this request's id"))
         finally:
+            if visit.owing and visit.call is not None:
+                self._books.left(visit.call, visit.measures())
             self._present.discard(visit)
             if not self._present:
                 self._empty.set()
@@ -209,7 +215,12 @@ class Front:
         await visit.reply(200 if healthy else 503, body, headers)
 
     async def _converse(self, visit: Visit, caller: Caller, place: Place) -> None:
-        call = self._call(visit, caller, place, json_object(await body_of(visit.receive, visit.headers)))
+        body = await body_of(visit.receive, visit.headers)
+        visit.received = len(body)
+        call = self._call(visit, caller, place, json_object(body))
+        if not visit.hop:
+            self._books.begin(call, visit.received)
+            visit.owing = True
         visit.call = call
         with Leaving(visit.scope, visit.receive) as leaving:
             # Of the operations only a completion is streamed in frames.
@@ -223,10 +234,13 @@ class Front:
         answer: Answer | None = None
         try:
             answer = await self._answering.answer(call)
+            settle = partial(self._settle, visit, call, answer) if visit.owing else None
             if answer.frames is not None:
-                await visit.stream(answer, leaving, voice)
+                await visit.stream(answer, leaving, voice, settle)
             else:
                 leaving.stop()
+                if settle is not None:
+                    await settle(len(answer.body))
                 if visit.hop and answer.outcome is not None:
                     answer.headers[OUTCOME_HEADER] = msgspec.json.encode(answer.outcome).decode()
                 await visit.reply(answer.status, answer.body, answer.headers)
@@ -234,8 +248,16 @@ class Front:
             if answer is not None:
                 await answer.close()
                 answer.error = answer.error or visit.cut
+                if visit.owing:
+                    visit.owing = False
+                    self._books.ended(call, answer, visit.measures())
                 self._log.answered(call, answer, time.monotonic() - visit.began)
                 visit.logged = True
+
+    async def _settle(self, visit: Visit, call: Call, answer: Answer, left: int) -> None:
+        """The answer is complete but for `left` bytes: its rows first. Raises Overloaded (503) where that cannot be."""
+        visit.owing = False
+        await self._books.answered(call, answer, visit.measures(left))
 
     def _call(self, visit: Visit, caller: Caller, place: Place, body: dict[str, Json]) -> Call:
         if place.model and not visit.hop:
@@ -260,11 +282,17 @@ class Front:
             options=options_of(body),
             # On a hop the gateway has seen to it.
             idempotency_key="" if visit.hop else checked(visit.headers.get("idempotency-key", "")),
+            account=read(visit.headers.get(ACCOUNT_HEADER, ""))
+            if visit.hop
+            else opened(visit.headers, request.metadata),
         )
 
     async def _refuse(self, visit: Visit, error: PenstockError) -> None:
         if not visit.logged:
             self._log.refused(visit.id, visit.path, visit.call, error, time.monotonic() - visit.began)
+        if visit.owing and visit.call is not None:
+            visit.owing = False
+            await self._books.refused(visit.call, error, visit.measures())
         if visit.started:
             await visit.fail(error)
             return

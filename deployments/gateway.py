@@ -1,27 +1,32 @@
 """The gateway: the routed lane's replica, with its pages, its metrics and the methods for other Ray jobs.
 
-Above it: `app`. Below it: `replica`, `routed_lane`, `handles`. Outside it: how a call is routed.
+Above it: `app`. Below it: `replica`, `choosing`, `routed_lane`, `routing_pages`, `handles`.
+Outside it: how a call is routed.
 """
 
+import contextlib
 from collections.abc import AsyncGenerator, Callable, Mapping
 
 import msgspec
 
+from actors.ledger_link import LedgerConnector
 from actors.link import Connector
 from actors.replay_link import ReplaysConnector
+from deployments.choosing import Chooser
 from deployments.config import GatewaySettings
 from deployments.handles import HandleCalls, call_from_body
 from deployments.hop import Hop
 from deployments.metrics import CONTENT_TYPE, exposition
 from deployments.openapi import document
-from deployments.reading import body_of, json_object
 from deployments.replica import Replica
 from deployments.routed_lane import RoutedLane
+from deployments.routing_pages import RoutingPages
 from deployments.visit import Visit
 from pipelines.calls import Answer, Call, Caller
 from pipelines.conversation import Json
-from pipelines.routing.ask import Decision
-from pipelines.routing.table import Table
+from pipelines.errors import Overloaded
+from pipelines.routing.learning.state import WinRate
+from pipelines.routing.table import Published, Table
 
 
 class Gateway(Replica):
@@ -32,12 +37,15 @@ class Gateway(Replica):
         settings: GatewaySettings,
         connector: Connector | None = None,
         replays: ReplaysConnector | None = None,
+        ledger: LedgerConnector | None = None,
     ) -> None:
-        super().__init__(settings, connector, replays, name="", title="Penstock", lane="routed")
+        super().__init__(settings, connector, replays, ledger, name="", title="Penstock", lane="routed")
         self._settings = settings
         self._hop = Hop(self.guard)
-        self._lane = RoutedLane(settings, self._hop, self.router)
-        self._handles = HandleCalls(self, self._log)
+        self._chooser = Chooser(settings, self.router)
+        self._lane = RoutedLane(settings, self._hop, self.router, self._chooser)
+        self._pages = RoutingPages(self._chooser, self.router, self.lane)
+        self._handles = HandleCalls(self, self.books, self._log)
 
     # What other Ray jobs call. They may not have this code: only plain values cross.
 
@@ -82,19 +90,19 @@ class Gateway(Replica):
         """Providers and the OpenAPI document."""
         return {
             "/v1/providers": lambda _: {"object": "list", "data": self._providers()},
-            "/openapi.json": lambda _: document("Penstock", pages=("/v1/providers",)),
+            "/openapi.json": lambda _: document(
+                "Penstock", pages=("/v1/providers", "/v1/performance"), actions=("/v1/route", "/v1/feedback")
+            ),
         }
 
     async def elsewhere(self, visit: Visit, caller: Caller) -> bool:
-        """`GET /metrics` for Prometheus, and `POST /v1/route`, which explains a decision without making it."""
-        if (visit.method, visit.path) == ("GET", "/metrics"):
-            await visit.reply(200, exposition(await self._snapshot()), {"content-type": CONTENT_TYPE})
-        elif (visit.method, visit.path) == ("POST", "/v1/route"):
-            body = json_object(await body_of(visit.receive, visit.headers))
-            call = call_from_body(body, caller, self.lane)
-            await visit.reply(200, msgspec.json.encode(explained(self._lane.decision(call))), {})
-        else:
-            return False
+        """`GET /metrics` for Prometheus, and what `routing_pages` has."""
+        if (visit.method, visit.path) != ("GET", "/metrics"):
+            return await self._pages.answer(visit, caller)
+        rates: tuple[WinRate, ...] = ()
+        with contextlib.suppress(Overloaded):
+            rates = (await self._pages.standing()).win_rates
+        await visit.reply(200, exposition(await self._snapshot(), rates), {"content-type": CONTENT_TYPE})
         return True
 
     async def _snapshot(self) -> Table:
@@ -119,7 +127,7 @@ class Gateway(Replica):
             for entry in self.router.table.providers
         ]
 
-    async def respond(self, call: Call) -> Answer:
+    async def respond(self, call: Call, queued: float) -> Answer:
         """The best candidate's answer (`routed_lane`)."""
         return await self._lane.answer(call)
 
@@ -129,24 +137,15 @@ class Gateway(Replica):
         if gone:
             self._hop.lose(gone)
 
+    def learned(self, published: Published) -> None:
+        """Decide by it from now on."""
+        self._chooser.learned(published)
+
     async def closing(self) -> None:
-        """The last connections."""
+        """What was learned is kept, for the cluster may end with us; the last connections."""
+        with contextlib.suppress(Exception):  # whatever Ray raises where the router is away
+            await self.router.keep()
         await self._hop.close()
-
-
-def explained(decision: Decision) -> dict[str, Json]:
-    """A decision for a person: every candidate with the terms of its score, and why the others are none."""
-    candidates = [
-        {"model": candidate.name, "score": candidate.score, "terms": candidate.terms}
-        for candidate in decision.candidates
-    ]
-    return {
-        "object": "route",
-        "wanted": decision.wanted,
-        "explanation": decision.explain,
-        "candidates": candidates,
-        "excluded": decision.excluded,
-    }
 
 
 def _replicas(table: Table) -> set[str]:

@@ -14,6 +14,7 @@ from contextlib import aclosing
 
 import msgspec
 
+from deployments.books import ACCOUNT_HEADER, written
 from deployments.front import REASON_HEADER
 from deployments.guard import CALLER_HEADER, HOP_HEADER, PRIORITY_HEADER, Guard
 from deployments.transport import HttpTransport
@@ -63,6 +64,7 @@ class Hop:
             HOP_HEADER: self._guard.secret,
             CALLER_HEADER: call.caller.id,
             PRIORITY_HEADER: str(call.caller.priority),
+            ACCOUNT_HEADER: written(call.account),
             "x-request-id": call.id,
         }
         url = replica.address + call.path + (f"?{call.query}" if call.query else "")

@@ -35,12 +35,14 @@ SWITCHES = {
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "1",
     "RAY_worker_niceness": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
     # A replica that hangs holds its share of a listener's connections: it must go, and not be drained first.
     "RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS": "1",
     # How soon a dead or hanging HAProxy is replaced; the defaults take half a minute.
     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "0.5",
     "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "2",
+    # Models are fitted with small matrices: threads that spin for them take the cores of everybody else.
+    "OPENBLAS_NUM_THREADS": "1",
     # The GCS would keep an event of every call between actors, and grow with them.
     "RAY_task_events_report_interval_ms": "0",
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "deployments.ingress:middlewares",

@@ -3,16 +3,17 @@
 Counters start again when the router actor does; Prometheus knows how to read that (`rate`). No label has unbounded
 values: providers are configured, and models that nobody listed are counted as `other`.
 
-Above it: `gateway`. Below it: prometheus-client, `pipelines.routing.table`.
+Above it: `gateway`. Below it: prometheus-client, `pipelines.routing`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from pipelines.routing.learning.state import WinRate
 from pipelines.routing.table import Performance, ProviderEntry, Table
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -23,15 +24,17 @@ _BREAKERS = ("closed", "half_open", "open")
 
 
 class _Cluster(Collector):
-    """One table as metric families."""
+    """One table, and what was learned of its models, as metric families."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, rates: Iterable[WinRate]) -> None:
         self._table = table
+        self._rates = rates
 
     def collect(self) -> Iterator[Metric]:
         """Families by Prometheus' naming rules: base units, `_total` on counters."""
         yield from self._providers()
         yield from self._models()
+        yield from self._learned()
 
     def _providers(self) -> Iterator[Metric]:
         state = GaugeMetricFamily("penstock_provider_state", "1 for the state it is in.", labels=("provider", "state"))
@@ -67,6 +70,19 @@ class _Cluster(Collector):
                 attempts.add_metric((entry.name, name), count)
         yield from (attempts, failing, first, speed, breaker)
 
+    def _learned(self) -> Iterator[Metric]:
+        """Of listed models only, of which `state.MAXIMUM_MODELS` are known at most."""
+        listed = {
+            f"{entry.name}/{card.name}": (entry.name, card.name)
+            for entry in self._table.providers
+            for card in entry.models
+        }
+        ratio = GaugeMetricFamily("penstock_win_ratio", "Expected share of good answers.", labels=(*_MODEL, "task"))
+        for rate in self._rates:
+            if rate.model in listed:
+                ratio.add_metric((*listed[rate.model], rate.task), rate.quality.share)
+        yield ratio
+
 
 def _label(entry: ProviderEntry, model: str) -> str:
     return model if any(card.name == model for card in entry.models) else "other"
@@ -86,8 +102,8 @@ def _measured(
         speed.add_metric(labels, performance.tokens_per_second)
 
 
-def exposition(table: Table) -> bytes:
-    """The table in Prometheus' text format."""
+def exposition(table: Table, rates: Iterable[WinRate] = ()) -> bytes:
+    """The table, and win rates, in Prometheus' text format."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Cluster(table))
+    registry.register(_Cluster(table, rates))
     return bytes(generate_latest(registry))

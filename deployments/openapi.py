@@ -16,14 +16,24 @@ _PAGES = {
     "/v1/models": "The models on offer, in OpenAI's list form",
     "/v1/models/{id}": "One model",
     "/v1/providers": "Every provider: name, state and why",
+    "/v1/performance": "How the models stand: win rates, and the frontier of quality, cost and time",
+}
+
+_ACTIONS = {
+    "/v1/route": "Explains which models would be asked, and asks none; the body of any conversation",
+    "/v1/feedback": "What you think of an answer: a score or a thumb, or which of two was better",
 }
 
 
-def document(title: str, *, prefix: str = "", pages: tuple[str, ...] = ()) -> dict[str, Any]:
-    """An OpenAPI 3.1 document. prefix stands before every path; pages are GET paths beyond the models."""
+def document(
+    title: str, *, prefix: str = "", pages: tuple[str, ...] = (), actions: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """An OpenAPI 3.1 document. prefix stands before every path; pages are GET paths beyond the models, actions POST."""
     paths: dict[str, Any] = {prefix + path: {"post": _post(*about)} for path, about in _SOURCES.items()}
     for path in ("/v1/models", "/v1/models/{id}", *(page for page in pages if page in _PAGES)):
         paths[prefix + path] = {"get": _get(_PAGES[path], path)}
+    for path in actions:
+        paths[prefix + path] = {"post": {**_get(_ACTIONS[path], path), "requestBody": _ANY_BODY}}
     paths[f"{prefix}/healthz"] = {"get": {**_get("Whether new work is welcome", ""), "security": []}}
     return {
         "openapi": "3.1.0",
@@ -79,3 +89,4 @@ def _get(summary: str, path: str) -> dict[str, Any]:
 
 
 _ANY: Mapping[str, Any] = {"schema": {"type": "object"}}
+_ANY_BODY: Mapping[str, Any] = {"required": True, "content": {"application/json": _ANY}}

@@ -8,13 +8,18 @@ import random
 import time
 from collections.abc import Callable, Mapping
 
+import msgspec
+
+from actors.ledger_link import LedgerConnector
 from actors.link import Connector
 from actors.replay_link import ReplaysConnector
+from deployments.books import attempted, question, unanswered
 from deployments.config import ProviderSettings
 from deployments.forwarding import forward
 from deployments.openapi import document
 from deployments.pressure import Pressure
 from deployments.providers import KINDS
+from deployments.providers.tariff import price_list
 from deployments.replica import Replica
 from deployments.visit import Visit
 from pipelines.calls import Answer, Call, Caller
@@ -30,6 +35,12 @@ REFRESH_SECONDS = 30.0
 
 RETRY_SECONDS = 3.0
 """How soon it is read again when that failed."""
+
+NOTICED = 0.001
+"""Seconds of waiting for a place that are told of."""
+
+PRICES_SECONDS = 60.0
+"""How often the file with newer prices is looked for."""
 
 LISTED_KINDS = frozenset({"local", "ollama", "openrouter"})
 """Kinds whose models are read from the provider itself."""
@@ -47,15 +58,17 @@ class ProviderReplica(Replica):
         settings: ProviderSettings,
         connector: Connector | None = None,
         replays: ReplaysConnector | None = None,
+        ledger: LedgerConnector | None = None,
     ) -> None:
         name = settings.provider
-        super().__init__(settings, connector, replays, name=name, title=f"Penstock: {name}", lane="direct")
+        super().__init__(settings, connector, replays, ledger, name=name, title=f"Penstock: {name}", lane="direct")
         self._settings = settings
         self.provider = KINDS[settings.kind](**settings.arguments())
         self._pressure = Pressure(self.limiter, settings.least_concurrent) if settings.adaptive else None
         self._cards: tuple[ModelCard, ...] = self.provider.models
         self._unreachable = ""
         self._reading: asyncio.Task[None] | None = None
+        self._pricing: asyncio.Task[None] | None = None
 
     def check(self, call: Call) -> None:
         """Raises ConfigurationError without a key, BadRequest for what the model is known not to take."""
@@ -64,13 +77,15 @@ class ProviderReplica(Replica):
         if card is not None and (wrong := lacking(card, needs_of(call.request))):
             raise wrong
 
-    async def respond(self, call: Call) -> Answer:
+    async def respond(self, call: Call, queued: float) -> Answer:
         """Ask the provider; on the direct lane again where its answer breaks and may be recovered.
 
         Raises UpstreamError.
         """
-        answer = await self._ask(call)
-        if call.lane == "hop" or not recoverable(call):
+        if call.lane == "hop":
+            return await self._ask(call, queued)
+        answer = await self._ask(attempted(call, "first"), queued)
+        if not recoverable(call):
             return answer
         last = answer
 
@@ -79,32 +94,43 @@ class ProviderReplica(Replica):
             if isinstance(last.error, TimedOut):
                 raise last.error  # a silent provider is not asked again
             await asyncio.sleep(self.provider.retry.backoff(1, random.random()))
-            last = await self._ask(following)
+            last = await self._ask(attempted(following, "recovery"))
             return last
 
         return recovering(answer, call, again)
 
-    async def _ask(self, call: Call) -> Answer:
+    async def _ask(self, call: Call, queued: float = 0.0) -> Answer:
         """One attempt. What the gateway does not see itself, the router hears from us."""
         began = time.monotonic()
+        if queued >= NOTICED:
+            call = msgspec.structs.replace(call, account=msgspec.structs.replace(call.account, queued=queued))
+        self.books.attempt(call)
         try:
             answer = await self.provider.answer(call)
-        except UpstreamError as error:
-            if self._pressure is not None:
-                self._pressure.failed(call, error.reason, began)
-            if call.lane != "hop":
-                seconds = time.monotonic() - began
-                self.router.record(Outcome(self.name, call.request.model, seconds, reason=error.reason))
+        except BaseException as error:
+            self._failed(call, error, began)
             raise
         if self._pressure is not None:
             self._pressure.answered(call, answer, began)
-        if call.lane != "hop":
-            answer.on_close(lambda: self._record(call, answer))
+        answer.asked = call
+        answer.on_close(lambda: self._ended(call, answer))
         return answer
 
-    def _record(self, call: Call, answer: Answer) -> None:
-        if answer.outcome is not None and not call.operation:
-            self.router.record(answer.outcome)
+    def _failed(self, call: Call, error: BaseException, began: float) -> None:
+        seconds = time.monotonic() - began
+        bill = self.provider.bill(call, question(call))
+        self.books.failed(call, unanswered(call, self.name, error, seconds, bill))
+        if not isinstance(error, UpstreamError):
+            return
+        if self._pressure is not None:
+            self._pressure.failed(call, error.reason, began)
+        if call.lane != "hop":
+            self.router.record(Outcome(self.name, call.request.model, seconds, reason=error.reason))
+
+    def _ended(self, call: Call, answer: Answer) -> None:
+        self.books.attempted(call, answer)
+        if call.lane != "hop" and answer.outcome is not None and not call.operation:
+            self.router.record(msgspec.structs.replace(answer.outcome, bill=None))
 
     def models(self, caller: Caller) -> list[dict[str, Json]]:
         """The provider's models that are known of."""
@@ -168,16 +194,24 @@ class ProviderReplica(Replica):
         return ("unreachable", self._unreachable) if self._unreachable else ("ready", "")
 
     async def opened(self) -> None:
-        """Read the provider's models, where it has a list, and go on reading them."""
+        """Read the prices; read the provider's models, where it has a list, and go on reading them."""
+        await asyncio.to_thread(price_list)
+        self._pricing = asyncio.create_task(self._read_prices())
         if self._settings.kind in LISTED_KINDS and not self.provider.missing():
             self._unreachable = "its model list is being read"
             self._reading = asyncio.create_task(self._read_models())
 
     async def closing(self) -> None:
         """Close the provider's connections."""
-        if self._reading is not None:
-            self._reading.cancel()
+        for task in (self._reading, self._pricing):
+            if task is not None:
+                task.cancel()
         await self.provider.aclose()
+
+    async def _read_prices(self) -> None:
+        while True:
+            await asyncio.sleep(PRICES_SECONDS)
+            await asyncio.to_thread(price_list().refresh)
 
     async def _read_models(self) -> None:
         own = {card.name: card for card in self.provider.models}
@@ -188,6 +222,7 @@ class ProviderReplica(Replica):
                     listed = await self.provider.list_models()
                 # What the operator wrote of a model is better known than what a list says.
                 self._cards = tuple({**{card.name: card for card in listed}, **own}.values())
+                self.provider.tariff.listed = {card.name: card for card in listed}
                 self._unreachable = ""
             except ConfigurationError as error:
                 self._unreachable = error.message

@@ -16,8 +16,10 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from deployments.config import (
+    AliasSettings,
     GatewaySettings,
     KeySettings,
+    LedgerSettings,
     ListenSettings,
     ModelSettings,
     ModelTimeoutSettings,
@@ -36,6 +38,8 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("Gateway", GatewaySettings),
     ("Provider", ProviderSettings),
     ("Gateway and provider", ReplicaSettings),
+    ("`aliases`", AliasSettings),
+    ("`ledger`", LedgerSettings),
     ("`listen`", ListenSettings),
     ("`keys`", KeySettings),
     ("`models`", ModelSettings),

@@ -13,6 +13,8 @@ import contextlib
 import logging
 import math
 import os
+import secrets
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,9 +23,12 @@ import ray
 from ray import serve
 
 from actors.client import RouterClient
+from actors.ledger_client import LedgerClient
+from actors.ledger_link import LedgerConnector
 from actors.link import Connector
 from actors.replay_client import ReplayClient
 from actors.replay_link import ReplaysConnector
+from deployments.books import Books
 from deployments.config import ReplicaSettings, state_directory
 from deployments.front import Front
 from deployments.guard import Guard
@@ -36,7 +41,7 @@ from deployments.visit import Visit
 from pipelines.calls import Answer, Call, Caller, Lane
 from pipelines.conversation import Json
 from pipelines.errors import PenstockError
-from pipelines.routing.table import Announcement, Table, Welcome
+from pipelines.routing.table import Announcement, Published, Table, Welcome
 
 FIRST_TABLE_SECONDS = 10.0
 
@@ -53,7 +58,8 @@ _logger = logging.getLogger("penstock")
 class Replica:
     """One replica. name: the provider's, "" for the gateway; title: for people.
 
-    connector, replays: how to find the router and the replays; the cluster's own actors unless given.
+    connector, replays, ledger: how to find the router, the replays and the ledger; the cluster's own actors unless
+    given.
     """
 
     def __init__(
@@ -61,6 +67,7 @@ class Replica:
         settings: ReplicaSettings,
         connector: Connector | None,
         replays: ReplaysConnector | None,
+        ledger: LedgerConnector | None,
         *,
         name: str,
         title: str,
@@ -75,13 +82,25 @@ class Replica:
         self.id = _replica_id()
         self._log_name = f"{name or 'gateway'}-{os.getpid()}"
         self._log = RequestLog(state_directory() / "logs", self._log_name)
-        self.front = Front(self, self, self.guard, name=name, lane=lane, origins=settings.origins, log=self._log)
+        self.ledger = LedgerClient(
+            f"{self.id}-{secrets.token_hex(4)}",
+            str(state_directory()),
+            settings.ledger.place(),
+            when_away=settings.ledger.when_away,
+            most_waiting=settings.ledger.waiting,
+            connector=ledger,
+        )
+        self.books = Books(self.ledger)
+        self.front = Front(
+            self, self, self.guard, self.books, name=name, lane=lane, origins=settings.origins, log=self._log
+        )
         self.router = RouterClient(
             self.id,
             str(state_directory()),
             self.announcement if name else None,
             on_welcome=self._welcomed,
             on_table=self.table_changed,
+            on_view=None if name else self.learned,
             connector=connector,
         )
         self._replays = ReplayClient(str(state_directory()), replays)
@@ -103,6 +122,7 @@ class Replica:
         self._log.start()
         await self.router.start()
         self._replays.start()
+        self.ledger.start()
         if self.name:
             hop = await self._listen("hop", ray.util.get_node_ip_address(), 0, shared=False)
             host, port = hop.address
@@ -126,7 +146,10 @@ class Replica:
         """The router's secret and keys, at the start and whenever they change."""
         self.guard.secret = welcome.secret
         self.guard.admit(
-            {key.hash: Caller(key.id, key.admin, key.priority, key.recovery, key.keep_alive) for key in welcome.keys}
+            {
+                key.hash: Caller(key.id, key.admin, key.priority, key.recovery, key.keep_alive, key.explore)
+                for key in welcome.keys
+            }
         )
 
     # What subclasses give.
@@ -145,20 +168,23 @@ class Replica:
     async def _placed(self, call: Call) -> Answer:
         self.check(call)
         total = call.options.timeouts.total
+        began = time.monotonic()
         await self.limiter.acquire(call.caller.priority, math.inf if total is None else total)
+        queued = time.monotonic() - began
         try:
-            answer = await self.respond(call)
+            answer = await self.respond(call, queued)
         except BaseException:
             self.limiter.release()
             raise
         answer.on_close(self.limiter.release)
+        answer.queued = queued
         return answer
 
     def check(self, call: Call) -> None:
         """Refuse, before it waits for its turn, a call that cannot be answered here. Raises PenstockError."""
 
-    async def respond(self, call: Call) -> Answer:
-        """Answer one call that has a place."""
+    async def respond(self, call: Call, queued: float) -> Answer:
+        """Answer one call that has a place, after `queued` seconds."""
         raise NotImplementedError
 
     def models(self, caller: Caller) -> list[dict[str, Json]]:
@@ -183,6 +209,9 @@ class Replica:
 
     def table_changed(self, before: Table, after: Table) -> None:
         """A newer table came."""
+
+    def learned(self, published: Published) -> None:
+        """A newer view of what was learned came, to a gateway."""
 
     async def opened(self) -> None:
         """The ports are open; the router does not know of us yet."""
@@ -222,6 +251,7 @@ class Replica:
         await asyncio.gather(*(listener.stop(CUT_SECONDS) for listener in self._listeners), return_exceptions=True)
         await self._replays.close()
         await self.closing()
+        await self.ledger.close()
         await self.router.close()
         await self._log.close()
 

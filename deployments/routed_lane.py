@@ -1,6 +1,6 @@
 """The routed lane: decide, ask over the hop, fall back while nothing has been handed out, hedge, recover, relay.
 
-Above it: `gateway`. Below it: `hop`, `racing`, `actors.client`, `pipelines.routing`, `pipelines.recovery`.
+Above it: `gateway`. Below it: `choosing`, `hop`, `racing`, `actors.client`, `pipelines.routing`, `pipelines.recovery`.
 Outside it: HTTP, and what providers do with a call.
 """
 
@@ -10,27 +10,24 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator
 from functools import partial
-from typing import Any
 
 import msgspec
 
 from actors.client import RouterClient
+from deployments.books import attempted
+from deployments.choosing import Chooser, Chosen
 from deployments.config import GatewaySettings
 from deployments.hop import Hop, ReplicaLost
 from deployments.racing import first_answer
 from pipelines.calls import Answer, Call
 from pipelines.dialects import DIALECTS
-from pipelines.errors import BadRequest, Overloaded, StreamBroken, UpstreamError
+from pipelines.errors import Overloaded, StreamBroken, UpstreamError
 from pipelines.recovery import recoverable, recovering
 from pipelines.resilience import RetryBudget, RetryPolicy
-from pipelines.routing.ask import Ask, Candidate, Decision, needs_of
-from pipelines.routing.choose import choose
+from pipelines.routing.ask import Candidate
 from pipelines.routing.replicas import pick
 from pipelines.routing.table import ModelCard, Outcome, Performance, ReplicaEntry, Role
 from pipelines.routing.walk import Walk
-
-MAX_FALLBACKS = 16
-"""Length of the caller's `models`."""
 
 MOST_LOST = 20
 """Replicas, or connections to one, that may be lost under a call before it fails: one that kills them must end."""
@@ -41,16 +38,15 @@ LEAST_HEDGE = 0.05
 HEDGE_SHARE, HEDGE_FLOOR = 0.1, 0.5
 """Hedges allowed for each request, and a second: when everybody is slow, twice the load helps nobody."""
 
-_BYTES_PER_TOKEN = 4
-
 
 class RoutedLane:
     """One gateway replica's way from a call to an answer."""
 
-    def __init__(self, settings: GatewaySettings, hop: Hop, router: RouterClient) -> None:
+    def __init__(self, settings: GatewaySettings, hop: Hop, router: RouterClient, chooser: Chooser) -> None:
         self._settings = settings
         self._hop = hop
         self._router = router
+        self._chooser = chooser
         self._hedges = RetryBudget(time.monotonic(), HEDGE_SHARE, HEDGE_FLOOR)
         self._sent: Counter[str] = Counter()
 
@@ -60,20 +56,20 @@ class RoutedLane:
         Raises the first meaningful error where nobody is left.
         """
         began = time.monotonic()
-        decision = await self._decide(call, began)
+        chosen = await self._choose(call, began)
         options = call.options
         walk = Walk(
-            decision,
+            chosen.decision,
             lambda candidate: _known(self._card(candidate)),
             fall_back=self._settings.fall_back if options.fall_back is None else options.fall_back,
             reasons=self._settings.fall_back_reasons,
         )
 
-        candidate, answer = await self._first(call, walk, decision, began, "first")
-        return self._recovering(call, walk, decision, candidate, answer) if recoverable(call) else answer
+        candidate, answer = await self._first(call, walk, chosen, began, "first")
+        return self._recovering(call, walk, chosen, candidate, answer) if recoverable(call) else answer
 
     async def _first(
-        self, call: Call, walk: Walk, decision: Decision, began: float, role: Role
+        self, call: Call, walk: Walk, chosen: Chosen, began: float, role: Role
     ) -> tuple[Candidate, Answer]:
         """The first candidate of the walk that answers, and its answer with the headers that say so."""
 
@@ -86,10 +82,11 @@ class RoutedLane:
         candidate, answer = await first_answer(walk, ask, patience, self._may_hedge, role)
         answer.headers["x-penstock-provider"] = candidate.provider
         answer.headers["x-penstock-model"] = candidate.model[:200]
-        answer.headers["x-penstock-route"] = decision.explain
+        answer.headers["x-penstock-route"] = chosen.decision.explain
+        answer.on_close(partial(self._chooser.answered, call, chosen, candidate, answer))
         return candidate, answer
 
-    def _recovering(self, call: Call, walk: Walk, decision: Decision, candidate: Candidate, answer: Answer) -> Answer:
+    def _recovering(self, call: Call, walk: Walk, chosen: Chosen, candidate: Candidate, answer: Answer) -> Answer:
         """The answer, gone on with by the next candidates where it breaks."""
         last = (candidate, answer)
         backoff = RetryPolicy().backoff
@@ -101,38 +98,20 @@ class RoutedLane:
             walk.broken(broken, error if isinstance(error, UpstreamError) else StreamBroken("the stream broke"))
             if walk.upcoming == broken:
                 await asyncio.sleep(backoff(1, random.random()))
-            last = await self._first(following, walk, decision, time.monotonic(), "recovery")
+            last = await self._first(following, walk, chosen, time.monotonic(), "recovery")
             return last[1]
 
         return recovering(answer, call, again)
 
-    def decision(self, call: Call) -> Decision:
-        """The decision for a call, as of now. Raises as `choose` does."""
-        return choose(self._router.table, self._question(call), time.time(), random.random)
-
-    async def _decide(self, call: Call, began: float) -> Decision:
+    async def _choose(self, call: Call, began: float) -> Chosen:
         """The decision; while every replica of what is wanted restarts, a little later."""
         while True:
             try:
-                return self.decision(call)
+                return self._chooser.choose(call)
             except Overloaded:
                 if time.monotonic() - began > self._settings.wait_for_replica:
                     raise
                 await asyncio.sleep(0.05)
-
-    def _question(self, call: Call) -> Ask:
-        request = call.request
-        prompt = sum(len(message.text) for message in request.messages) // _BYTES_PER_TOKEN
-        return Ask(
-            wanted=(request.model, *_fallbacks(call.body)),
-            needs=needs_of(request),
-            policy=self._settings.policy,
-            aliases=self._settings.aliases,
-            prompt_tokens=prompt,
-            max_tokens=request.max_tokens,
-            gateway=self._router.reporter,
-            in_flight=self._router.in_flight,
-        )
 
     def _patience(self, call: Call, candidate: Candidate) -> float | None:
         """When to hedge: streams only, for an answer without a stream has no first output before its end."""
@@ -151,7 +130,7 @@ class RoutedLane:
         self._router.begin(candidate.provider, candidate.model)
         asked = time.monotonic()
         try:
-            answer = await self._hopped(call, candidate, began)
+            answer = await self._hopped(call, candidate, role, began)
         except BaseException as error:
             self._ended(candidate, role, self._failure(call, candidate, error, time.monotonic() - asked))
             raise
@@ -160,7 +139,7 @@ class RoutedLane:
             answer.frames = _with_error(answer, call, answer.frames)
         return answer
 
-    async def _hopped(self, call: Call, candidate: Candidate, began: float) -> Answer:
+    async def _hopped(self, call: Call, candidate: Candidate, role: Role, began: float) -> Answer:
         """A replica's answer. One that is lost before it answers costs nothing but the next replica.
 
         A connection may be lost without its replica: where there is no other, it is asked again.
@@ -169,14 +148,16 @@ class RoutedLane:
         while True:
             replica = await self._replica(candidate, frozenset(lost), began)
             self._sent[replica.replica] += 1
+            own = attempted(call, role)
             try:
-                answer = await self._hop.ask(replica, candidate.provider, candidate.model, call)
+                answer = await self._hop.ask(replica, candidate.provider, candidate.model, own)
             except BaseException as error:
                 self._returned(replica)
                 lost.append(replica.replica)
                 if not isinstance(error, ReplicaLost) or len(lost) > MOST_LOST:
                     raise
             else:
+                answer.asked = own
                 answer.on_close(partial(self._returned, replica))
                 return answer
 
@@ -186,7 +167,8 @@ class RoutedLane:
             del self._sent[replica.replica]
 
     def _ended(self, candidate: Candidate, role: Role, outcome: Outcome) -> None:
-        named = msgspec.structs.replace(outcome, provider=candidate.provider, model=candidate.model, role=role)
+        own = {"provider": candidate.provider, "model": candidate.model, "role": role}
+        named = msgspec.structs.replace(outcome, bill=None, **own)
         self._router.end(named)
 
     async def _replica(self, candidate: Candidate, avoid: frozenset[str], began: float) -> ReplicaEntry:
@@ -228,18 +210,6 @@ class RoutedLane:
 def _known(card: ModelCard | None) -> int:
     """The context length in tokens, 0 where it is unknown."""
     return card.context if card is not None else 0
-
-
-def _fallbacks(body: dict[str, Any]) -> tuple[str, ...]:
-    """The caller's own list of further models (`models`, as OpenRouter has it)."""
-    models = body.get("models", [])
-    if models is None:
-        return ()
-    if not isinstance(models, list) or not all(isinstance(model, str) and model for model in models):
-        raise BadRequest("`models` must be a list of model names", param="models")
-    if len(models) > MAX_FALLBACKS:
-        raise BadRequest(f"`models` has more than {MAX_FALLBACKS} names", param="models")
-    return tuple(models)
 
 
 def _judged(answer: Answer, candidate: Candidate, seconds: float) -> Outcome:

@@ -9,15 +9,16 @@ Above it: `front`, `keep_alive`. Below it: `reading`, `connection`, `pipelines`.
 import asyncio
 import contextlib
 import re
-import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 import msgspec
 
 from deployments import connection
+from deployments.books import Measures
+from deployments.identity import new_id
 from deployments.reading import HungUp, Receive, Scope, Send, headers_of
 from pipelines.calls import Answer, Call
 from pipelines.dialects import DIALECTS
@@ -34,6 +35,7 @@ _EXPOSED = (
     "x-request-id, x-penstock-provider, x-penstock-model, x-penstock-route, x-penstock-dropped, "
     "x-penstock-idempotency, retry-after"
 )
+_NEVER = re.compile(rb"(?!)")
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 STREAMING = {"cache-control": "no-cache", "x-accel-buffering": "no"}
@@ -60,7 +62,8 @@ class Visit:
     """One request. hop: from one of our own processes; behind_serve: Serve adds the `x-request-id` itself.
 
     origin is set where the caller is a page of an origin that may read our answers; cut where `interrupt` ended it;
-    logged once the request log has its line.
+    logged once the request log has its line. owing: the ledger waits for the row of its request. received, sent: bytes
+    of the two bodies; first: when the first of the answer went out.
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, *, hop: bool, behind_serve: bool) -> None:
@@ -80,6 +83,9 @@ class Visit:
         self.started = False
         self.ended = False
         self.logged = False
+        self.owing = False
+        self.received = self.sent = 0
+        self.first: float | None = None
         self.cut: PenstockError | None = None
         self._latest = b""
         self._connection = connection.of(scope)
@@ -89,7 +95,7 @@ class Visit:
         """Take the headers in. Raises BadRequest (431) where they are too many."""
         self.headers = headers_of(self.scope)
         given = self.headers.get("x-request-id", "")
-        self.id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+        self.id = given if _REQUEST_ID.fullmatch(given) else new_id()
 
     async def reply(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
         """Answer with a whole body."""
@@ -106,34 +112,68 @@ class Visit:
 
     async def more(self, data: bytes) -> None:
         """Send a piece of the body; returns when the socket has room for the next."""
+        self.sent += len(data)
         await self.send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def end(self, data: bytes = b"") -> None:
         """Send the last piece of the body."""
         self.ended = True
+        self.sent += len(data)
         await self.send({"type": "http.response.body", "body": data, "more_body": False})
 
-    async def stream(self, answer: Answer, leaving: "Leaving", voice: Voice | None = None) -> None:
-        """Answer with frames as they come; on a hop, a stream that has an outcome ends with the trailer."""
+    async def stream(
+        self,
+        answer: Answer,
+        leaving: "Leaving",
+        voice: Voice | None = None,
+        settle: Callable[[int], Awaitable[None]] | None = None,
+    ) -> None:
+        """Answer with frames as they come; on a hop, a stream that has an outcome ends with the trailer.
+
+        settle: what the end of the answer waits for, with the frame that says that it is whole, or broken; it is told
+        how many bytes these are.
+        """
         frames = answer.frames
         assert frames is not None
         voice = voice or self
+        last = DIALECTS[self.call.dialect].last if settle is not None and self.call is not None else _NEVER
+        head = {**STREAMING, **answer.headers}
         if voice is self:
             with self._together():
-                await self.begin(answer.status, {**STREAMING, **answer.headers})
-                self._latest = await anext(frames, b"")
-                await self.more(self._latest)
+                await self.begin(answer.status, head)
+                data = await anext(frames, b"")
+                self.first = time.monotonic()
+                held = await self._pass(data, answer, last, voice)
         else:
-            await voice.begin(answer.status, {**STREAMING, **answer.headers})
+            await voice.begin(answer.status, head)
+            held = b""
         more = voice.more
         async for data in frames:
-            self._latest = data
-            await more(data)
+            if held or answer.error is not None or last.search(data):
+                held += await self._pass(data, answer, last, voice)
+            else:
+                self._latest = data
+                await more(data)
         leaving.stop()
+        if settle is not None:
+            await settle(len(held))
         if self.hop and answer.outcome is not None:
-            await voice.end(TRAILER + msgspec.json.encode(answer.outcome) + b"\n\n")
-        else:
-            await voice.end()
+            held += TRAILER + msgspec.json.encode(answer.outcome) + b"\n\n"
+        await voice.end(held)
+
+    async def _pass(self, data: bytes, answer: Answer, last: re.Pattern[bytes], voice: Voice) -> bytes:
+        """Send a piece but for the frame that ends the stream, which is returned."""
+        end = last.search(data)
+        cut = len(data)
+        if answer.error is not None:
+            cut = 0
+        elif end is not None:
+            cut = data.rfind(b"\n\n", 0, end.start()) + 2
+            cut = cut if cut >= 2 else 0
+        if cut:
+            self._latest = data[:cut]
+            await voice.more(self._latest)
+        return data[cut:]
 
     async def fail(self, error: PenstockError) -> None:
         """End an answer that has begun and not ended: a caller's stream with the dialect's error frame.
@@ -153,6 +193,11 @@ class Visit:
                 await self.end(frame)
         except TimeoutError:
             raise error from None
+
+    def measures(self, more: int = 0) -> Measures:
+        """What there is to be told of it, as of now. more: bytes that are still to be sent."""
+        first = None if self.first is None else self.first - self.began
+        return Measures(time.monotonic() - self.began, first, self.received, self.sent + more)
 
     def interrupt(self) -> None:
         """End this visit with an error: the replica goes before it is done. The task gets a CancelledError."""

@@ -12,7 +12,7 @@ import msgspec
 from pipelines.conversation import Json, Request
 from pipelines.errors import PenstockError
 from pipelines.options import Options, Recovery
-from pipelines.routing.table import Outcome
+from pipelines.routing.table import Outcome, Role
 
 Lane = Literal["direct", "routed", "hop"]
 
@@ -23,6 +23,7 @@ class Caller(msgspec.Struct, frozen=True):
     priority: who is served first where calls wait, and who is refused last; higher comes first.
     recovery: what becomes of a stream that breaks, where the call itself does not say.
     keep_alive: seconds between comments to a caller who waits for the first output of a stream; 0: none.
+    explore: whether a model may be tried on his requests for what it may turn out to be.
     """
 
     id: str
@@ -30,6 +31,24 @@ class Caller(msgspec.Struct, frozen=True):
     priority: int = 0
     recovery: Recovery = "error"
     keep_alive: float = 0.0
+    explore: bool = True
+
+
+class Account(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the ledger's rows of a call say that the call itself does not; it goes along on a hop.
+
+    entry: the id of the request's row; began: when it came, in seconds since 1970; tag: the caller's own.
+    attempt, asked, role, queued: the same of the attempt under way: its row's id, its beginning, why it was made, and
+    how many seconds it waited for its turn.
+    """
+
+    entry: str = ""
+    began: float = 0.0
+    tag: str = ""
+    attempt: str = ""
+    asked: float = 0.0
+    role: Role = "first"
+    queued: float = 0.0
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -40,6 +59,7 @@ class Call(msgspec.Struct, frozen=True):
     the provider's own path below its base URL (`/embeddings`), and `request` knows only model and stream.
     path: where it was posted; query: what of its query string is for the provider (`beta=true`).
     options: what the body's `penstock` asks of us; idempotency_key: the caller's `Idempotency-Key`, "" without one.
+    account: for the ledger.
     """
 
     id: str
@@ -54,6 +74,7 @@ class Call(msgspec.Struct, frozen=True):
     query: str = ""
     options: Options = Options()
     idempotency_key: str = ""
+    account: Account = Account()
 
     @property
     def recovery(self) -> Recovery:
@@ -79,6 +100,8 @@ class Answer:
     frames yields bytes that end at frame boundaries; it ends by itself with an error frame where the answer
     breaks after its beginning, so that whoever sends it needs to know nothing of dialects.
     outcome and error say how it went; they are set when the body is whole or the frames have ended.
+    asked: the call as the attempt that gives this answer has it; booked: the ledger has been told of that attempt.
+    queued: seconds that the call waited for its turn.
     Whoever takes an answer calls `close` when done with it, however it went.
     """
 
@@ -96,6 +119,9 @@ class Answer:
         self.frames = frames
         self.outcome: Outcome | None = None
         self.error: PenstockError | None = None
+        self.asked: Call | None = None
+        self.booked = False
+        self.queued = 0.0
         self._closers: list[Callable[[], None]] = []
         self._sources: list[Source] = []
 

@@ -20,7 +20,7 @@ from pipelines.dialects import DIALECTS, WIRES
 from pipelines.dialects.base import Decoder, Dialect, Wire
 from pipelines.dialects.sse import Framer, parse
 from pipelines.errors import PenstockError
-from pipelines.events import Event, Finished, PartDelta, PartEnded, PartStarted, assemble
+from pipelines.events import Event, Finished, PartDelta, PartEnded, PartStarted, Started, assemble
 from pipelines.tools import Restorer, offered_as_is, portable
 
 RESERVED = b": penstock"
@@ -52,7 +52,7 @@ class Exchange:
     dialect: what is spoken to the provider; body: what to send; stream: whether the provider is asked to stream;
     dropped: names of what the provider's dialect could not express; committed: content for the caller has been
     returned by `feed`; pieces: how many frames of content there were; progress: how many events of any kind (pings and
-    comments are none).
+    comments are none); answered: the model as the provider names it.
     """
 
     def __init__(self, dialect: Wire, body: dict[str, Json], *, stream: bool) -> None:
@@ -61,6 +61,7 @@ class Exchange:
         self.stream = stream
         self.dropped: tuple[str, ...] = ()
         self.committed = False
+        self.answered = ""
         self.pieces = 0
         self.progress = 0
         self.decoder: Decoder = dialect.decoder()
@@ -77,10 +78,14 @@ class Exchange:
 
     @property
     def usage(self) -> Usage:
-        """Tokens: the provider's figures, or an estimate of one token for each piece of content."""
+        """Tokens: the provider's figures, or an estimate of one token for each piece of content.
+
+        What the provider has counted before it got to the end (Anthropic: the input) is in the estimate.
+        """
         if self.finished and self.finished.usage:
             return self.finished.usage
-        return Usage(output=self.pieces, estimated=True)
+        so_far = self.decoder.usage or Usage()
+        return msgspec.structs.replace(so_far, output=max(so_far.output, self.pieces), estimated=True)
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes of the provider's stream; return whole frames for the caller (b"": nothing yet).
@@ -112,6 +117,8 @@ class Exchange:
             elif isinstance(event, Finished | PartEnded):
                 # An answer may be empty; that it is whole is content too.
                 self.committed = True
+            elif isinstance(event, Started):
+                self.answered = event.model
 
 
 class Relay(Exchange):

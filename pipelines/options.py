@@ -4,16 +4,17 @@
 
 No provider sees it. A key can carry the same wishes for all its calls (`calls.Caller`); the call itself wins.
 
-Above it: `calls`, the gateway, the providers. Below it: `resilience`, `errors`.
+Above it: `calls`, the gateway, the providers. Below it: `resilience`, `routing.ask`, `errors`.
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from pipelines.errors import BadRequest
 from pipelines.resilience import Timeouts
+from pipelines.routing.ask import Bounds, Policy
 
 Recovery = Literal["error", "continue"]
 """A stream that breaks after its first output ends with an error, or may be continued by another candidate."""
@@ -39,17 +40,46 @@ class TimeoutOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return msgspec.structs.replace(timeouts, **given) if given else timeouts
 
 
+_Least = Annotated[float, msgspec.Meta(ge=0)]
+_Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
+class RouteOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the choice of a model is to heed (`routing.worth`); None leaves the gateway's own setting.
+
+    policy: what weighs most; max_cost in US dollars, max_latency in seconds, min_quality from 0 to 1: who is beyond
+    one of these comes last.
+    """
+
+    policy: Policy | None = None
+    max_cost: _Least | None = None
+    max_latency: _Least | None = None
+    min_quality: _Share | None = None
+
+    def over(self, bounds: Bounds) -> Bounds:
+        """`bounds`, with what is set here in its place."""
+        if self.max_cost is None and self.max_latency is None and self.min_quality is None:
+            return bounds
+        return Bounds(
+            bounds.max_cost if self.max_cost is None else self.max_cost,
+            bounds.max_latency if self.max_latency is None else self.max_latency,
+            bounds.min_quality if self.min_quality is None else self.min_quality,
+        )
+
+
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One call's own wishes. None: as the caller's key or the configuration has it.
 
     recovery: what becomes of a broken stream; hedge: whether a slow candidate may be raced by the next one;
-    fall_back: whether another candidate may be asked at all; timeouts: patience in place of the provider's.
+    fall_back: whether another candidate may be asked at all; timeouts: patience in place of the provider's; route: by
+    what a model is chosen.
     """
 
     recovery: Recovery | None = None
     hedge: bool | None = None
     fall_back: bool | None = None
     timeouts: TimeoutOptions = TimeoutOptions()
+    route: RouteOptions = RouteOptions()
 
 
 def options_of(body: Mapping[str, Any]) -> Options:

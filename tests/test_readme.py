@@ -10,22 +10,24 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 from actors.keyring import Keyring
 from deployments import reading
+from deployments.choosing import MAX_FALLBACKS
 from deployments.config import GatewaySettings, ProviderSettings, RetrySettings, TimeoutSettings
 from deployments.instance import SWITCHES
 from deployments.providers import KINDS
 from deployments.providers.attempt import MAX_ANSWER
 from deployments.providers.simulator import SPEEDS, STATUSES, Wish
 from deployments.reference import README, inserted
-from deployments.routed_lane import MAX_FALLBACKS
 from pipelines.resilience import RULES
+from pipelines.routing.strategies import STRATEGIES
 from tests.readme import EXAMPLES, FENCES, ROOT, TEXT, example, run
 from tests.test_floors import modules
 from tests.upstream import Fault, UpstreamProcess, text_of
 
-HERE = {"start", "python", "key", "by hand"}
+HERE = {"start", "python", "key", "by hand", "aliases"}
 """Examples that are tested here."""
 
 CLUSTER = ROOT / "tests" / "cluster" / "test_readme.py"
@@ -97,6 +99,14 @@ def test_the_switches_are_those_of_make_serve() -> None:
     *exports, path, start = code.splitlines()
     assert dict(line.removeprefix("export ").split("=", 1) for line in exports) == SWITCHES
     assert (path, start) == ("export PYTHONPATH=$PWD", ".venv/bin/serve run ray_config.yaml")
+
+
+def test_aliases_are_written_so() -> None:
+    _, code = example("aliases")
+    settings = GatewaySettings(**yaml.safe_load(code))
+    assert len(settings.aliases) == 3
+    told = {name for row in rows("Models, routing, fallbacks") for name in words(row[0])}
+    assert told == set(STRATEGIES)
 
 
 def test_every_variable_is_listed() -> None:

@@ -17,9 +17,8 @@ from pipelines.routing.learning.features import features
 from pipelines.routing.learning.state import Learning, encode
 from pipelines.routing.learning.view import View, qualities, view
 from pipelines.routing.prompt import prompt_of
-from pipelines.routing.scoring import waiting
 from pipelines.routing.tasks import profile
-from pipelines.routing.worth import worth
+from pipelines.routing.worth import waiting, worth
 
 CANDIDATES = 50
 TOKENS = 4000

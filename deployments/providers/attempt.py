@@ -22,9 +22,10 @@ from pipelines.calls import Answer, Call
 from pipelines.errors import ProtocolError, Reason, StreamBroken, TimedOut, UpstreamError
 from pipelines.exchange import Exchange, Translation
 from pipelines.ports import Transport, UpstreamAnswer
+from pipelines.pricing import dollars
 from pipelines.rate_limits import rate_headers, read_rate_limits
 from pipelines.resilience import RetryBudget, RetryPolicy, Timeouts
-from pipelines.routing.table import Outcome
+from pipelines.routing.table import Bill, Outcome
 from pipelines.upstream_keys import Lease, UpstreamKeys
 
 MAX_ANSWER = 64 * 1024 * 1024
@@ -38,13 +39,17 @@ LINGER = 2.0
 
 
 class Target(NamedTuple):
-    """Where to send (by the dialect that is spoken), with which headers (by the key's secret), with what patience."""
+    """Where to send (by the dialect that is spoken), with which headers (by the key's secret), with what patience.
+
+    bill: what an exchange has used and costs.
+    """
 
     provider: str
     address: Callable[[str], str]
     headers: Callable[[str], Mapping[str, str]]
     timeouts: Timeouts
     policy: RetryPolicy
+    bill: Callable[[Exchange], Bill]
 
 
 class Opened(NamedTuple):
@@ -272,8 +277,8 @@ class Attempt:
                     yield said
 
     def _outcome(self, exchange: Exchange, lease: Lease, reason: Reason | None, *, cancelled: bool = False) -> Outcome:
-        usage = exchange.usage
-        self._keys.settle(lease, usage.input + usage.output, self._loop.time())
+        bill = self._target.bill(exchange)
+        self._keys.settle(lease, bill.input + bill.output, self._loop.time())
         return Outcome(
             provider=self._target.provider,
             model=self._call.request.model,
@@ -281,11 +286,12 @@ class Attempt:
             reason=reason,
             cancelled=cancelled,
             first_output=self._first_output,
-            input_tokens=usage.input,
-            output_tokens=usage.output,
-            cost=usage.cost,
+            input_tokens=bill.input,
+            output_tokens=bill.output,
+            cost=None if bill.cost is None else dollars(bill.cost),
             tries=self.tries,
             skipped=exchange.decoder.skipped,
+            bill=bill,
         )
 
 

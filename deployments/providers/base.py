@@ -24,18 +24,20 @@ import msgspec
 from deployments.outbound import outbound
 from deployments.providers.attempt import Attempt, Target
 from deployments.providers.counting import COUNT_TOKENS, estimated_tokens
+from deployments.providers.tariff import Tariff
 from deployments.transport import HttpTransport
 from pipelines.calls import Answer, Call, Caller
-from pipelines.conversation import Json, Request
+from pipelines.conversation import Json, Request, Usage
 from pipelines.dialects import DIALECTS, WIRES
 from pipelines.dialects.base import Written
 from pipelines.errors import BadRequest, ConfigurationError, UnknownModel, UpstreamError
 from pipelines.events import Event, Finished, PartDelta, PartStarted
 from pipelines.exchange import Exchange, exchange
+from pipelines.ledger import billed, counted
 from pipelines.options import TimeoutOptions
 from pipelines.ports import Transport
 from pipelines.resilience import RetryBudget, RetryPolicy, Timeouts
-from pipelines.routing.table import ModelCard
+from pipelines.routing.table import Bill, ModelCard
 from pipelines.upstream_keys import UpstreamKey, UpstreamKeys
 from pipelines.verbatim import Verbatim
 
@@ -90,6 +92,7 @@ class Provider:
         address = base_url if base_url is not None else os.environ.get(self.URL_VARIABLE, "")
         self.base_url = self.normal_url(address or self.BASE_URL)
         self.models = tuple(models)
+        self.tariff = Tariff(self.KIND, self.base_url, self.models)
         self.any_model = self.ANY_MODEL if any_model is None else any_model
         self.timeouts = timeouts or Timeouts()
         self.model_timeouts = dict(model_timeouts or {})
@@ -161,6 +164,7 @@ class Provider:
             },
             self.patience(call),
             self.retry,
+            lambda exchange: self.bill(call, exchange.usage, exchange.answered),
         )
         attempt = Attempt(call, target, self.transport, self._budget, self.keys, lambda: self._exchange(call))
         try:
@@ -174,6 +178,11 @@ class Provider:
         if attempt.tries > 1:
             answer.headers["x-penstock-tries"] = str(attempt.tries)
         return answer
+
+    def bill(self, call: Call, usage: Usage, answered: str = "") -> Bill:
+        """What a call has used, and what that costs. answered: the model as the provider names it."""
+        usage = counted(usage, call.request)
+        return billed(usage, self.tariff.cost(call.request.model, answered, usage), answered)
 
     def patience(self, call: Call) -> Timeouts:
         """The call's own timeouts, over the model's, over the provider's."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from pipelines.conversation import Json, Opaque, Request
+from pipelines.conversation import Json, Opaque, Request, Usage
 from pipelines.dialects import sse
 from pipelines.errors import PenstockError, StreamBroken, UpstreamError
 from pipelines.events import Completion, Event, Finished
@@ -49,6 +49,11 @@ class Decoder:
         self.finished: Finished | None = None
         self.done = False
         self.skipped = 0
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the provider has counted so far, where its wire says so before the end."""
+        return None
 
     def feed(self, data: bytes) -> list[Event]:
         """Take bytes, however split; return the events that they complete.

@@ -89,7 +89,7 @@ class _Recovery:
                 reading = Reading(further, further.frames, self._dialect.decoder(), seam.take)
         finally:
             await answer.close()
-            self._whole.outcome = answer.outcome
+            self._whole.outcome, self._whole.asked = answer.outcome, answer.asked
 
     async def _told(self, reading: Reading) -> AsyncGenerator[bytes, None]:
         """One attempt's share of the caller's frames. Raises UpstreamError where it breaks."""

@@ -1,6 +1,6 @@
 """What goes into a decision and what comes out of it: `Ask` and `Decision`.
 
-Above it: `choose`, `scoring`, the gateway. Below it: msgspec. Outside it: how the decision is made.
+Above it: `choose`, `worth`, the gateway. Below it: `strategies`, msgspec. Outside it: how the decision is made.
 """
 
 import re
@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from pipelines.conversation import Audio, Image, Request
+from pipelines.routing.strategies import Plan
 
 Policy = Literal["quality", "balanced", "cheap", "fast"]
 
@@ -47,11 +48,23 @@ def needs_of(request: Request) -> Needs:
     )
 
 
+class Bounds(_Value, frozen=True):
+    """What a request demands: US dollars, seconds, expected quality (0 to 1). None: no bound."""
+
+    max_cost: float | None = None
+    max_latency: float | None = None
+    min_quality: float | None = None
+
+
+NO_BOUNDS = Bounds()
+
+
 class Ask(_Value, frozen=True):
     """One question to `choose`.
 
     wanted: what the caller named, best first: `provider/model`, a bare model name, an alias, or `auto`.
-    aliases: what each alias stands for, best first. prompt_tokens is an estimate; max_tokens bounds the output
+    aliases: what each alias stands for, best first; plans: how it is read where that is not "in this order". turn and
+    affinity are those of `strategies.Situation`. prompt_tokens is an estimate; max_tokens bounds the output
     (None: unbounded). allowed: patterns (`openai/*`, `gpt-4o*`) or exact aliases of the caller's key; empty
     allows everything. excluded: (provider, model) that are not to be asked again.
     gateway: this gateway's name as a reporter; in_flight: the (provider, model) that it is asking right now.
@@ -67,15 +80,27 @@ class Ask(_Value, frozen=True):
     excluded: frozenset[tuple[str, str]] = frozenset()
     gateway: str = ""
     in_flight: frozenset[tuple[str, str]] = frozenset()
+    bounds: Bounds = NO_BOUNDS
+    plans: dict[str, Plan] = {}
+    turn: int = 0
+    affinity: str = ""
 
 
-class Candidate(_Value, frozen=True):
-    """A model that can be asked. `terms` add up to `score`; both are between 0 and 1."""
+class Candidate(_Value, frozen=True, gc=False):
+    """A model that can be asked. `terms` add up to `score`, which is between 0 and 1.
+
+    quality (0 to 1), dollars (None: unknown) and seconds are what is expected of it for this request; beyond says in
+    words which bound it does not keep.
+    """
 
     provider: str
     model: str
     score: float
     terms: dict[str, float]
+    quality: float = 0.0
+    dollars: float | None = None
+    seconds: float = 0.0
+    beyond: str = ""
 
     @property
     def name(self) -> str:

@@ -2,26 +2,30 @@
 
 A wanted name is read in this order: an alias; `auto`; `provider/model`, if the part before the first slash is a
 provider of the table; else a bare model name, which may contain slashes, at whichever provider lists it. Each
-wanted name gives a group of candidates, best score first (`scoring`); groups stand in the caller's order. Those
-whose circuit breaker is open come after all others and are never taken out: the last candidate is asked.
+wanted name gives a group of candidates, best score first (`worth`); groups stand in the caller's order, those of an
+alias in the order of its strategy (`strategies`). Those beyond a bound of the request come after all others, and last
+those whose circuit breaker is open. Neither is ever taken out: the last candidate is asked.
 
 `auto` leaves out whatever lacks a capability; a model that was named is refused with the field that needs it.
 
-Above it: the gateway. Below it: `ask`, `scoring`, `replicas`, `table`, `errors`. Outside it: sending anything.
+Above it: `record`, the gateway. Below it: `ask`, `worth`, `estimate`, `strategies`, `replicas`, `table`, `errors`.
+Outside it: sending anything.
 """
 
 import difflib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import translate
 from functools import lru_cache
-from typing import NamedTuple
+from operator import itemgetter
 
 from pipelines.errors import BadRequest, ConfigurationError, Denied, Overloaded, PenstockError, UnknownModel
-from pipelines.routing.ask import Ask, Candidate, Decision, Needs, Policy, printable
+from pipelines.routing.ask import NO_BOUNDS, Ask, Candidate, Decision, Needs, Policy, printable
+from pipelines.routing.estimate import Estimate
 from pipelines.routing.replicas import pick
-from pipelines.routing.scoring import terms_of, waiting
-from pipelines.routing.table import ModelCard, Performance, ProviderEntry, Table
+from pipelines.routing.strategies import STRATEGIES, Option, Plan, Situation, takes_canary
+from pipelines.routing.table import ModelCard, Performance, ProviderEntry, Table, Target
+from pipelines.routing.worth import beyond, waiting, worth
 
 __all__ = ["AUTO", "Ask", "Candidate", "Decision", "Needs", "Policy", "choose", "pick"]
 
@@ -34,29 +38,27 @@ SUGGESTIONS = 3
 RETRY_AFTER = 1.0
 """Seconds after which a provider without a replica may be asked again."""
 
-
-class _Target(NamedTuple):
-    """One model at one provider, with its card if there is one."""
-
-    entry: ProviderEntry
-    model: str
-    card: ModelCard | None
-
-    @property
-    def name(self) -> str:
-        return f"{self.entry.name}/{self.model}"
+_AS_LISTED = Plan()
+_NO_NEEDS = Needs()
+_SCORE = itemgetter(0)
+_Found = tuple[float, bool, Candidate]
+"""A candidate with its score, and whether its breaker lets it be asked."""
 
 
-def choose(table: Table, ask: Ask, now: float, random: Callable[[], float]) -> Decision:
+def choose(
+    table: Table, ask: Ask, now: float, random: Callable[[], float], estimate: Estimate | None = None
+) -> Decision:
     """Whom to ask, best first.
 
-    now is in seconds since 1970; random gives numbers in [0, 1) and only breaks ties. A name that leads nowhere
+    now is in seconds since 1970; random gives numbers in [0, 1), for ties and for strategies of chance. estimate is
+    only asked where there is a choice between models, or a bound on their quality; without it the cards' own
+    qualities count. A name that leads nowhere
     is passed over while another one leads somewhere (`Decision.excluded` says why). If none does, raises what is
     wrong with the first: UnknownModel, BadRequest (a capability is missing; `param` names the field),
     ConfigurationError (nobody set the provider up), Overloaded (no replica is there), Denied (the key may not).
     With `ask.excluded` set, a decision without candidates means that nobody is left.
     """
-    return _Search(table, ask, now, random).decision()
+    return _Search(table, ask, now, random, estimate).decision()
 
 
 @lru_cache(maxsize=1024)
@@ -68,22 +70,28 @@ def _matcher(patterns: tuple[str, ...]) -> Callable[[str], re.Match[str] | None]
 class _Search:
     """One decision in the making."""
 
-    def __init__(self, table: Table, ask: Ask, now: float, random: Callable[[], float]) -> None:
+    def __init__(
+        self, table: Table, ask: Ask, now: float, random: Callable[[], float], estimate: Estimate | None
+    ) -> None:
         self.table = table
         self.ask = ask
         self.now = now
         self.random = random
+        self.estimate = estimate
+        self.demanding = ask.needs != _NO_NEEDS
+        self.bounded = ask.bounds != NO_BOUNDS
         self.allowed = _matcher(ask.allowed) if ask.allowed else None
         self.excluded: dict[str, str] = {}
-        self.seen: set[tuple[str, str]] = set()
+        self.seen: set[str] = set()
         self.able: list[Candidate] = []
+        self.beyond: list[Candidate] = []
         self.broken: list[Candidate] = []
 
     def decision(self) -> Decision:
         if not self.ask.wanted:
             raise BadRequest("no model is named", param="model")
         failures = [failure for failure in map(self.want, self.ask.wanted) if failure is not None]
-        candidates = (*self.able, *self.broken)
+        candidates = (*self.able, *self.beyond, *self.broken)
         if not candidates and failures and not self.ask.excluded:
             raise failures[0]
         return Decision(candidates, self.excluded, self.ask.wanted)
@@ -92,21 +100,52 @@ class _Search:
         """Add the candidates that `name` stands for; return what is wrong if there are none."""
         permitted = permitted or name in self.ask.allowed
         if name in self.ask.aliases and name not in aliases:
-            failures = [self.want(target, permitted, aliases | {name}) for target in self.ask.aliases[name]]
-            return failures[0] if failures and all(failures) else None
+            return self.alias(name, permitted, aliases | {name})
         targets, failure = self.everything() if name == AUTO else self.named(name)
         failure = failure or self.add(targets, permitted, strict=name != AUTO)
         if failure is not None and name != AUTO:
             self.excluded.setdefault(printable(name[:100]), failure.message)
         return failure
 
-    def everything(self) -> tuple[list[_Target], PenstockError | None]:
+    def alias(self, name: str, permitted: bool, aliases: frozenset[str]) -> PenstockError | None:
+        """Add the candidates of an alias, in the order of its strategy."""
+        plan = self.ask.plans.get(name, _AS_LISTED)
+        situation = Situation(self.random, self.ask.turn, self.ask.affinity)
+        failures: list[PenstockError | None] = []
+        if takes_canary(plan, situation):
+            failures.append(self.want(plan.canary, permitted, aliases))
+        start, targets = len(self.able), list[str]()
+        for target in self.ask.aliases[name]:
+            failures.append(self.want(target, permitted, aliases))
+            targets += [target] * (len(self.able) - start - len(targets))
+        if plan.strategy != "ordered" and len(targets) > 1:
+            self.able[start:] = self.ranked(self.able[start:], targets, plan, situation)
+        return failures[0] if failures and all(failures) else None
+
+    def ranked(
+        self, candidates: list[Candidate], targets: list[str], plan: Plan, situation: Situation
+    ) -> list[Candidate]:
+        """The candidates in the order of the plan's strategy; targets: the alias's name that each came by."""
+        options = [
+            Option(target, plan.weights.get(target, 1.0), self.busy(candidate), candidate.seconds, candidate.dollars)
+            for target, candidate in zip(targets, candidates, strict=True)
+        ]
+        ranks = STRATEGIES[plan.strategy](options, situation)
+        return [candidates[index] for index in sorted(range(len(candidates)), key=lambda index: ranks[index])]
+
+    def busy(self, candidate: Candidate) -> int:
+        """Attempts under way at the model in the whole cluster, as far as was heard."""
+        entry = self.table.provider(candidate.provider)
+        performance = entry.performance.get(candidate.model) if entry is not None else None
+        return performance.in_flight if performance is not None else 0
+
+    def everything(self) -> tuple[list[Target], PenstockError | None]:
         """Every listed model of every provider that is ready.
 
         A simulated provider only counts while no real one is set up: when real ones fail, an invented answer in
         their place is worse than an error.
         """
-        targets: list[_Target] = []
+        targets: list[Target] = []
         real = any(not entry.simulated and entry.state != "unconfigured" for entry in self.table.providers)
         for entry in self.table.providers:
             failure = unready(entry)
@@ -115,12 +154,12 @@ class _Search:
             if failure is not None:
                 self.excluded[entry.name] = failure.message
             else:
-                targets += [_Target(entry, card.name, card) for card in entry.models]
+                targets += entry.targets
         if targets:
             return targets, None
         return [], Overloaded("no provider with a listed model is ready", status=503, retry_after=RETRY_AFTER)
 
-    def named(self, name: str) -> tuple[list[_Target], PenstockError | None]:
+    def named(self, name: str) -> tuple[list[Target], PenstockError | None]:
         """The models that `name` means: one of the provider before the slash, or that name at any provider."""
         prefix, slash, model = name.partition("/")
         entry = self.table.provider(prefix) if slash else None
@@ -129,67 +168,88 @@ class _Search:
             failure = unready(entry)
             if failure is None and card is None and not (entry.any_model and model):
                 failure = self.unknown(name)
-            return ([] if failure else [_Target(entry, model, card)]), failure
-        targets = [
-            _Target(entry, name, card) for entry in self.table.providers for card in entry.models if card.name == name
-        ]
+            return ([] if failure else [Target(entry, model, card, name)]), failure
+        targets = [target for entry in self.table.providers for target in entry.targets if target.model == name]
         ready = [target for target in targets if unready(target.entry) is None]
         if ready:
             return ready, None
         return [], unready(targets[0].entry) if targets else self.unknown(name)
 
-    def add(self, targets: list[_Target], permitted: bool, *, strict: bool) -> PenstockError | None:
+    def add(self, targets: list[Target], permitted: bool, *, strict: bool) -> PenstockError | None:
         """Sort the targets that can be asked in; return what is wrong with the others if none can.
 
         strict: the model was named, so a context that may be too small (an estimate) is for the provider to
         judge. Of several faults, what the request lacks (400) says more than what the key may not (403).
         """
-        found: list[tuple[float, float, bool, Candidate]] = []
+        found: list[_Found] = []
         failures: list[PenstockError] = []
         queues: dict[str, float] = {}
+        expected, drawn = self.expectations(len(targets), explores=not strict)
         for target in targets:
             wrong = self.refused(target, permitted, strict)
             if wrong is not None:
                 self.excluded[target.name] = wrong.message
                 failures.append(wrong)
                 continue
-            key = (target.entry.name, target.model)
-            if key in self.seen:
+            name, provider = target.name, target.entry.name
+            if name in self.seen:
                 continue
-            self.seen.add(key)
-            if key in self.ask.excluded:
-                self.excluded[target.name] = "was asked already"
+            self.seen.add(name)
+            if (provider, target.model) in self.ask.excluded:
+                self.excluded[name] = "was asked already"
                 continue
-            if target.entry.name not in queues:
-                queues[target.entry.name] = waiting(target.entry)
-            candidate, closed = self.scored(target, queues[target.entry.name])
-            found.append((-candidate.score, self.random(), closed, candidate))
-        found.sort(key=lambda item: item[:2])
-        self.able += [candidate for _, _, closed, candidate in found if closed]
-        self.broken += [candidate for _, _, closed, candidate in found if not closed]
+            queue = queues.get(provider)
+            if queue is None:
+                queue = queues[provider] = waiting(target.entry)
+            candidate, closed = self.scored(target, queue, expected.get(name), drawn.get(name))
+            found.append((candidate.score, closed, candidate))
+        for _, closed, candidate in self.sorted(found):
+            (self.broken if not closed else self.beyond if candidate.beyond else self.able).append(candidate)
         return min(failures, key=lambda wrong: wrong.status) if failures and not found else None
 
-    def refused(self, target: _Target, permitted: bool, strict: bool) -> PenstockError | None:
-        """Why the target may not be asked, if so."""
-        if self.allowed is not None and not permitted:
-            name = f"{target.entry.name}/{target.model}"
-            if not self.allowed(name) and not self.allowed(target.model):
-                message = f"this key may not use the model {printable(name[:100])}"
-                return Denied(message, status=403, code="permission")
-        if target.card is None:
-            return None
-        return lacking(target.card, self.ask.needs, 0 if strict else self.ask.prompt_tokens)
+    def sorted(self, found: list[_Found]) -> list[_Found]:
+        """The best score first; equal ones, which are rare, by chance."""
+        if len(set(map(_SCORE, found))) < len(found):
+            chances = [self.random() for _ in found]
+            found = [found[index] for index in sorted(range(len(found)), key=chances.__getitem__)]
+        return sorted(found, key=_SCORE, reverse=True)
 
-    def scored(self, target: _Target, queue: float) -> tuple[Candidate, bool]:
-        """The candidate, and whether its breaker lets requests of this gateway pass."""
+    def expectations(self, targets: int, *, explores: bool) -> tuple[Mapping[str, float], Mapping[str, float]]:
+        """The expected qualities and the drawn ones, by name; nobody asks for those of a model that has no rival."""
+        if self.estimate is None or (targets < 2 and self.ask.bounds.min_quality is None):
+            return {}, {}
+        return self.estimate.mean, self.estimate.drawn if explores else {}
+
+    def refused(self, target: Target, permitted: bool, strict: bool) -> PenstockError | None:
+        """Why the target may not be asked, if so."""
+        allowed, card = self.allowed, target.card
+        if allowed is not None and not (permitted or allowed(target.name) or allowed(target.model)):
+            message = f"this key may not use the model {printable(target.name[:100])}"
+            return Denied(message, status=403, code="permission")
+        if card is None or (not self.demanding and (strict or self.ask.prompt_tokens <= card.context)):
+            return None
+        return lacking(card, self.ask.needs, 0 if strict else self.ask.prompt_tokens)
+
+    def scored(
+        self, target: Target, queue: float, quality: float | None, drawn: float | None
+    ) -> tuple[Candidate, bool]:
+        """The candidate, and whether its breaker lets requests of this gateway pass.
+
+        quality and drawn are as in `worth`, None where only the card speaks of it.
+        """
+        card = target.card or ModelCard(target.model)
         performance = target.entry.performance.get(target.model)
         closed = performance is None or performance.breaker == "closed"
         probe = not closed and performance is not None and self.may_probe(target, performance)
-        terms = terms_of(target.card or ModelCard(target.model), performance, self.ask, queue, probe=probe)
-        score = terms["quality"] + terms["cost"] + terms["time"]
-        return Candidate(target.entry.name, target.model, score, terms), closed or probe
+        expected = card.quality if quality is None else quality
+        one = worth(card, performance, self.ask, queue, expected, drawn, probe=probe)
+        limit = (beyond(one, self.ask.bounds) or "") if self.bounded else ""
+        found = Candidate(
+            target.entry.name, target.model, one.score, one.terms, expected, one.dollars, one.seconds, limit
+        )
+        return found, closed or probe
 
-    def may_probe(self, target: _Target, performance: Performance) -> bool:
+    def may_probe(self, target: Target, performance: Performance) -> bool:
         """Whether this request may find out if the provider is back: one at a time, from one gateway.
 
         An open breaker whose time is over counts as half-open: the router may be away.

@@ -7,7 +7,8 @@ A provider replica sends an `Announcement` when it starts and every second after
 Above it: `actors.router`, `deployments`. Below it: msgspec.
 """
 
-from typing import Annotated, Literal
+from functools import cached_property
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
@@ -118,6 +119,18 @@ class Outcome(_Value, frozen=True):
     bill: Bill | None = None
 
 
+class Decided(_Value, frozen=True):
+    """One decision that was answered: the caller's key, his request's id, and an encoded `record.Record`.
+
+    evidence: an encoded `learning.evidence.Evidence` where the answer itself showed some.
+    """
+
+    caller: str
+    request: str
+    record: bytes
+    evidence: bytes = b""
+
+
 class Report(_Value, frozen=True):
     """What one reporter (a gateway replica, by a name that is its own) saw since its last report.
 
@@ -127,6 +140,18 @@ class Report(_Value, frozen=True):
     reporter: str
     outcomes: tuple[Outcome, ...] = ()
     in_flight: dict[str, dict[str, int]] = {}
+    decisions: tuple[Decided, ...] = ()
+
+
+class Published(_Value, frozen=True):
+    """One version of what was learned, beside the table: an encoded `learning.view.View`.
+
+    epoch and version are as for `Table`, with a count of their own.
+    """
+
+    epoch: str
+    version: int
+    view: bytes
 
 
 LOWEST_PRIORITY, HIGHEST_PRIORITY = -100, 100
@@ -139,8 +164,8 @@ SHORTEST_KEEP_ALIVE = 1.0
 class CallerKey(_Value, frozen=True):
     """A caller's key as it is stored: `hash` is the SHA-256 of the key itself, in hexadecimal.
 
-    priority, recovery and keep_alive are as in `calls.Caller`. Decoding refuses a priority or a keep_alive out of
-    bounds with msgspec.ValidationError.
+    priority, recovery, keep_alive and explore are as in `calls.Caller`. Decoding refuses a priority or a
+    keep_alive out of bounds with msgspec.ValidationError.
     """
 
     id: str
@@ -150,6 +175,7 @@ class CallerKey(_Value, frozen=True):
     priority: Annotated[int, msgspec.Meta(ge=LOWEST_PRIORITY, le=HIGHEST_PRIORITY)] = 0
     recovery: Literal["error", "continue"] = "error"
     keep_alive: float = 0.0
+    explore: bool = True
 
     def __post_init__(self) -> None:
         if self.keep_alive != 0.0 and not self.keep_alive >= SHORTEST_KEEP_ALIVE:
@@ -205,7 +231,16 @@ class ReplicaEntry(_Value, frozen=True):
     limit: int = 0
 
 
-class ProviderEntry(_Value, frozen=True):
+class Target(NamedTuple):
+    """One model at one provider, with its card if there is one; name: `provider/model`."""
+
+    entry: "ProviderEntry"
+    model: str
+    card: ModelCard | None
+    name: str
+
+
+class ProviderEntry(_Value, frozen=True, dict=True):
     """One provider: its replicas that can be asked, its models and how they do (keyed by model name).
 
     others: the ids of replicas that are there but not to be asked, since they drain or do not reach the provider; what
@@ -222,6 +257,11 @@ class ProviderEntry(_Value, frozen=True):
     replicas: tuple[ReplicaEntry, ...] = ()
     performance: dict[str, Performance] = {}
     others: tuple[str, ...] = ()
+
+    @cached_property
+    def targets(self) -> tuple[Target, ...]:
+        """The listed models, made once a table and not with every decision."""
+        return tuple(Target(self, card.name, card, f"{self.name}/{card.name}") for card in self.models)
 
 
 class Table(_Value, frozen=True):

@@ -173,10 +173,13 @@ def _signals(request: Request, prompt: Prompt) -> Iterator[tuple[Task, str, floa
             yield task, phrase, weight
     if "```" in prompt.question:
         yield "code", "fence", 2.0
+    numbers = sum(map(str.isdigit, prompt.words))
     for name, task, weight, pattern in _SHAPES:
+        # Most prompts hold nothing that this one, the dearest of them, could find.
+        if pattern is _ARITHMETIC and not numbers and "=" not in said:
+            continue
         if pattern.search(prompt.question):
             yield task, name, weight
-    numbers = sum(map(str.isdigit, prompt.words))
     if numbers >= 3 and numbers * 20 >= len(prompt.words):
         yield "mathematics", "numbers", 1.0
     digits = sum(map(str.isdigit, prompt.options))

@@ -1,4 +1,4 @@
-"""What a candidate is worth for one request, with the quality that was learned for its kind of request.
+"""What a candidate is worth for one request: a documented formula whose terms add up.
 
     score       = quality + cost + time + exploration           each of them a term:
     quality     = s * w_quality * Q      Q = the expected quality of its answer to this request (`learning.view`)
@@ -6,39 +6,99 @@
     time        = s * w_time    * T      T = TIME_SCALE / (TIME_SCALE + seconds)
     exploration = s * w_quality * (D - Q)    D = a draw from what Q may be; only for a request that explores
 
-s, dollars, seconds and the weights of each policy are those of `scoring`, of which this is the form with learned
-quality. The terms are added, not multiplied: what a point of quality may cost is then the same for every
-candidate, and the explanation adds up. Without exploration all terms and the score lie between 0 and 1; with it the
-score does, and the last term may be negative.
+s is the expected share of attempts that succeed (1 - error rate): no value counts unless the attempt succeeds. The
+weights of each policy add up to 1. The terms are added, not multiplied: what a point of quality may cost is then the
+same for every candidate, and the explanation adds up. Without exploration all terms and the score lie between 0 and
+1; with it the score does, and the last term may be negative.
+
+    dollars = (prompt tokens * input price + output tokens * output price) / 1,000,000
+    seconds = (first output + output tokens / tokens per second) * (1 + waiting)
+
+waiting is what already waits at the least loaded replica, in units of its concurrency limit: who comes behind one
+full limit of others waits about one service time (Little's law: waiting = queue length / throughput).
 
 A bound is no weight: a candidate beyond one comes after all that keep it, whatever its score (`beyond`).
 
-Above it: `choose`. Below it: `scoring`, `table`, `ask`. Outside it: how Q and D are learned.
+Above it: `choose`. Below it: `table`, `ask`. Outside it: how Q and D are learned; who may be a candidate at all.
 """
 
 from typing import NamedTuple
 
 import msgspec
 
-from pipelines.routing.ask import Ask
-from pipelines.routing.scoring import COST_SCALE, TIME_SCALE, WEIGHTS, expected_cost, expected_output, expected_seconds
-from pipelines.routing.table import ModelCard, Performance
+from pipelines.routing.ask import Ask, Bounds, Policy
+from pipelines.routing.table import ModelCard, Performance, ProviderEntry
+
+
+class Weights(NamedTuple):
+    """What counts how much; they add up to 1."""
+
+    quality: float
+    cost: float
+    time: float
+
+
+WEIGHTS: dict[Policy, Weights] = {
+    "quality": Weights(0.8, 0.1, 0.1),
+    "balanced": Weights(0.4, 0.3, 0.3),
+    "cheap": Weights(0.2, 0.7, 0.1),
+    "fast": Weights(0.2, 0.1, 0.7),
+}
+
+COST_SCALE = 0.01
+"""US dollars of a request that is worth half of one that costs nothing."""
+
+TIME_SCALE = 10.0
+"""Seconds of an answer that is worth half of one that takes no time."""
+
+UNMEASURED_FIRST_OUTPUT = 1.0
+"""Seconds to the first output of a model that was never measured."""
+
+UNMEASURED_SPEED = 50.0
+"""Tokens a second of a model that was never measured."""
+
+UNMEASURED_OUTPUT = 300.0
+"""Tokens of an answer of a model that was never measured."""
 
 _UNMEASURED = Performance()
 
 
-class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a request or key demands: US dollars, seconds, expected quality (0 to 1). None: no bound."""
+def waiting(entry: ProviderEntry) -> float:
+    """How much waits at the provider's least loaded replica, in units of its limit (0: somebody is free)."""
+    least = 0.0
+    for index, replica in enumerate(entry.replicas):
+        load = (replica.in_flight + replica.queued) / replica.limit if replica.limit > 0 else 0.0
+        if load <= 1.0:
+            return 0.0
+        least = load - 1.0 if index == 0 else min(least, load - 1.0)
+    return least
 
-    max_cost: float | None = None
-    max_latency: float | None = None
-    min_quality: float | None = None
+
+def expected_output(ask: Ask, performance: Performance) -> float:
+    """Tokens of the answer: as many as this model's answers had of late, within the caller's bound."""
+    tokens = performance.output_tokens
+    if tokens is None:
+        tokens = UNMEASURED_OUTPUT
+    bound = ask.max_tokens
+    return tokens if bound is None or tokens < bound else float(bound)
 
 
-NO_BOUNDS = Bounds()
+def expected_cost(card: ModelCard, prompt_tokens: int, output_tokens: float) -> float | None:
+    """US dollars of the request; None where a price is unknown."""
+    if card.input_price is None or card.output_price is None:
+        return None
+    return (prompt_tokens * card.input_price + output_tokens * card.output_price) / 1e6
 
 
-class Worth(NamedTuple):
+def expected_seconds(performance: Performance, output_tokens: float, queue: float) -> float:
+    """Seconds to the end of the answer, behind `queue` (see `waiting`)."""
+    first, speed = performance.first_output, performance.tokens_per_second
+    first = UNMEASURED_FIRST_OUTPUT if first is None else first
+    speed = UNMEASURED_SPEED if speed is None or speed <= 0 else speed
+    return (first + output_tokens / speed) * (1.0 + queue)
+
+
+class Worth(msgspec.Struct, frozen=True, gc=False):
     """One candidate's terms, which add up to `score`, and what they were made of; dollars is None where unknown."""
 
     score: float
@@ -60,23 +120,24 @@ def worth(
 ) -> Worth:
     """What the candidate is worth. quality: expected for this request; drawn: the draw where it explores.
 
-    queue is as `scoring.waiting` gives it; a probe is scored as though nothing had failed.
+    queue is as `waiting` gives it. A probe of a provider that was down is scored as though it had not failed: that is
+    what it is to find out.
     """
     performance = performance or _UNMEASURED
-    weights = WEIGHTS[ask.policy]
+    of_quality, of_cost, of_time = WEIGHTS[ask.policy]
     success = 1.0 if probe else 1.0 - performance.error_rate
     output = expected_output(ask, performance)
     dollars = expected_cost(card, ask.prompt_tokens, output)
     seconds = expected_seconds(performance, output, queue)
     cheapness = 0.5 if dollars is None else COST_SCALE / (COST_SCALE + dollars)
     terms = {
-        "quality": success * weights.quality * quality,
-        "cost": success * weights.cost * cheapness,
-        "time": success * weights.time * TIME_SCALE / (TIME_SCALE + seconds),
+        "quality": success * of_quality * quality,
+        "cost": success * of_cost * cheapness,
+        "time": success * of_time * TIME_SCALE / (TIME_SCALE + seconds),
     }
     score = terms["quality"] + terms["cost"] + terms["time"]
     if drawn is not None:
-        terms["exploration"] = success * weights.quality * (drawn - quality)
+        terms["exploration"] = success * of_quality * (drawn - quality)
         score += terms["exploration"]
     return Worth(score, terms, quality, dollars, seconds)
 

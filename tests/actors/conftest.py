@@ -1,13 +1,15 @@
-"""A Ray cluster for the tests that are marked so."""
+"""A Ray cluster for the tests that are marked so; databases for those of the ledger."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
 import ray
 
-from actors.directory import REPLAYS, ROUTER, stop
+from actors.directory import LEDGER, REPLAYS, ROUTER, stop
+from tests.actors.postgres import Postgres, postgres, programs
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,6 +32,27 @@ async def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     try:
         yield tmp_path / "state"
     finally:
-        for name in (ROUTER, REPLAYS):
+        for name in (ROUTER, REPLAYS, LEDGER):
             await asyncio.to_thread(stop, name)
         await asyncio.to_thread(ray.shutdown)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Postgres]:
+    """A PostgreSQL server for the whole session."""
+    if programs() is None:
+        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+    with postgres() as running:
+        yield running
+
+
+_numbers = count()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database for the ledger, of each kind that there is."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/ledger.sqlite"
+    server: Postgres = request.getfixturevalue("server")
+    return server.new_database(f"ledger{next(_numbers)}")

@@ -6,9 +6,10 @@ from typing import TypeVar
 import msgspec
 import pytest
 
+from actors.board import LONG_POLL
 from actors.clock import SteadyClock
 from actors.keyring import KEYS_FILE
-from actors.router import LONG_POLL, Router, code_version
+from actors.router import Router, code_version
 from pipelines.errors import ConfigurationError
 from pipelines.routing.table import Announcement, Outcome, Report, Table, Welcome
 from tests.actors.virtual_time import run

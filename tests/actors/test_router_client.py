@@ -78,6 +78,18 @@ class _Link:
     async def snapshot(self) -> bytes:
         return await self._call(self._router.snapshot)
 
+    async def view(self, after_version: int, epoch: str) -> bytes | None:
+        return await self._call(lambda: self._router.view(after_version, epoch))
+
+    async def feedback(self, said: bytes) -> bytes:
+        return await self._call(lambda: self._router.feedback(said))
+
+    async def standing(self) -> bytes:
+        return await self._call(self._router.standing)
+
+    async def keep(self) -> None:
+        await self._call(self._router.keep)
+
     async def _call(self, call: Callable[[], Awaitable[Value]]) -> Value:
         self._world.marks.add(mark.get())
         if self._world.hung:

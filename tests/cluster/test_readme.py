@@ -99,6 +99,12 @@ def test_what_a_request_asks_for_itself(cluster: Running) -> None:
     assert '"error"' not in printed
 
 
+def test_feedback_on_an_answer(cluster: Running) -> None:
+    told = said(cluster, "feedback")
+    assert '"object":"feedback","learned":true' in told
+    assert "simulator/" in told.partition('"object":"feedback"')[2]
+
+
 async def test_a_provider_is_added(cluster: Running, upstream: UpstreamProcess, tmp_path: Path) -> None:
     key = tmp_path / "groq.key"
     key.write_text("sk-of-the-readme\n")

@@ -15,6 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
+from actors.ledger import Ledger
+from actors.ledger_link import LedgerLink
 from actors.replay_link import ReplaysLink
 from actors.replays import Replays
 from actors.router import Router
@@ -33,6 +35,7 @@ class House:
         self.directory = directory
         self.router = Router(str(directory))
         self.replays: Replays | None = Replays(str(directory))
+        self.ledger: Ledger | None = Ledger(str(directory))
         self.replicas: list[Replica] = []
         self.gateway: Gateway
 
@@ -46,10 +49,16 @@ class House:
             raise ConnectionError("the replays are away")
         return self.replays
 
+    async def connect_ledger(self) -> LedgerLink:
+        """And the third."""
+        if self.ledger is None:
+            raise ConnectionError("the ledger is away")
+        return self.ledger
+
     async def provider(self, **settings: Any) -> ProviderReplica:
         """Start one more provider replica."""
         complete = ProviderSettings(listen=ListenSettings(port=free_port()), **settings)
-        replica = ProviderReplica(complete, self.connect, self.connect_replays)
+        replica = ProviderReplica(complete, self.connect, self.connect_replays, self.connect_ledger)
         self.replicas.append(replica)
         await replica.start()
         return replica
@@ -57,7 +66,7 @@ class House:
     async def open_gateway(self, **settings: Any) -> Gateway:
         """Start the gateway."""
         complete = GatewaySettings(listen=ListenSettings(port=free_port()), **settings)
-        self.gateway = Gateway(complete, self.connect, self.connect_replays)
+        self.gateway = Gateway(complete, self.connect, self.connect_replays, self.connect_ledger)
         self.replicas.append(self.gateway)
         await self.gateway.start()
         return self.gateway
@@ -73,6 +82,8 @@ class House:
         await asyncio.gather(*(replica.stop() for replica in self.replicas))
         if self.replays is not None:
             await self.replays.close()
+        if self.ledger is not None:
+            await self.ledger.close()
 
 
 def free_port() -> int:

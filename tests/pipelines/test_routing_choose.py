@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from pipelines.errors import BadRequest, ConfigurationError, Denied, Overloaded, PenstockError, UnknownModel
 from pipelines.routing.choose import Ask, Decision, Needs, choose, lacking, pick
-from pipelines.routing.scoring import WEIGHTS
 from pipelines.routing.table import ModelCard, Performance, ProviderEntry, ReplicaEntry, Table
+from pipelines.routing.worth import WEIGHTS
 from tests.pipelines.routing_tables import provider, table, tables
 
 FAST = ModelCard("fast", input_price=0.1, output_price=0.4, quality=0.5)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.conversation import Message, Request, Text
-from pipelines.routing.ask import Ask
+from pipelines.routing.ask import NO_BOUNDS, Ask, Bounds
 from pipelines.routing.learning.change import Change
 from pipelines.routing.learning.evidence import WEIGHT, Compared, Evidence, Kind, Rated, pack, unpack
 from pipelines.routing.learning.features import features, names, topics
@@ -26,7 +26,7 @@ from pipelines.routing.learning.weights import encode as encode_weights
 from pipelines.routing.prompt import prompt_of
 from pipelines.routing.table import ModelCard, Performance
 from pipelines.routing.tasks import TASKS, Profile, profile
-from pipelines.routing.worth import NO_BOUNDS, Bounds, beyond, worth
+from pipelines.routing.worth import beyond, worth
 
 DAY = 86_400.0
 LAW = "May the court dismiss the plaintiff's claim for breach of contract against the defendant, under the statute?"

@@ -1,0 +1,210 @@
+"""The ledger's tables as the present code knows them, and rows to their columns and back.
+
+    ledger_requests, ledger_attempts   one row each (`pipelines.ledger`), found by id, by key and time, by request
+    ledger_hours                       their sums (`pipelines.ledger.SUMS`) by hour and group: what reports read
+    ledger_reservations                provisional rows, encoded, of what is under way
+
+Ids begin with the time in milliseconds (`deployments.identity`): the primary key is the index by time as well, and
+new rows stand together at its end.
+
+Texts are cut to what a column is for, and hold no NUL, for which PostgreSQL has no place.
+
+Above it: `ledger_store`, `migrations`. Below it: sqlalchemy, `pipelines.ledger`. Outside it: transactions.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+)
+
+from pipelines.ledger import SUMS, AttemptRow, Group, RequestRow, Row
+from pipelines.pricing import CURRENCY
+from pipelines.routing.table import Bill
+
+VERSION_TABLE = "ledger_version"
+"""Alembic's own; named so that the ledger can share a database."""
+
+LONGEST_NAME = 128
+"""Characters of what is in an index: five of them must fit into a page of PostgreSQL's B-trees (2,704 bytes)."""
+
+LONGEST_TEXT = 1024
+MOST_METADATA = 16
+
+METADATA = MetaData()
+
+
+def _text(name: str) -> Column[Any]:
+    return Column(name, Text, nullable=False)
+
+
+def _count(name: str) -> Column[Any]:
+    return Column(name, BigInteger, nullable=False)
+
+
+def _common() -> list[Column[Any]]:
+    return [
+        Column("id", Text, primary_key=True),
+        Column("time", Float(53), nullable=False),
+        *map(_text, ("request_id", "key", "tag", "task", "provider", "model", "answered")),
+        *map(_count, ("input", "cached_read", "cache_write", "output", "reasoning")),
+        Column("estimated", Boolean, nullable=False),
+        Column("cost", BigInteger),
+        *map(_text, ("currency", "basis", "prices")),
+        Column("queued", Float(53), nullable=False),
+        Column("first_output", Float(53)),
+        Column("seconds", Float(53), nullable=False),
+        Column("tokens_per_second", Float(53)),
+        _text("outcome"),
+        Column("retries", Integer, nullable=False),
+        Column("provisional", Boolean, nullable=False),
+    ]
+
+
+REQUESTS = Table(
+    "ledger_requests",
+    METADATA,
+    *_common(),
+    *map(_text, ("lane", "dialect", "operation", "asked", "route")),
+    Column("stream", Boolean, nullable=False),
+    _text("metadata"),
+    Column("status", Integer, nullable=False),
+    *map(_count, ("received", "sent")),
+    Index("ledger_requests_by_key", "key", "time"),
+    Index("ledger_requests_by_request_id", "request_id"),
+    sqlite_with_rowid=False,
+)
+
+ATTEMPTS = Table(
+    "ledger_attempts",
+    METADATA,
+    *_common(),
+    *map(_text, ("request", "role")),
+    Column("skipped", Integer, nullable=False),
+    Index("ledger_attempts_by_request", "request"),
+    sqlite_with_rowid=False,
+)
+
+HOURS = Table(
+    "ledger_hours",
+    METADATA,
+    Column("hour", Integer, nullable=False),
+    *map(_text, Group._fields[1:]),
+    *map(_count, SUMS),
+    PrimaryKeyConstraint(*Group._fields),
+    sqlite_with_rowid=False,
+)
+
+RESERVATIONS = Table(
+    "ledger_reservations",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    _text("reporter"),
+    Column("row", LargeBinary, nullable=False),
+)
+
+
+TABLES: Mapping[type[Row], Table] = {AttemptRow: ATTEMPTS, RequestRow: REQUESTS}
+
+_LONGEST = dict.fromkeys(("id", "request", "request_id", *Group._fields[1:]), LONGEST_NAME)
+_TEXTS = {
+    kind: tuple(
+        (field.name, _LONGEST.get(field.name, LONGEST_TEXT))
+        for field in msgspec.structs.fields(kind)
+        if field.type is str
+    )
+    for kind in (AttemptRow, RequestRow)
+}
+
+
+def clean(row: Row) -> Row:
+    """The row with every text cut to its column's size, and without what no database takes."""
+    if len(row.request_id) <= LONGEST_NAME and _is_plain(row):
+        return row
+    changed: dict[str, Any] = {}
+    for name, longest in _TEXTS[type(row)]:
+        text = getattr(row, name)
+        if len(text) > longest or "\0" in text:
+            changed[name] = _cut(text, longest)
+    if isinstance(row, RequestRow) and row.metadata:
+        pairs = list(row.metadata.items())[:MOST_METADATA]
+        changed["metadata"] = {_cut(name): _cut(text) for name, text in pairs}
+    answered = row.bill.answered
+    if len(answered) > LONGEST_TEXT or "\0" in answered:
+        changed["bill"] = msgspec.structs.replace(row.bill, answered=_cut(answered))
+    return msgspec.structs.replace(row, **changed) if changed else row
+
+
+def _is_plain(row: Row) -> bool:
+    """Whether nothing of it can be too long or wrong: all of it together is short, as it usually is."""
+    said = row.key + row.tag + row.task + row.provider + row.model + row.bill.answered + row.outcome
+    if isinstance(row, RequestRow):
+        if row.metadata or len(row.route) > LONGEST_TEXT:
+            return False
+        said += row.asked + row.operation
+        return len(said) <= LONGEST_NAME and "\0" not in said and "\0" not in row.route
+    return len(said) <= LONGEST_NAME and "\0" not in said
+
+
+def _cut(text: str, longest: int = LONGEST_TEXT) -> str:
+    return text.replace("\0", "\ufffd")[:longest]
+
+
+def columns(row: Row) -> tuple[Any, ...]:
+    """A clean row as the values of its table, in the order of its columns."""
+    bill = row.bill
+    common = (
+        row.id,
+        row.time,
+        row.request_id,
+        row.key,
+        row.tag,
+        row.task,
+        row.provider,
+        row.model,
+        bill.answered,
+        bill.input,
+        bill.cached_read,
+        bill.cache_write,
+        bill.output,
+        bill.reasoning,
+        bill.estimated,
+        bill.cost,
+        CURRENCY,
+        bill.basis,
+        bill.prices,
+        row.queued,
+        row.first_output,
+        row.seconds,
+        row.tokens_per_second,
+        row.outcome,
+        row.retries,
+        row.provisional,
+    )
+    if isinstance(row, AttemptRow):
+        return (*common, row.request, row.role, row.skipped)
+    metadata = msgspec.json.encode(row.metadata).decode() if row.metadata else ""
+    said = (row.lane, row.dialect, row.operation, row.asked, row.route)
+    return (*common, *said, row.stream, metadata, row.status, row.received, row.sent)
+
+
+def row_of(kind: type[Row], values: Mapping[str, Any]) -> Row:
+    """A table's values as the row that they came from."""
+    given = dict(values)
+    bill = Bill(**{field.name: given[field.name] for field in msgspec.structs.fields(Bill)})
+    if kind is RequestRow:
+        given["metadata"] = msgspec.json.decode(given["metadata"]) if given["metadata"] else None
+    own = {field.name: given[field.name] for field in msgspec.structs.fields(kind) if field.name != "bill"}
+    return kind(**own, bill=bill)

@@ -1,0 +1,212 @@
+"""One gateway replica's choice of a model: a call becomes a question, a decision, and a record to learn from.
+
+Above it: `routed_lane`, `routing_pages`. Below it: `actors.client`, `pipelines.routing`. Outside it: asking anybody.
+"""
+
+import random
+import time
+from collections import Counter
+from functools import partial
+from typing import Any, NamedTuple
+
+import msgspec
+
+from actors.client import RouterClient
+from deployments.config import AliasSettings, GatewaySettings
+from pipelines.calls import Answer, Call
+from pipelines.conversation import Json
+from pipelines.dialects import DIALECTS
+from pipelines.errors import BadRequest, PenstockError
+from pipelines.events import assemble
+from pipelines.resilience import RetryBudget
+from pipelines.routing.ask import Ask, Bounds, Candidate, Decision, needs_of
+from pipelines.routing.choose import AUTO, choose
+from pipelines.routing.estimate import Estimate, read
+from pipelines.routing.form import asks_for_form, seen
+from pipelines.routing.learning.decisions import rated
+from pipelines.routing.learning.view import View, explores
+from pipelines.routing.record import Record, without_unused
+from pipelines.routing.strategies import affinity_of
+from pipelines.routing.table import Decided, Published, Table
+
+MAX_FALLBACKS = 16
+"""Length of the caller's `models`."""
+
+READS = 10.0
+"""Requests a second, beyond those that had to be read to decide, that are read to be remembered: a caller may rate
+the answer of a model that he named, and reading every request would cost more than handing it on."""
+
+LARGEST_FORM = 256 * 1024
+"""Bytes of an answer, at most, whose form is looked at."""
+
+_BYTES_PER_TOKEN = 4
+_views = msgspec.msgpack.Decoder(View)
+
+
+class Chosen(NamedTuple):
+    """A decision, and all that it was made of."""
+
+    decision: Decision
+    ask: Ask
+    seed: int
+    at: float
+    table: Table
+    view: tuple[str, int]
+    estimate: Estimate
+
+
+class Chooser:
+    """Decides by the router's latest table and the latest view of what was learned."""
+
+    def __init__(self, settings: GatewaySettings, router: RouterClient) -> None:
+        self._settings = settings
+        self._router = router
+        plans = {name: one for name, one in settings.aliases.items() if isinstance(one, AliasSettings)}
+        self._aliases = {
+            name: one.models if isinstance(one, AliasSettings) else one for name, one in settings.aliases.items()
+        }
+        self._plans = {name: one.plan() for name, one in plans.items()}
+        self._sticky = any(plan.strategy == "sticky" for plan in self._plans.values())
+        self._bounds = Bounds(settings.max_cost, settings.max_latency, settings.min_quality)
+        self._view, self._version = View(), ("", 0)
+        self._turns: Counter[str] = Counter()
+        self._reads = RetryBudget(time.monotonic(), 0.0, READS)
+
+    def learned(self, published: Published) -> None:
+        """A newer view came."""
+        self._view = _views.decode(published.view)
+        self._version = (published.epoch, published.version)
+
+    def choose(self, call: Call, *, rehearsal: bool = False) -> Chosen:
+        """The decision for a call, as of now. Raises as `choose` does.
+
+        A rehearsal explores nothing, and is nobody's turn.
+        """
+        ask = self._question(call, rehearsal)
+        exploring = (
+            not rehearsal
+            and explores(random.random, self._settings.explore)
+            and call.caller.explore
+            and AUTO in self._reached(ask)
+        )
+        estimate = Estimate(self._view, partial(read, call.request), explores=exploring)
+        seed, at, table = random.getrandbits(53), time.time(), self._router.table
+        decision = choose(table, ask, at, _Dice(seed), estimate)
+        return Chosen(decision, ask, seed, at, table, self._version, estimate)
+
+    def answered(self, call: Call, chosen: Chosen, candidate: Candidate, answer: Answer) -> None:
+        """Remember who answered, so that the router can learn from what becomes of it."""
+        estimate = chosen.estimate
+        needed = estimate.was_read
+        if answer.status != 200 or call.operation or not (needed or self._reads.withdraw(time.monotonic())):
+            return
+        record = Record(
+            without_unused(chosen.ask),
+            chosen.seed,
+            chosen.at,
+            (chosen.table.epoch, chosen.table.version),
+            chosen.view,
+            estimate.known.profile.task,
+            estimate.known.features,
+            candidate.name,
+            candidate.quality if needed else None,
+            estimate.explores,
+        )
+        evidence = _evidence_of(call, answer, record) if needed else b""
+        self._router.decided(Decided(call.caller.id, call.id, msgspec.msgpack.encode(record), evidence))
+
+    def explained(self, call: Call) -> dict[str, Json]:
+        """The decision for a call, for a person: what was read of it, every candidate's terms, why others are none.
+
+        Raises as `choose` does.
+        """
+        chosen = self.choose(call, rehearsal=True)
+        about = chosen.estimate.known.profile
+        return {
+            "object": "route",
+            "wanted": chosen.ask.wanted,
+            "task": about.task,
+            "difficulty": about.difficulty,
+            "signals": about.signals,
+            "policy": chosen.ask.policy,
+            "bounds": msgspec.to_builtins(chosen.ask.bounds),
+            "view": chosen.view[1],
+            "explanation": chosen.decision.explain,
+            "candidates": [_told(candidate) for candidate in chosen.decision.candidates],
+            "excluded": chosen.decision.excluded,
+        }
+
+    def _question(self, call: Call, rehearsal: bool) -> Ask:
+        request, wishes = call.request, call.options.route
+        prompt = sum(len(message.text) for message in request.messages) // _BYTES_PER_TOKEN
+        planned = request.model in self._plans
+        turn = self._turns[request.model] if planned else 0
+        if planned and not rehearsal:
+            self._turns[request.model] += 1
+        return Ask(
+            wanted=(request.model, *_fallbacks(call.body)),
+            needs=needs_of(request),
+            policy=wishes.policy or self._settings.policy,
+            aliases=self._aliases,
+            prompt_tokens=prompt,
+            max_tokens=request.max_tokens,
+            gateway=self._router.reporter,
+            in_flight=self._router.in_flight,
+            bounds=wishes.over(self._bounds),
+            plans=self._plans,
+            turn=turn,
+            affinity=affinity_of(request) if self._sticky and request.model in self._aliases else "",
+        )
+
+    def _reached(self, ask: Ask) -> set[str]:
+        """The caller's names, and what those that are aliases stand for."""
+        return {*ask.wanted, *(target for name in ask.wanted for target in self._aliases.get(name, ()))}
+
+
+class _Dice:
+    """The numbers of a seed, made only where somebody asks: most decisions leave nothing to chance."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._source: random.Random | None = None
+
+    def __call__(self) -> float:
+        """The next number in [0, 1)."""
+        if self._source is None:
+            self._source = random.Random(self._seed)
+        return self._source.random()
+
+
+def _told(candidate: Candidate) -> dict[str, Json]:
+    told: dict[str, Json] = {
+        "model": candidate.name,
+        "score": candidate.score,
+        "terms": candidate.terms,
+        "quality": candidate.quality,
+        "dollars": candidate.dollars,
+        "seconds": candidate.seconds,
+    }
+    return {**told, "beyond": candidate.beyond} if candidate.beyond else told
+
+
+def _evidence_of(call: Call, answer: Answer, record: Record) -> bytes:
+    """What a whole answer shows of itself, encoded; b"" where it shows nothing, or is a stream."""
+    if answer.frames is not None or len(answer.body) > LARGEST_FORM or not asks_for_form(call.request):
+        return b""
+    try:
+        found = seen(call.request, assemble(DIALECTS[call.dialect].read_answer(answer.body)))
+    except PenstockError:
+        return b""
+    return msgspec.msgpack.encode(rated(record, *found)) if found is not None else b""
+
+
+def _fallbacks(body: dict[str, Any]) -> tuple[str, ...]:
+    """The caller's own list of further models (`models`, as OpenRouter has it)."""
+    models = body.get("models", [])
+    if models is None:
+        return ()
+    if not isinstance(models, list) or not all(isinstance(model, str) and model for model in models):
+        raise BadRequest("`models` must be a list of model names", param="models")
+    if len(models) > MAX_FALLBACKS:
+        raise BadRequest(f"`models` has more than {MAX_FALLBACKS} names", param="models")
+    return tuple(models)
