@@ -73,7 +73,7 @@ class Hop:
             try:
                 upstream = await self._transport.send("POST", url, headers, msgspec.json.encode(body), _CONNECT)
             except UpstreamError as error:
-                raise ReplicaLost(error.message, provider=provider) from error
+                raise ReplicaLost(error.message, provider=provider, code=error.code) from error
             try:
                 return await self._read(replica, upstream, provider, call)
             except BaseException:

@@ -19,6 +19,7 @@ from deployments.choosing import Chooser, Chosen
 from deployments.config import GatewaySettings
 from deployments.hop import Hop, ReplicaLost
 from deployments.racing import first_answer
+from deployments.transport import UNREACHABLE
 from pipelines.calls import Answer, Call
 from pipelines.dialects import DIALECTS
 from pipelines.errors import Overloaded, StreamBroken, UpstreamError
@@ -29,7 +30,7 @@ from pipelines.routing.replicas import pick
 from pipelines.routing.table import ModelCard, Outcome, Performance, ReplicaEntry, Role
 from pipelines.routing.walk import Walk
 
-MOST_LOST = 20
+MOST_LOST = 5
 """Replicas, or connections to one, that may be lost under a call before it fails: one that kills them must end."""
 
 LEAST_HEDGE = 0.05
@@ -144,17 +145,19 @@ class RoutedLane:
 
         A connection may be lost without its replica: where there is no other, it is asked again.
         """
-        lost: list[str] = []
+        avoid: set[str] = set()
+        lost = 0
         while True:
-            replica = await self._replica(candidate, frozenset(lost), began)
+            replica = await self._replica(candidate, frozenset(avoid), began)
             self._sent[replica.replica] += 1
             own = attempted(call, role)
             try:
                 answer = await self._hop.ask(replica, candidate.provider, candidate.model, own)
             except BaseException as error:
                 self._returned(replica)
-                lost.append(replica.replica)
-                if not isinstance(error, ReplicaLost) or len(lost) > MOST_LOST:
+                avoid.add(replica.replica)
+                lost += not (isinstance(error, ReplicaLost) and error.code == UNREACHABLE)
+                if not isinstance(error, ReplicaLost) or lost > MOST_LOST:
                     raise
             else:
                 answer.asked = own

@@ -35,6 +35,9 @@ MAX_INFLATED = 64 * 1024 * 1024
 MAX_HEADER = 64 * 1024
 """Bytes of one header of an answer."""
 
+UNREACHABLE = "unreachable"
+"""Code of a failure before anything was sent."""
+
 _INFLATED_PIECE = 256 * 1024
 _WHOLE_BODY = 1024 * 1024
 """Bytes of a request's body that are handed to the socket at once; a longer one goes piece by piece."""
@@ -203,5 +206,5 @@ def _translated(error: Exception, timeouts: Timeouts) -> UpstreamError:
     if isinstance(error, aiohttp.ClientSSLError | aiohttp.ClientConnectorCertificateError):
         return StreamBroken(f"no trusted connection to the provider: {type(error).__name__}")
     if isinstance(error, aiohttp.ClientConnectorError):
-        return StreamBroken("the provider cannot be reached: connection refused or name unknown")
+        return StreamBroken("the provider cannot be reached: connection refused or name unknown", code=UNREACHABLE)
     return StreamBroken(f"the connection broke before an answer: {type(error).__name__}")
