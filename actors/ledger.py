@@ -28,7 +28,7 @@ from actors.version import version_of
 from pipelines.errors import ConfigurationError, Overloaded
 from pipelines.ledger import Batch
 
-GATHER = 0.0005
+GATHER = 0.001
 """Seconds between the first row that waits and the commit that takes it: what comes within them goes along."""
 
 MOST_AT_ONCE = 5_000

@@ -95,6 +95,7 @@ class LedgerClient:
         self._announced: set[str] = set()
         self._closed: list[str] = []
         self._sender: asyncio.Task[None] | None = None
+        self._warming: asyncio.Task[None] | None = None
         self._batches: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._asleep = True
@@ -121,6 +122,7 @@ class LedgerClient:
         """Begin to send, on this loop."""
         if self._sender is None:
             self._sender = self._spawn(self._send())
+            self._warming = self._spawn(self._warm())
 
     async def close(self, patience: float = 5.0) -> None:
         """Send what is left, for `patience` seconds, and stop."""
@@ -130,7 +132,7 @@ class LedgerClient:
         while self.waiting and self._now() < until:
             self._hurry()
             await asyncio.sleep(0.01)
-        tasks = [self._sender, *self._batches]
+        tasks = [self._sender, *self._batches, *([self._warming] if self._warming is not None else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -291,6 +293,11 @@ class LedgerClient:
                     _log.error("the ledger is behind, answers go on without: %s", self._failure)
                 self.behind = True
                 done.set_result(False)
+
+    async def _warm(self) -> None:
+        """Find the ledger, or start it, before anybody waits for it."""
+        with contextlib.suppress(Exception):
+            await self._connected()
 
     async def _connected(self) -> LedgerLink:
         async with self._linking:

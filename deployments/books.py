@@ -22,7 +22,7 @@ from actors.ledger_client import LedgerClient
 from deployments.identity import new_id
 from pipelines.calls import Account, Answer, Call
 from pipelines.conversation import Usage
-from pipelines.errors import Overloaded, PenstockError, TimedOut, UpstreamError
+from pipelines.errors import Overloaded, PenstockError, Reason, TimedOut, UpstreamError
 from pipelines.ledger import LONGEST_TAG, AttemptRow, RequestRow, Row, attempt_row, counted
 from pipelines.routing.table import Bill, Outcome, Role
 
@@ -82,6 +82,11 @@ class Books:
         self._client.check()
         self._client.reserve(call.account.entry, partial(_request, call, "lost", Measures(0.0, received=received)))
 
+    def announce(self, answer: Answer) -> None:
+        """Say in the headers of a stream what is known already: that it will end before its rows are durable."""
+        if self._client.when_away == "continue" and self._client.behind:
+            answer.headers[LEDGER_HEADER] = "behind"
+
     async def answered(self, call: Call, answer: Answer, measures: Measures) -> None:
         """An answer is whole, or as whole as it will be: wait until that is durable. Raises Overloaded (503).
 
@@ -102,6 +107,15 @@ class Books:
     def left(self, call: Call, measures: Measures) -> None:
         """There is no answer, and nobody waits for one."""
         self._client.add(_request(call, "cancelled", measures))
+
+    def forwarded(self, call: Call, provider: str, status: int, measures: Measures) -> None:
+        """The provider answered at a path of its own. What that used, and what it costs, nobody here knows."""
+        answer = Answer(status=status)
+        answer.asked = attempted(call, "first")
+        reason: Reason | None = None if status < 400 else "invalid_request"
+        bill = Bill(cost=None, basis="unknown")
+        answer.outcome = Outcome(provider, "", measures.seconds, reason=reason, bill=bill)
+        self._client.add(*_rows(call, answer, measures))
 
     def attempt(self, call: Call) -> None:
         """An attempt at a provider begins."""

@@ -236,6 +236,7 @@ class Front:
             answer = await self._answering.answer(call)
             settle = partial(self._settle, visit, call, answer) if visit.owing else None
             if answer.frames is not None:
+                self._books.announce(answer)
                 await visit.stream(answer, leaving, voice, settle)
             else:
                 leaving.stop()

@@ -13,7 +13,7 @@ import msgspec
 from actors.ledger_link import LedgerConnector
 from actors.link import Connector
 from actors.replay_link import ReplaysConnector
-from deployments.books import attempted, question, unanswered
+from deployments.books import attempted, opened, question, unanswered
 from deployments.config import ProviderSettings
 from deployments.forwarding import forward
 from deployments.openapi import document
@@ -23,7 +23,7 @@ from deployments.providers.tariff import price_list
 from deployments.replica import Replica
 from deployments.visit import Visit
 from pipelines.calls import Answer, Call, Caller
-from pipelines.conversation import Json
+from pipelines.conversation import Json, Request
 from pipelines.errors import ConfigurationError, PenstockError, TimedOut, UpstreamError
 from pipelines.recovery import recoverable, recovering
 from pipelines.routing.ask import needs_of
@@ -157,6 +157,10 @@ class ProviderReplica(Replica):
             status = await forward(self.provider, visit, caller)
         finally:
             self.limiter.release()
+        if visit.method == "POST":
+            account = opened(visit.headers, None)
+            call = Call(visit.id, "", {}, Request("", ()), caller, self.lane, operation=visit.path, account=account)
+            self.books.forwarded(call, self.name, status, visit.measures())
         self._log.add(
             request=visit.id,
             caller=caller.id,

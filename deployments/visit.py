@@ -63,7 +63,7 @@ class Visit:
 
     origin is set where the caller is a page of an origin that may read our answers; cut where `interrupt` ended it;
     logged once the request log has its line. owing: the ledger waits for the row of its request. received, sent: bytes
-    of the two bodies; first: when the first of the answer went out.
+    of the two bodies; first: when the first of a stream was there.
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, *, hop: bool, behind_serve: bool) -> None:
@@ -138,12 +138,11 @@ class Visit:
         voice = voice or self
         last = DIALECTS[self.call.dialect].last if settle is not None and self.call is not None else _NEVER
         head = {**STREAMING, **answer.headers}
+        self.first = time.monotonic()
         if voice is self:
             with self._together():
                 await self.begin(answer.status, head)
-                data = await anext(frames, b"")
-                self.first = time.monotonic()
-                held = await self._pass(data, answer, last, voice)
+                held = await self._pass(await anext(frames, b""), answer, last, voice)
         else:
             await voice.begin(answer.status, head)
             held = b""

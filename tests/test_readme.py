@@ -111,7 +111,7 @@ def test_aliases_are_written_so() -> None:
 
 def test_every_variable_is_listed() -> None:
     listed = {word for row in rows("Environment") for word in words(row[0])}
-    read = {"PORT", "LISTEN_PORT", "PENSTOCK_API_KEY", "PENSTOCK_STATE_DIR", "CONFIG", "PYTHON"}
+    read = {"PORT", "LISTEN_PORT", "PENSTOCK_API_KEY", "PENSTOCK_STATE_DIR", "PENSTOCK_LEDGER_URL", "CONFIG", "PYTHON"}
     kinds = [kind for kind in KINDS.values() if not kind.SIMULATED]
     assert listed == read | {name for kind in kinds for name in (kind.KEY_VARIABLE, kind.URL_VARIABLE)}
 

@@ -91,7 +91,7 @@ async def test_a_stranger_is_sent_away(door: Door, desk: Desk, said: bytes) -> N
 
 
 async def test_nobody_there_is_said(door: Door) -> None:
-    with pytest.raises(OSError):
+    with pytest.raises(ConnectionRefusedError):
         await connect(Door("127.0.0.1", 1, door.token))
     wrong = await connect(Door(door.host, door.port, b"another token"))
     assert isinstance(wrong, LedgerConnection)

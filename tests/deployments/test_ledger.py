@@ -230,7 +230,7 @@ async def test_a_load_of_everything_adds_up(running: House, upstream: Upstream) 
             got = 0
             async for chunk in answer.aiter_bytes():
                 got += len(chunk)
-                if name == "endless" and got > 2_000:
+                if name == "endless" and got > 500:
                     break
         answers[name] += 1
 
@@ -249,11 +249,9 @@ async def test_a_load_of_everything_adds_up(running: House, upstream: Upstream) 
     outcomes = {name: {row.outcome for row in attempts if row.model == name} for name in kinds}
     assert outcomes.pop("broken") <= {"broken", "server_error"}
     assert outcomes.pop("limited") <= {"ok", "rate_limited"}
-    assert outcomes == {
-        "fine": {"ok"},
-        "refused": {"content_policy"},
-        "endless": {"cancelled"},
-    }
+    # On a busy machine its total time may be over before its caller has left.
+    assert outcomes.pop("endless") <= {"cancelled", "timeout"}
+    assert outcomes == {"fine": {"ok"}, "refused": {"content_policy"}}
 
 
 @pytest.mark.parametrize("policy", ["refuse", "continue"])
@@ -279,6 +277,9 @@ async def test_without_a_ledger_work_is_refused_or_goes_on(
                 answers = await asyncio.gather(*asking)
                 assert [answer.headers["x-penstock-ledger"] for answer in answers] == ["behind"] * 5
                 assert (await ask()).status_code == 200
+                stream = await client.post(CHAT, json=body("simulator/fast", stream=True))
+                assert stream.headers["x-penstock-ledger"] == "behind"
+                assert "[DONE]" in stream.text
             built.ledger = kept
             assert all(answer.status_code == 200 for answer in await asyncio.gather(*asking))
         requests, _ = await read(built)
@@ -309,3 +310,17 @@ async def test_what_nobody_may_ask_is_in_nobody_s_row(running: House) -> None:
     async with client_of(running.gateway) as client:
         assert (await client.post(CHAT, content=b"{")).status_code == 400
     assert await read(running) == ([], [])
+
+
+async def test_a_forwarded_request_is_a_row_of_unknown_cost(running: House, upstream: Upstream) -> None:
+    async with client_of(running.replicas[-1]) as client:
+        answer = await client.post("/v1/audio/speech", json={"input": "hello"}, headers={"x-penstock-tag": "voice"})
+    (request,), (attempt,) = await read(running)
+    assert (request.operation, request.status, request.tag) == ("/v1/audio/speech", answer.status_code, "voice")
+    assert request.sent == len(answer.content)
+    assert (attempt.request, attempt.provider, attempt.bill.cost, attempt.bill.basis) == (
+        request.id,
+        "flaky",
+        None,
+        "unknown",
+    )

@@ -1,0 +1,169 @@
+"""What the ledger costs: CPU of every process for a request, the wait at the end of an answer, a month's report.
+
+    python -m bench.ledger [postgresql://…]
+
+64 callers on one replica's bookkeeping, with the real actor in a Ray cluster of its own; between two requests each
+sleeps for so long as an answer may take. What a caller itself costs is measured without any bookkeeping and taken off.
+The report is over a month of 1,000 groups an hour, which stand for 10 million rows: it reads nothing else.
+
+Above it: whoever runs it. Below it: the actor, `deployments.books`. Outside it: HTTP, providers.
+"""
+
+import asyncio
+import os
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import ray
+from sqlalchemy import Connection
+
+from actors.databases import address
+from actors.directory import LEDGER, connect, stop
+from actors.ledger_client import LedgerClient
+from actors.ledger_place import Place
+from actors.ledger_reports import By, Question, report
+from actors.ledger_store import LedgerStore
+from deployments.books import Books, Measures, attempted, opened
+from deployments.identity import new_id
+from pipelines.calls import Answer, Call, Caller
+from pipelines.conversation import Request
+from pipelines.ledger import SUMS
+from pipelines.routing.table import Bill, Outcome
+
+CALLERS = 64
+SECONDS = 5.0
+PAUSES = (0.0, 0.02, 0.1)
+
+BILL = Bill(input=100, output=50, cost=12_345, basis="computed", prices="genai-prices 0.2.3", answered="gpt-5")
+OUTCOME = Outcome("openai", "gpt-5", 0.5, first_output=0.1, input_tokens=100, output_tokens=50, bill=BILL)
+REQUEST = Request("gpt-5", (), stream=True)
+
+GROUPS, HOURS, FIRST_HOUR = 1_000, 31 * 24, 498_600
+
+
+class Figures(NamedTuple):
+    """Requests a second, CPU milliseconds a request, and the wait at the end in milliseconds."""
+
+    rate: float
+    cpu: float
+    median: float
+    slowest: float
+
+
+def processes(root: int) -> list[int]:
+    """A process and all that came from it."""
+    try:
+        children = Path(f"/proc/{root}/task/{root}/children").read_text().split()
+    except OSError:
+        children = []
+    return [root, *(found for child in children for found in processes(int(child)))]
+
+
+def cpu_seconds(root: int) -> float:
+    """CPU of a process and all that came from it, so far."""
+    ticks = 0
+    for process in processes(root):
+        try:
+            fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+async def measured(books: Books | None, pause: float) -> Figures:
+    """64 callers for `SECONDS`; without books only themselves."""
+    waits: list[float] = []
+    ending = False
+
+    async def caller(number: int) -> None:
+        while not ending:
+            call = Call(
+                new_id(), "openai_chat", {}, REQUEST, Caller(f"k{number % 5}"), "direct", account=opened({}, None)
+            )
+            own = attempted(call, "first")
+            if books is not None:
+                books.begin(call, 100)
+                books.attempt(own)
+            await asyncio.sleep(pause)
+            answer = Answer()
+            answer.asked, answer.outcome = own, OUTCOME
+            began = time.perf_counter()
+            if books is None:
+                await asyncio.sleep(0.005)
+            else:
+                await books.answered(call, answer, Measures(pause, 0.1, 100, 1_000))
+                books.attempted(own, answer)
+            waits.append((time.perf_counter() - began) * 1000)
+
+    tasks = [asyncio.create_task(caller(number)) for number in range(CALLERS)]
+    await asyncio.sleep(1.0)
+    waits.clear()
+    cpu = cpu_seconds(os.getpid())
+    await asyncio.sleep(SECONDS)
+    cpu = cpu_seconds(os.getpid()) - cpu
+    found = sorted(waits)
+    ending = True
+    await asyncio.gather(*tasks)
+    return Figures(len(found) / SECONDS, cpu / len(found) * 1000, found[len(found) // 2], found[len(found) * 99 // 100])
+
+
+async def overhead(directory: str, place: Place) -> None:
+    """Print what a request costs."""
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    await asyncio.to_thread(connect, directory, LEDGER, place)
+    client = LedgerClient("bench", directory, place)
+    client.start()
+    print(f"{'pause s':>8} {'requests/s':>11} {'CPU ms/request':>15} {'wait p50 ms':>12} {'p99':>7}")
+    for pause in PAUSES:
+        bare = await measured(None, pause)
+        full = await measured(Books(client), pause)
+        print(
+            f"{pause:>8.2f} {full.rate:>11.0f} {full.cpu - bare.cpu:>15.3f} {full.median:>12.1f} {full.slowest:>7.1f}"
+        )
+    await client.close()
+    await asyncio.to_thread(stop, LEDGER)
+    ray.shutdown()
+
+
+async def reports(directory: str, url: str) -> None:
+    """Print how long a month's reports take."""
+    store = LedgerStore(address(url, Path(directory) / "month"))
+    await store.open()
+    names = [
+        (f"key{number % 200:03}", f"tag{number // 200}", "", "p", f"model{number % 10}") for number in range(GROUPS)
+    ]
+    for hour in range(HOURS):
+        rows: list[tuple[object, ...]] = [
+            (FIRST_HOUR + hour, *group, *range(1, len(SUMS) + 1)) for group in sorted(names)
+        ]
+        await store.read(partial(_fill, store, rows))
+    asked: tuple[tuple[By, ...], ...] = ((), ("key",), ("provider", "model"), ("day",), ("tag",), ("key", "day"))
+    for by in asked:
+        began = time.perf_counter()
+        question = Question(FIRST_HOUR * 3600.0, (FIRST_HOUR + HOURS) * 3600.0, by)
+        found = await store.read(partial(report, question=question))
+        print(f"a month by {', '.join(by) or 'nothing'}: {len(found)} lines in {time.perf_counter() - began:.2f} s")
+    await store.close()
+
+
+def _fill(store: LedgerStore, rows: list[tuple[object, ...]], connection: Connection) -> None:
+    connection.exec_driver_sql(store._words.add, rows)
+
+
+def main() -> None:
+    """Measure, and print."""
+    url = sys.argv[1] if len(sys.argv) > 1 else ""
+    os.environ["PENSTOCK_LEDGER_URL"] = url
+    os.environ.setdefault("PYTHONPATH", str(Path(__file__).resolve().parents[1]))
+    with tempfile.TemporaryDirectory() as directory:
+        asyncio.run(overhead(directory, Place()))
+        asyncio.run(reports(directory, url))
+
+
+if __name__ == "__main__":
+    main()
