@@ -164,7 +164,11 @@ class Running:
 
     def router(self) -> int:
         """The router actor's process; 0 while there is none."""
-        return next((p.pid for p in self.processes() if p.command[0].startswith("ray::Router")), 0)
+        return self.actor("Router")
+
+    def actor(self, name: str) -> int:
+        """The process of the actor whose class is named so (its beginning will do); 0 while there is none."""
+        return next((p.pid for p in self.processes() if p.command[0].startswith(f"ray::{name}")), 0)
 
     def processes(self) -> list[processes.Process]:
         """Every living process of this Penstock, the launcher and zombies left out."""

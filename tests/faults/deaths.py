@@ -62,6 +62,7 @@ TARGETS = (
     Target("a provider's replica", lambda scene: scene.replicas(PRIMARY.name)),
     Target("a gateway's replica", lambda scene: scene.replicas("gateway")),
     Target("the router actor", lambda scene: [pid for pid in [scene.running.router()] if pid], unnoticed=True),
+    Target("the ledger actor", lambda scene: [pid for pid in [scene.running.actor("Ledger")] if pid]),
     Target("the Serve controller", lambda scene: scene.named("ray::ServeController"), unnoticed=True),
     Target("HAProxy", lambda scene: scene.holders(scene.running.port)),
 )
