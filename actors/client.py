@@ -19,7 +19,7 @@ import contextlib
 import contextvars
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from itertools import islice
 from typing import Any
 
@@ -174,8 +174,7 @@ class RouterClient:
         """
         data = msgspec.msgpack.encode(said)
         for _ in range(3):
-            link = await self._connected()
-            async with asyncio.timeout(CALL_TIMEOUT):
+            async with self._asking() as link:
                 verdict = _verdicts.decode(await link.feedback(data))
             if not verdict.missing:
                 break
@@ -184,20 +183,17 @@ class RouterClient:
 
     async def keep(self) -> None:
         """Have the router write down what was learned, now. Raises what Ray raises where the router is away."""
-        link = await self._connected()
-        async with asyncio.timeout(CALL_TIMEOUT):
+        async with self._asking() as link:
             await link.keep()
 
     async def standing(self) -> bytes:
         """How the models stand, as an encoded `standing.Standing`. Raises what Ray raises where the router is away."""
-        link = await self._connected()
-        async with asyncio.timeout(CALL_TIMEOUT):
+        async with self._asking() as link:
             return await link.standing()
 
     async def snapshot(self) -> Table:
         """Everything that the router knows at this moment. Raises what Ray raises where it is away."""
-        link = await self._connected()
-        async with asyncio.timeout(CALL_TIMEOUT):
+        async with self._asking() as link:
             return _tables.decode(await link.snapshot())
 
     async def close(self) -> None:
@@ -237,6 +233,13 @@ class RouterClient:
             if self._link is None:
                 self._link = await self._connector()
             return self._link
+
+    @contextlib.asynccontextmanager
+    async def _asking(self) -> AsyncGenerator[RouterLink, None]:
+        """The router, for one question that must be answered in time."""
+        link = await self._connected()
+        async with asyncio.timeout(CALL_TIMEOUT):
+            yield link
 
     async def _wait(self, event: asyncio.Event, timeout: float) -> None:
         try:

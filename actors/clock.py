@@ -1,6 +1,6 @@
 """The time, as the actors' states take it.
 
-Above it: `router`, `replays`. Below it: the standard library.
+Above it: `router`, `replays`, `ledger`. Below it: the standard library.
 """
 
 import time

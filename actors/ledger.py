@@ -5,28 +5,27 @@ A batch that is sent twice counts once, so whoever hears nothing sends it again.
 been silent for `LEASE` seconds become rows as they are: estimated, and `lost`.
 
 Above it: `directory` (finding it), `ledger_client` (talking to it). Below it: `ledger_store`, `pipelines.ledger`. It
-imports no ray: it is wrapped where it is started.
+imports no ray: it is wrapped where it is started. Nor does it import a database before it is made: every replica knows
+the class, and only the actor's own process needs what is below it.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
-from sqlalchemy.exc import DBAPIError
 
 import pipelines.ledger
-from actors import databases, ledger_reports, ledger_socket, ledger_store, ledger_tables, migrations
 from actors.clock import SteadyClock
-from actors.databases import address
 from actors.ledger_place import DEFAULT_PLACE, Place
-from actors.ledger_reports import Question, report
-from actors.ledger_store import LedgerStore
 from actors.version import version_of
 from pipelines.errors import ConfigurationError, Overloaded
-from pipelines.ledger import Batch
+from pipelines.ledger import Batch, Question
+
+if TYPE_CHECKING:
+    from actors.ledger_store import LedgerStore
 
 GATHER = 0.001
 """Seconds between the first row that waits and the commit that takes it: what comes within them goes along."""
@@ -46,6 +45,9 @@ TICK = 1.0
 REMEMBERED = 50_000
 """Ids of rows that are known to be there without asking the database."""
 
+_USED = ("databases", "ledger_reports", "ledger_socket", "ledger_store", "ledger_tables")
+"""Modules of this floor that the actor runs."""
+
 _log = logging.getLogger("penstock.ledger")
 _batches = msgspec.msgpack.Decoder(Batch)
 _questions = msgspec.msgpack.Decoder(Question)
@@ -53,11 +55,10 @@ _questions = msgspec.msgpack.Decoder(Question)
 
 def code_version(place: Place = DEFAULT_PLACE) -> str:
     """A name for the code that the actor runs, and for where its database is."""
-    used = (databases, ledger_reports, ledger_socket, ledger_store, ledger_tables)
-    schema = Path(migrations.__path__[0]).rglob("*.py")
-    code = version_of(
-        [Path(__file__), *(Path(str(module.__file__)) for module in (*used, pipelines.ledger)), *sorted(schema)]
-    )
+    here = Path(__file__)
+    used = [here.with_name(f"{name}.py") for name in _USED]
+    schema = sorted(here.with_name("migrations").rglob("*.py"))
+    code = version_of([here, *used, Path(str(pipelines.ledger.__file__)), *schema])
     return code if place == DEFAULT_PLACE else f"{code} {place.variable} {place.file}"
 
 
@@ -81,8 +82,11 @@ class Ledger:
         *,
         clock: Callable[[], float] | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        store: LedgerStore | None = None,
+        store: "LedgerStore | None" = None,
     ) -> None:
+        # Now, and not when the first caller waits for his row.
+        from actors import ledger_store  # noqa: F401
+
         self._directory = state_directory
         self._place = place
         self._clock = clock or SteadyClock()
@@ -123,6 +127,10 @@ class Ledger:
 
     async def report(self, question: bytes) -> bytes:
         """Sums (an encoded list of dicts) as an encoded Question asks for them. Raises as `settle` does."""
+        from sqlalchemy.exc import DBAPIError
+
+        from actors.ledger_reports import report
+
         asked = _questions.decode(question)
         try:
             store = await self._ready()
@@ -156,7 +164,10 @@ class Ledger:
             loop = asyncio.get_running_loop()
             self._tasks = [loop.create_task(self._write()), loop.create_task(self._tick())]
 
-    async def _ready(self) -> LedgerStore:
+    async def _ready(self) -> "LedgerStore":
+        from actors.databases import address
+        from actors.ledger_store import LedgerStore
+
         async with self._opening:
             if self._store is None:
                 self._store = LedgerStore(address(self._place.url(), self._directory))
@@ -236,6 +247,8 @@ def _unwritable(error: Exception) -> Exception:
 
 def _words(error: Exception) -> str:
     """What the database's driver says, without the statement and its values."""
+    from sqlalchemy.exc import DBAPIError
+
     cause = error.orig if isinstance(error, DBAPIError) else error
     lines = str(cause).strip().splitlines() or [type(cause).__name__]
     return lines[0][:200]

@@ -3,29 +3,14 @@
 Above it: `ledger`. Below it: `ledger_tables`. Outside it: who may ask; single rows.
 """
 
-from typing import Any, Literal
+from typing import Any
 
-import msgspec
 from sqlalchemy import Connection, Integer, func, select, type_coerce
 
 from actors.ledger_tables import HOURS
-from pipelines.ledger import HOUR, SUMS
-
-By = Literal["key", "tag", "task", "provider", "model", "day", "hour"]
+from pipelines.ledger import HOUR, SUMS, Question
 
 HOURS_A_DAY = 24
-
-
-class Question(msgspec.Struct, frozen=True, omit_defaults=True):
-    """From `since` up to `until`, in seconds since 1970, each rounded down to its hour; by: what to group by.
-
-    key: of one key only; "" for all of them.
-    """
-
-    since: float
-    until: float
-    by: tuple[By, ...] = ()
-    key: str = ""
 
 
 def report(connection: Connection, question: Question) -> list[dict[str, Any]]:

@@ -25,13 +25,13 @@ from actors.databases import address
 from actors.directory import LEDGER, connect, stop
 from actors.ledger_client import LedgerClient
 from actors.ledger_place import Place
-from actors.ledger_reports import By, Question, report
+from actors.ledger_reports import report
 from actors.ledger_store import LedgerStore
 from deployments.books import Books, Measures, attempted, opened
 from deployments.identity import new_id
 from pipelines.calls import Answer, Call, Caller
 from pipelines.conversation import Request
-from pipelines.ledger import SUMS
+from pipelines.ledger import SUMS, By, Question
 from pipelines.routing.table import Bill, Outcome
 
 CALLERS = 64

@@ -161,19 +161,11 @@ def question(call: Call) -> Usage:
 def _rows(call: Call, answer: Answer, measures: Measures) -> list[Row]:
     """The request's row, and before it that of the attempt which gave the answer."""
     outcome = answer.outcome
-    row: Row = _request(call, _result(answer), measures, answer)
+    row: Row = _request(call, answer.result, measures, answer)
     if outcome is None or answer.asked is None or not outcome.provider:
         return [row]
     answer.booked = True
     return [attempt_row(answer.asked, outcome), row]
-
-
-def _result(answer: Answer) -> str:
-    if answer.error is not None:
-        return answer.error.label
-    if answer.outcome is None or answer.outcome.cancelled:
-        return "cancelled"
-    return answer.outcome.reason or "ok"
 
 
 def _request(

@@ -6,13 +6,13 @@ Above it: `gateway`. Below it: `books`, `request_log`, `pipelines`. Outside it: 
 import logging
 import re
 import time
-import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import msgspec
 
 from deployments.books import Books, Measures, opened
+from deployments.identity import new_id
 from deployments.request_log import RequestLog
 from pipelines.calls import Answer, Answering, Call, Caller, Lane
 from pipelines.conversation import Json
@@ -38,7 +38,7 @@ def call_from_body(body: Json, caller: Caller, lane: Lane, idempotency_key: str 
         raise BadRequest("the body must be a dict")
     request = DIALECTS[dialect].read_request(body)
     return Call(
-        uuid.uuid4().hex,
+        new_id(),
         dialect,
         body,
         request,

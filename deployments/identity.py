@@ -1,6 +1,6 @@
 """Names for what happens once: a request, a row of the ledger.
 
-Above it: `visit`, `books`. Below it: the clock, and chance.
+Above it: `visit`, `handles`, `replaying`, `books`. Below it: the clock, and chance.
 """
 
 import secrets

@@ -85,7 +85,7 @@ class _Cluster(Collector):
 
 
 def _label(entry: ProviderEntry, model: str) -> str:
-    return model if any(card.name == model for card in entry.models) else "other"
+    return model if entry.card(model) is not None else "other"
 
 
 def _measured(

@@ -13,7 +13,6 @@ without a stream; meanwhile its key is refused (409). Where nobody can be asked 
 Above it: `replica`. Below it: `actors.replay_client`, `pipelines.idempotency`. Outside it: what is answered.
 """
 
-import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Literal
@@ -21,6 +20,7 @@ from typing import Literal
 import msgspec
 
 from actors.replay_client import Lost, Recording, ReplayClient
+from deployments.identity import new_id
 from pipelines.calls import Answer, Call
 from pipelines.dialects import DIALECTS
 from pipelines.errors import BadRequest, StreamBroken
@@ -48,7 +48,7 @@ class Replaying:
         name = name_of(call.caller.id, call.idempotency_key)
         fingerprint = fingerprint_of(call, self._where)
         while True:
-            opening = Opening(name, fingerprint, uuid.uuid4().hex)
+            opening = Opening(name, fingerprint, new_id())
             begun = await self._client.begin(opening)
             if begun.verdict == "run":
                 return await self._lead(call, ask, self._client.record(opening))

@@ -76,7 +76,7 @@ class RequestLog:
             cost=outcome.cost if outcome else None,
             tries=outcome.tries if outcome and outcome.tries != 1 else None,
             skipped=outcome.skipped if outcome and outcome.skipped else None,
-            result=_result(answer),
+            result=answer.result,
         )
 
     def refused(self, identity: str, path: str, call: Call | None, error: PenstockError, seconds: float) -> None:
@@ -115,12 +115,3 @@ class RequestLog:
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
             self.flush()
-
-
-def _result(answer: Answer) -> str:
-    """How it went, in one word: "ok", "cancelled", or the reason of the failure."""
-    if answer.error is not None:
-        return answer.error.label
-    if answer.outcome is None or answer.outcome.cancelled:
-        return "cancelled"
-    return answer.outcome.reason or "ok"

@@ -206,8 +206,7 @@ class RoutedLane:
 
     def _card(self, candidate: Candidate) -> ModelCard | None:
         entry = self._router.table.provider(candidate.provider)
-        cards = entry.models if entry is not None else ()
-        return next((card for card in cards if card.name == candidate.model), None)
+        return entry.card(candidate.model) if entry is not None else None
 
 
 def _known(card: ModelCard | None) -> int:

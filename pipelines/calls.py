@@ -125,6 +125,15 @@ class Answer:
         self._closers: list[Callable[[], None]] = []
         self._sources: list[Source] = []
 
+    @property
+    def result(self) -> str:
+        """How it went, in one word: "ok", "cancelled", or the reason of the failure."""
+        if self.error is not None:
+            return self.error.label
+        if self.outcome is None or self.outcome.cancelled:
+            return "cancelled"
+        return self.outcome.reason or "ok"
+
     def hold(self, source: "Source") -> None:
         """Have `source` closed with the answer, which `frames` alone cannot: begun by nobody, it ends nothing."""
         self._sources.append(source)

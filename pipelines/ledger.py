@@ -13,7 +13,7 @@ Above it: `actors.ledger`, `deployments`. Below it: `calls`' words, `pricing`. O
 
 from collections.abc import Iterable
 from operator import add, sub
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -26,6 +26,9 @@ LOST = "lost"
 """The outcome of what was under way in a process that died."""
 
 HOUR = 3600.0
+
+By = Literal["key", "tag", "task", "provider", "model", "day", "hour"]
+"""What sums can be grouped by."""
 
 LONGEST_TAG = 128
 """Characters of a caller's tag."""
@@ -200,3 +203,15 @@ def _figures(row: Row) -> tuple[int, ...]:
         0, 0, 1, int(bill.estimated), int(unknown), bill.input, bill.cached_read, bill.cache_write, bill.output,
         bill.reasoning, bill.cost or 0, 0,
     )  # fmt: skip
+
+
+class Question(msgspec.Struct, frozen=True, omit_defaults=True):
+    """From `since` up to `until`, in seconds since 1970, each rounded down to its hour; by: what to group by.
+
+    key: of one key only; "" for all of them.
+    """
+
+    since: float
+    until: float
+    by: tuple[By, ...] = ()
+    key: str = ""

@@ -77,7 +77,6 @@ class Cost(NamedTuple):
     prices: str = ""
 
 
-NOTHING = Cost(0, "none")
 UNKNOWN = Cost(None, "unknown")
 
 

@@ -164,7 +164,7 @@ class _Search:
         prefix, slash, model = name.partition("/")
         entry = self.table.provider(prefix) if slash else None
         if entry is not None:
-            card = next((card for card in entry.models if card.name == model), None)
+            card = entry.card(model)
             failure = unready(entry)
             if failure is None and card is None and not (entry.any_model and model):
                 failure = self.unknown(name)

@@ -263,6 +263,10 @@ class ProviderEntry(_Value, frozen=True, dict=True):
         """The listed models, made once a table and not with every decision."""
         return tuple(Target(self, card.name, card, f"{self.name}/{card.name}") for card in self.models)
 
+    def card(self, model: str) -> ModelCard | None:
+        """What is known of that model; None where it is not listed."""
+        return next((card for card in self.models if card.name == model), None)
+
 
 class Table(_Value, frozen=True):
     """One version of all that a gateway replica needs to decide.

@@ -12,11 +12,10 @@ from actors.databases import FileDatabase, address
 from actors.ledger import LEASE, Ledger, code_version
 from actors.ledger_client import LedgerClient
 from actors.ledger_place import Place
-from actors.ledger_reports import Question
 from actors.ledger_store import LedgerStore
 from actors.ledger_tables import ATTEMPTS, REQUESTS
 from pipelines.errors import ConfigurationError, Overloaded
-from pipelines.ledger import Batch
+from pipelines.ledger import Batch, Question
 from tests.actors.ledger_rows import NOON, attempt, request
 from tests.actors.postgres import Postgres
 

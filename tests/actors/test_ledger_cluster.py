@@ -11,7 +11,7 @@ import pytest
 
 from actors.directory import LEDGER, connect
 from actors.ledger_client import LedgerClient
-from actors.ledger_reports import Question
+from pipelines.ledger import Question
 from tests.actors.ledger_rows import NOON, attempt, request
 
 KILLS = 5

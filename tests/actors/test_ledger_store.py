@@ -13,12 +13,12 @@ from sqlalchemy import Connection, func, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
 from actors.databases import address
-from actors.ledger_reports import Question, report
+from actors.ledger_reports import report
 from actors.ledger_store import LedgerStore
 from actors.ledger_tables import ATTEMPTS, METADATA, REQUESTS, RESERVATIONS, VERSION_TABLE, clean, row_of
 from pipelines.conversation import Usage
 from pipelines.errors import ConfigurationError
-from pipelines.ledger import SUMS, AttemptRow, Batch, RequestRow, Row, billed
+from pipelines.ledger import SUMS, AttemptRow, Batch, Question, RequestRow, Row, billed
 from pipelines.pricing import UNKNOWN
 from pipelines.routing.table import Bill
 from tests.actors.ledger_rows import BILL, NOON, attempt, request
