@@ -2,7 +2,7 @@
 # `make` alone lists the words.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-real clients faults soak bench-router check format docs lock clean bench
+.PHONY: help serve test test-real test-mcp clients faults soak bench-router check format docs lock clean bench
 .DELETE_ON_ERROR:
 SHELL := /bin/sh
 
@@ -17,6 +17,7 @@ SOURCES := actors bench deployments pipelines tests
 
 PYTHON_CLIENTS := tests/clients_matrix/python
 NODE_CLIENTS := tests/clients_matrix/node
+MCP_SERVERS := tests/mcp_servers
 CLIENT_STAMPS := $(patsubst $(PYTHON_CLIENTS)/%.lock,.venv-clients/%/.stamp,$(wildcard $(PYTHON_CLIENTS)/*.lock))
 
 # Ray starts some twenty Python processes: without cached bytecode each would compile what it imports.
@@ -35,12 +36,15 @@ help: ## this list
 serve: .venv/.runtime ## start the gateway: PORT, LISTEN_PORT, PENSTOCK_API_KEY, PENSTOCK_STATE_DIR, CONFIG
 	@exec .venv/bin/python -m deployments.launch $(CONFIG)
 
-test: .venv/.dev ## every test but those against the real model server; TESTS=path narrows them
-	.venv/bin/python -m pytest -m "not real" $(TESTS)
+test: .venv/.dev ## every test but those against real model and tool servers; TESTS=path narrows them
+	.venv/bin/python -m pytest -m "not real and not mcp" $(TESTS)
 
 test-real: .venv/.dev .venv-real/.real $(REAL_MODEL) ## the tests against a real llama.cpp server (the first time: 6 min)
 	PENSTOCK_REAL_PYTHON=$(CURDIR)/.venv-real/bin/python PENSTOCK_REAL_MODEL=$(CURDIR)/$(REAL_MODEL) \
 		.venv/bin/python -m pytest -m real $(TESTS)
+
+test-mcp: .venv/.dev .venv-mcp/.stamp $(MCP_SERVERS)/node_modules/.stamp ## the tests against real MCP servers, from npm and PyPI
+	PENSTOCK_MCP_PYTHON=$(CURDIR)/.venv-mcp/bin/python .venv/bin/python -m pytest -m mcp $(TESTS)
 
 clients: .venv/.dev .venv-real/.real $(CLIENT_STAMPS) $(NODE_CLIENTS)/node_modules/.stamp ## real clients against it; CLIENTS="part of a name …" narrows them
 	PENSTOCK_REAL_PYTHON=$(CURDIR)/.venv-real/bin/python .venv/bin/python -m tests.clients_matrix $(CLIENTS)
@@ -56,6 +60,7 @@ bench-router: .venv/.runtime ## what the router learns and what it costs: OUTCOM
 
 bench: .venv/.dev ## what a request and a chunk cost, beside no gateway and bare Ray Serve (some 6 min); BENCH="--only s200 --repeats 1" narrows it
 	.venv/bin/python -m bench $(BENCH)
+	.venv/bin/python -m bench.sizing
 
 check: .venv/.dev ## formatter, linter, strict types
 	.venv/bin/ruff format --check $(SOURCES)
@@ -66,18 +71,20 @@ format: .venv/.dev ## put the code into shape
 	.venv/bin/ruff format $(SOURCES)
 	.venv/bin/ruff check --fix $(SOURCES)
 
-docs: .venv/.runtime ## write the configuration reference into the README
+docs: .venv/.dev ## write the configuration reference into the README and docs/, and build the site in site/
 	.venv/bin/python -m deployments.reference
+	.venv/bin/mkdocs build --strict --quiet
 
 lock: .venv/.uv ## resolve the newest dependencies into the lock files
 	$(COMPILE) pyproject.toml -o requirements.lock
 	$(COMPILE) pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
 	$(COMPILE) --group real -o requirements-real.lock
 	@for file in $(PYTHON_CLIENTS)/*.in; do $(COMPILE) $$file -o $${file%.in}.lock || exit 1; done
-	@if grep -n '://' requirements*.lock $(PYTHON_CLIENTS)/*.lock; then echo 'a lock file names a host'; exit 1; fi
+	$(COMPILE) $(MCP_SERVERS)/python.in -o $(MCP_SERVERS)/python.lock
+	@if grep -n '://' requirements*.lock $(PYTHON_CLIENTS)/*.lock $(MCP_SERVERS)/*.lock; then echo 'a lock file names a host'; exit 1; fi
 
 clean: ## take away the environments and all caches
-	rm -rf .venv .venv-real .venv-clients $(NODE_CLIENTS)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf .venv .venv-real .venv-clients .venv-mcp $(NODE_CLIENTS)/node_modules $(MCP_SERVERS)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis build site *.egg-info
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps tell what an environment was made from: they are older than a lock file that has changed.
@@ -114,11 +121,23 @@ clean: ## take away the environments and all caches
 	@VIRTUAL_ENV=$(@D) .venv/bin/uv pip sync --quiet --require-hashes --compile-bytecode $<
 	@touch $@
 
+.venv-mcp/.stamp: $(MCP_SERVERS)/python.lock | .venv/.uv
+	@echo 'installing the pinned MCP servers in $(@D)'
+	@.venv/bin/uv venv --quiet --clear --python "$(PYTHON)" $(@D)
+	@VIRTUAL_ENV=$(@D) .venv/bin/uv pip sync --quiet --require-hashes --compile-bytecode $<
+	@touch $@
+
 # Npm warns that its own Node.js is too old: a newer one, for the clients alone, is among the packages.
 $(NODE_CLIENTS)/node_modules/.stamp: $(NODE_CLIENTS)/package.json $(NODE_CLIENTS)/package-lock.json
 	@command -v npm >/dev/null || { echo 'penstock: npm is needed for the JavaScript clients'; exit 1; }
 	@echo 'installing the pinned clients in $(@D)'
 	@npm ci --prefix $(NODE_CLIENTS) --no-audit --no-fund --loglevel=error
+	@touch $@
+
+$(MCP_SERVERS)/node_modules/.stamp: $(MCP_SERVERS)/package.json $(MCP_SERVERS)/package-lock.json
+	@command -v npm >/dev/null || { echo 'penstock: npm is needed for the MCP servers of JavaScript'; exit 1; }
+	@echo 'installing the pinned MCP servers in $(@D)'
+	@npm ci --prefix $(MCP_SERVERS) --no-audit --no-fund --loglevel=error
 	@touch $@
 
 $(REAL_MODEL): .venv-real/.real ../shared/make_tiny_gguf.py

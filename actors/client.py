@@ -6,7 +6,7 @@ while serving a request is cancelled with that request):
     greet    every second: the announcement, once there is one to make, and back come the secret and the keys
     watch    a long poll for the next table
     learn    a long poll for the next view of what was learned, where somebody decides by it
-    report   every 250 ms: what happened, what was decided, and what is under way
+    report   every 250 ms: what happened, what was decided and counted, and what is under way
 
 Each survives the actor's death on its own: it finds the actor again, with a backoff, and goes on. Meanwhile the
 last table, the last keys and up to BUFFER outcomes are kept.
@@ -27,6 +27,8 @@ import msgspec
 
 from actors.link import Connector, RouterLink, connector_to
 from pipelines.errors import Overloaded
+from pipelines.metering.cluster import Snapshot
+from pipelines.metering.meter import Meter
 from pipelines.routing.feedback import Said, Verdict
 from pipelines.routing.table import Announcement, Decided, Outcome, Published, Report, Table, Welcome
 
@@ -59,6 +61,7 @@ _tables = msgspec.msgpack.Decoder(Table)
 _welcomes = msgspec.msgpack.Decoder(Welcome)
 _views = msgspec.msgpack.Decoder(Published)
 _verdicts = msgspec.msgpack.Decoder(Verdict)
+_snapshots = msgspec.msgpack.Decoder(Snapshot)
 
 
 class RouterClient:
@@ -67,7 +70,7 @@ class RouterClient:
     reporter: this replica's own name. state_directory: where a router that has to be started finds its files.
     announcement: what to announce, asked every time (None: a gateway provides nothing). on_welcome is called on
     the loop with every new welcome, on_table with the table that was kept and the one that takes its place, on_view
-    with every view of what was learned (None: it is not asked for).
+    with every view of what was learned (None: it is not asked for). meter: whose numbers go along with the reports.
 
     table is the latest Table (empty before the first), welcome the latest Welcome (None before the first).
     lost counts outcomes that were dropped because the router was away for too long.
@@ -82,6 +85,7 @@ class RouterClient:
         on_welcome: Callable[[Welcome], None] | None = None,
         on_table: Callable[[Table, Table], None] | None = None,
         on_view: Callable[[Published], None] | None = None,
+        meter: Meter | None = None,
         connector: Connector | None = None,
     ) -> None:
         self.reporter = reporter
@@ -93,6 +97,7 @@ class RouterClient:
         self._on_welcome = on_welcome
         self._on_table = on_table
         self._on_view = on_view
+        self._meter = meter
         self._outcomes: deque[Outcome] = deque()
         self._decisions: deque[Decided] = deque(maxlen=BUFFER)
         self._in_flight: Counter[tuple[str, str]] = Counter()
@@ -105,6 +110,11 @@ class RouterClient:
         self._leaving = False
         self._failure = ""
         self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def settled(self) -> bool:
+        """Whether a settled table has ever come."""
+        return self._ready.is_set()
 
     @property
     def in_flight(self) -> frozenset[tuple[str, str]]:
@@ -191,6 +201,11 @@ class RouterClient:
         async with self._asking() as link:
             return await link.standing()
 
+    async def metrics(self) -> Snapshot:
+        """What the whole cluster has counted. Raises what Ray raises where the router is away."""
+        async with self._asking() as link:
+            return _snapshots.decode(await link.metrics())
+
     async def snapshot(self) -> Table:
         """Everything that the router knows at this moment. Raises what Ray raises where it is away."""
         async with self._asking() as link:
@@ -267,6 +282,8 @@ class RouterClient:
                 data = await link.announce(msgspec.msgpack.encode(said))
         welcome = _welcomes.decode(data)
         known, self.welcome = self.welcome, welcome
+        if self._meter is not None and known is not None and known.epoch != welcome.epoch:
+            self._meter.forget()
         self._failure = ""
         if self._on_welcome is not None and welcome != known:
             self._on_welcome(welcome)
@@ -311,7 +328,8 @@ class RouterClient:
         sent = loop.time()
         while True:
             counts = self._counts()
-            if self._outcomes or self._decisions or counts != said or loop.time() - sent >= QUIET:
+            news = self._outcomes or self._decisions or counts != said
+            if news or loop.time() - sent >= QUIET or (self._meter is not None and self._meter.changed):
                 await self._send(await self._connected())
                 said, sent = counts, loop.time()
             if len(self._outcomes) < BATCH and len(self._decisions) < BATCH:
@@ -322,8 +340,12 @@ class RouterClient:
         batch = tuple(islice(self._outcomes, BATCH))
         decisions = tuple(islice(self._decisions, BATCH))
         lost = self.lost
+        changes = self._meter.changes() if self._meter is not None else None
+        measured = changes.encoded if changes is not None else b""
         async with asyncio.timeout(CALL_TIMEOUT):
-            await link.report(msgspec.msgpack.encode(Report(self.reporter, batch, self._counts(), decisions)))
+            await link.report(msgspec.msgpack.encode(Report(self.reporter, batch, self._counts(), decisions, measured)))
+        if changes is not None:
+            changes.accept()
         for _ in range(len(batch) - (self.lost - lost)):
             self._outcomes.popleft()
         for one in decisions:

@@ -1,14 +1,18 @@
 """SQLite or PostgreSQL, spoken to in the same words: a function of a connection, run in one transaction.
 
-SQLite's file is asked by one thread of its own: its driver blocks, and one step into a thread and back costs less than
-one for each statement. It is synced with every commit (`synchronous = FULL`; source: SQLite, "Write-Ahead Logging",
-section 2.3). PostgreSQL is asked by asyncpg on the loop, and syncs by its own default.
+Who only reads has connections of his own, which can write nothing and end after `READING_SECONDS`: however long a
+report takes, what is to be committed does not wait for it (SQLite's write-ahead log lets one write while others read).
+
+SQLite's file is written by one thread of its own: its driver blocks, and one step into a thread and back costs less
+than one for each statement. It is synced with every commit (`synchronous = FULL`; source: SQLite, "Write-Ahead
+Logging", section 2.3). PostgreSQL is asked by asyncpg on the loop, and syncs by its own default.
 
 Above it: `ledger_store`. Below it: sqlalchemy. Outside it: what is asked.
 """
 
 import asyncio
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +20,7 @@ from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection, Dialect, create_engine, event, make_url
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, IntegrityError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from pipelines.errors import ConfigurationError
@@ -25,6 +29,21 @@ FILE = "ledger.sqlite"
 
 BUSY_SECONDS = 5
 """How long SQLite waits for somebody else who writes."""
+
+READING_SECONDS = 25.0
+"""After which a question is given up."""
+
+READERS = 2
+"""Questions at once; further ones wait."""
+
+CACHE_KIB = 32 * 1024
+"""Of SQLite's pages, for whoever writes: the index by request id is written all over."""
+
+CHECKPOINT_PAGES = 4_000
+"""Pages of the write-ahead log (16 MB) between two copies into the database: a page that is written often goes once."""
+
+_STEPS = 100_000
+"""Steps of SQLite's virtual machine, some milliseconds, between two looks at the time."""
 
 _DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
 
@@ -53,6 +72,9 @@ class Database(Protocol):
     async def run(self, work: Callable[[Connection], Result]) -> Result:
         """What `work` returns, once its transaction is committed. Raises what it raises, and SQLAlchemyError."""
 
+    async def read(self, question: Callable[[Connection], Result]) -> Result:
+        """What `question` returns, which can only read; it sees what was committed when it began. Raises likewise."""
+
     async def close(self) -> None:
         """Close every connection."""
 
@@ -62,27 +84,61 @@ class FileDatabase:
 
     def __init__(self, where: URL) -> None:
         self._file = Path(where.database or FILE)
-        self._engine = create_engine(where, connect_args={"check_same_thread": False})
+        self._engine, self._reading = (create_engine(where, connect_args={"check_same_thread": False}) for _ in "wr")
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="ledger-reader")
         self.dialect = self._engine.dialect
+        self._writing: Connection | None = None
         event.listen(self._engine, "connect", _prepare)
+        event.listen(self._reading, "connect", _prepare_reading)
 
     async def run(self, work: Callable[[Connection], Result]) -> Result:
         """See `Database`."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, work)
 
+    async def read(self, question: Callable[[Connection], Result]) -> Result:
+        """See `Database`."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, question)
+
     async def close(self) -> None:
         """See `Database`."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.dispose)
-        self._thread.shutdown(wait=False)
+        for end, threads in ((self._reading.dispose, self._readers), (self._drop, self._thread)):
+            await asyncio.get_running_loop().run_in_executor(threads, end)
+            threads.shutdown(wait=False)
+
+    def _read(self, question: Callable[[Connection], Result]) -> Result:
+        until = time.monotonic() + READING_SECONDS
+        with self._reading.connect() as connection:
+            driver: Any = connection.connection.dbapi_connection
+            driver.set_progress_handler(lambda: time.monotonic() > until, _STEPS)
+            return question(connection)
 
     def _run(self, work: Callable[[Connection], Result]) -> Result:
+        # To take a connection from the pool for each commit would cost as much as two of its statements.
+        if self._writing is None:
+            self._writing = self._open()
+        try:
+            with self._writing.begin():
+                return work(self._writing)
+        except IntegrityError:
+            raise
+        except BaseException:
+            self._drop()
+            raise
+
+    def _open(self) -> Connection:
         if not self._file.exists():
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             # SQLite gives its own further files the mode of this one.
             os.close(os.open(self._file, os.O_CREAT | os.O_RDWR, 0o600))
-        with self._engine.begin() as connection:
-            return work(connection)
+        return self._engine.connect()
+
+    def _drop(self) -> None:
+        """Close the connection that writes: the next one begins anew."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.close()
+        self._engine.dispose()
 
 
 class Server:
@@ -90,6 +146,10 @@ class Server:
 
     def __init__(self, where: URL) -> None:
         self._engine = create_async_engine(where, pool_size=2, max_overflow=2)
+        settings = {"default_transaction_read_only": "on", "statement_timeout": f"{READING_SECONDS * 1000:.0f}"}
+        self._reading = create_async_engine(
+            where, pool_size=READERS, max_overflow=0, connect_args={"server_settings": settings}
+        )
         self.dialect = self._engine.dialect
 
     async def run(self, work: Callable[[Connection], Result]) -> Result:
@@ -97,14 +157,36 @@ class Server:
         async with self._engine.begin() as connection:
             return await connection.run_sync(work)
 
+    async def read(self, question: Callable[[Connection], Result]) -> Result:
+        """See `Database`."""
+        async with self._reading.connect() as connection:
+            return await connection.run_sync(question)
+
     async def close(self) -> None:
         """See `Database`."""
+        await self._reading.dispose()
         await self._engine.dispose()
 
 
 def _prepare(connection: Any, record: object) -> None:
-    """Every new SQLite connection's settings."""
+    """The settings of a SQLite connection that writes."""
+    _set(
+        connection,
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        f"busy_timeout = {BUSY_SECONDS * 1000}",
+        f"cache_size = -{CACHE_KIB}",
+        f"wal_autocheckpoint = {CHECKPOINT_PAGES}",
+    )
+
+
+def _prepare_reading(connection: Any, record: object) -> None:
+    """The settings of one that reads."""
+    _set(connection, "query_only = ON", f"busy_timeout = {BUSY_SECONDS * 1000}")
+
+
+def _set(connection: Any, *settings: str) -> None:
     cursor = connection.cursor()
-    for setting in ("journal_mode = WAL", "synchronous = FULL", f"busy_timeout = {BUSY_SECONDS * 1000}"):
+    for setting in settings:
         cursor.execute(f"PRAGMA {setting}")
     cursor.close()

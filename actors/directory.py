@@ -5,6 +5,8 @@ their own deployment. An actor that runs another version of the code is replaced
 just started: in a rolling update the old replicas keep what they find, or the two versions would replace each
 other in turn.
 
+Ray starts one again that has died; one that hangs is made to die (`pulse`).
+
 Above it: `link`, `replay_link`, `ledger_link`. Below it: ray, `router`, `replays`, `ledger`. Outside it: what is said
 to the actors.
 """
@@ -22,9 +24,10 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError
 
-from actors import ledger, ledger_socket, replays, router
+from actors import ledger, ledger_socket, pulse, replays, router
 from actors.administrator import ensure_keys
 from actors.ledger_place import DEFAULT_PLACE, Place
+from actors.shelf import Shelf
 from pipelines.errors import Overloaded
 
 NAMESPACE = "penstock"
@@ -33,6 +36,9 @@ NAMESPACE = "penstock"
 ROUTER = "router"
 REPLAYS = "replays"
 LEDGER = "ledger"
+REGISTRY = "registry"
+EXECUTOR = "executor"
+"""The executor of a source of tools is named `executor:` and the source."""
 
 FAREWELL = 3.0
 """Seconds that an actor has to close its files before it is stopped."""
@@ -41,32 +47,59 @@ _HEAD_NODE = "node:__internal_head__"
 _log = logging.getLogger("penstock.directory")
 
 
-class _Hosted:
+class Hosted:
     """What Ray's actors have beside the class that they host."""
 
     async def process(self) -> int:
         """The id of the actor's process on its node, for whoever watches it, or kills it in a test."""
         return os.getpid()
 
+    async def version(self) -> str:
+        """See the class that is hosted. Whoever finds the actor asks this first: from then on it must not hang."""
+        pulse.hold()
+        version: str = await super().version()  # type: ignore[misc]  # the hosted class's
+        return version
 
-class RouterActor(_Hosted, router.Router):
+
+class _LedgersShelf:
+    """`shelf.Shelf`, as calls of the ledger actor."""
+
+    def __init__(self, handle: ActorHandle) -> None:
+        self._handle = handle
+
+    async def keep(self, pieces: bytes) -> None:
+        """`Ledger.keep`."""
+        await self._handle.keep.remote(pieces)
+
+    async def kept(self, owner: str) -> bytes:
+        """`Ledger.kept`."""
+        pieces: bytes = await self._handle.kept.remote(owner)
+        return pieces
+
+
+async def _shelf() -> Shelf:
+    """The ledger's shelf. Replicas start the ledger, which know where its database is; until then there is none."""
+    return _LedgersShelf(await asyncio.to_thread(ray.get_actor, LEDGER, namespace=NAMESPACE))
+
+
+class RouterActor(Hosted, router.Router):
     """The router as Ray hosts it: an actor that Ray has restarted knows that it was there before."""
 
     def __init__(self, state_directory: str, preceded: bool) -> None:
         made = ensure_keys(Path(state_directory))
         if made is not None:
             _log.warning("there was no API key: the administrator's is in %s", made)
-        super().__init__(state_directory, preceded or _restarted())
+        super().__init__(state_directory, preceded or _restarted(), shelf=_shelf)
 
 
-class ReplaysActor(_Hosted, replays.Replays):
+class ReplaysActor(Hosted, replays.Replays):
     """The replays as Ray hosts them."""
 
     def __init__(self, state_directory: str, preceded: bool) -> None:
         super().__init__(state_directory, preceded or _restarted())
 
 
-class LedgerActor(_Hosted, ledger.Ledger):
+class LedgerActor(Hosted, ledger.Ledger):
     """The ledger as Ray hosts it."""
 
     def __init__(self, state_directory: str, preceded: bool, place: Place = DEFAULT_PLACE) -> None:
@@ -76,14 +109,18 @@ class LedgerActor(_Hosted, ledger.Ledger):
     async def door(self) -> tuple[str, int, bytes]:
         """Where this actor listens for its clients (`ledger_socket.Door`)."""
         if self._listening is None or (self._listening.done() and self._listening.exception()):
-            methods = {ledger_socket.SETTLE: self.settle, ledger_socket.REPORT: self.report}
+            methods: dict[int, ledger_socket.Method] = {
+                ledger_socket.SETTLE: self.settle,
+                ledger_socket.REPORT: self.report,
+                ledger_socket.KEYS: self.keys,
+            }
             listening = ledger_socket.listen(ray.util.get_node_ip_address(), methods)
             self._listening = asyncio.ensure_future(listening)
         door, _ = await asyncio.shield(self._listening)
         return door.host, door.port, door.token
 
 
-class _Kind(NamedTuple):
+class Kind(NamedTuple):
     """A named actor: its class, made of (state_directory, preceded) and what is its own, and of the latter the version
     that it should run."""
 
@@ -92,9 +129,9 @@ class _Kind(NamedTuple):
 
 
 _KINDS = {
-    ROUTER: _Kind(RouterActor, router.code_version),
-    REPLAYS: _Kind(ReplaysActor, replays.code_version),
-    LEDGER: _Kind(LedgerActor, ledger.code_version),
+    ROUTER: Kind(RouterActor, router.code_version),
+    REPLAYS: Kind(ReplaysActor, replays.code_version),
+    LEDGER: Kind(LedgerActor, ledger.code_version),
 }
 
 
@@ -108,7 +145,7 @@ def connect(
     replace: stop one that runs other code than ours and start ours. Blocks, for a start some seconds: call it in
     a thread. Raises Overloaded (503) if none answers within `patience` seconds.
     """
-    kind = _KINDS[name]
+    kind = _kind(name)
     deadline = time.monotonic() + patience
     preceded = False
     while True:
@@ -138,6 +175,15 @@ def stop(name: str = ROUTER) -> None:
         return
 
 
+def _kind(name: str) -> Kind:
+    if name in _KINDS:
+        return _KINDS[name]
+    # What the tools' actors run is much to import for those who have no tools.
+    from actors import tool_actors
+
+    return tool_actors.KINDS[name.partition(":")[0]]
+
+
 def _end(handle: ActorHandle) -> None:
     """Let an actor close its files, if it can, and stop it."""
     with contextlib.suppress(Exception):  # one that hangs, is dead, or runs code that knows of no `close`
@@ -149,7 +195,7 @@ def _restarted() -> bool:
     return bool(ray.get_runtime_context().was_current_actor_reconstructed)
 
 
-def _start(kind: _Kind, name: str, state_directory: str, preceded: bool, *arguments: object) -> ActorHandle:
+def _start(kind: Kind, name: str, state_directory: str, preceded: bool, *arguments: object) -> ActorHandle:
     options: dict[str, Any] = {
         "name": name,
         "namespace": NAMESPACE,

@@ -1,13 +1,15 @@
 """The router actor's mind: it remembers decisions, learns from evidence, publishes what gateways need, and keeps it.
 
-Evidence is taken in at once. What takes long - fitting a view, writing the file - happens in a thread, from `step`,
-which is called about once a second.
+Evidence is taken in at once. What takes long is begun from `step`, which is called about once a second: fitting a view
+happens in a thread, and reading and writing what was learned in a task of its own. Nothing waits for that one, and
+while the ledger is away learning goes on in memory; what is learned before the past was read is added to it then.
 
-Above it: `router`. Below it: `board`, `learning_file`, `pipelines.routing.learning`. Outside it: who decides.
+Above it: `router`. Below it: `board`, `learning_keeper`, `pipelines.routing.learning`. Outside it: who decides.
 """
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -16,7 +18,8 @@ import msgspec
 import numpy
 
 from actors.board import Board
-from actors.learning_file import LearningFile
+from actors.learning_keeper import LearningKeeper
+from actors.shelf import ShelfConnector
 from pipelines.routing.feedback import Said
 from pipelines.routing.learning.decisions import Decisions
 from pipelines.routing.learning.evidence import Evidence
@@ -33,8 +36,11 @@ PUBLISHING = 5.0
 REDRAWING = 30.0
 """Seconds after which requests that explore get another draw, while decisions are made."""
 
-SAVING = 10.0
-"""Seconds between two writings of the file at least."""
+SAVING = 5.0
+"""Seconds between two writings at least, and between two attempts to read."""
+
+EARLY = 10_000
+"""Pieces of evidence that are remembered for a past that could not be read yet."""
 
 Offload = Callable[..., Awaitable[Any]]
 """Calls a blocking function with arguments, off the loop."""
@@ -45,21 +51,28 @@ _evidence: msgspec.msgpack.Decoder[Evidence] = msgspec.msgpack.Decoder(Evidence)
 
 
 class Learner:
-    """epoch: the router's incarnation; clock gives seconds since 1970."""
+    """epoch: the router's incarnation; clock gives seconds since 1970; shelf: where it is kept (None: nowhere)."""
 
     def __init__(
-        self, state_directory: str, epoch: str, clock: Callable[[], float], offload: Offload | None = None
+        self,
+        epoch: str,
+        clock: Callable[[], float],
+        offload: Offload | None = None,
+        shelf: ShelfConnector | None = None,
     ) -> None:
         self._clock = clock
         self._offload = offload or _in_a_thread()
-        self._file = LearningFile(state_directory)
-        self.learning = self._file.read(width(len(SHIPPED.topics)))
+        self.learning = Learning(width(len(SHIPPED.topics)))
+        self._keeper = LearningKeeper(shelf, self.learning.width) if shelf is not None else None
+        self._early: deque[tuple[Evidence, float]] | None = deque(maxlen=EARLY)
+        self._keeping: asyncio.Task[None] | None = None
+        self._failure = ""
         self.decisions = Decisions()
         self._priors: dict[str, float] = {}
         self._table = Table()
         self._normals = numpy.random.default_rng().standard_normal
         self._board = Board(epoch, 0, b"")
-        self._published = self._saved = 0.0
+        self._published, self._kept_at = 0.0, -SAVING
         self._fitted, self._shown = self.learning, dict[str, float]()
         self._decided = False
         self._kept = self.learning
@@ -70,9 +83,13 @@ class Learner:
         if not arrived:
             return
         self._decided = True
-        for one in self.decisions.remember(arrived, self._clock()):
+        now = self._clock()
+        for one in self.decisions.remember(arrived, now):
             if one.evidence:
                 self._learn(_evidence.decode(one.evidence))
+            repeated = self.decisions.repeated(one, now)
+            if repeated is not None:
+                self._learn(repeated)
 
     def feedback(self, said: bytes) -> bytes:
         """What a caller says (an encoded Said). Returns an encoded Verdict."""
@@ -98,22 +115,49 @@ class Learner:
         now = self._clock()
         if self._priors and now - self._published >= PUBLISHING and self._outdated(now):
             await self._publish(now)
-        if self.learning is not self._kept and now - self._saved >= SAVING:
-            await self.save()
+        if self._early is not None or self.learning is not self._kept:
+            resting = self._keeping is None or self._keeping.done()
+            if self._keeper is not None and resting and now - self._kept_at >= SAVING:
+                self._keeping = asyncio.get_running_loop().create_task(self._keep(self._keeper))
 
     async def save(self) -> None:
-        """Write what was learned since the last time. A failure is logged: the next one tries again."""
-        learning, self._saved = self.learning, self._clock()
-        if learning is self._kept:
-            return
+        """Write what was learned since the last time, now. A failure is logged: the next one tries again."""
+        if self._keeping is not None:
+            await asyncio.gather(self._keeping, return_exceptions=True)
+        if self._keeper is not None and (self._early or self.learning is not self._kept):
+            await self._keep(self._keeper)
+
+    async def _keep(self, keeper: LearningKeeper) -> None:
+        """Read what was kept, if that has not been done, and write what is new."""
+        self._kept_at = self._clock()
         try:
-            await self._offload(self._file.write, learning)
-            self._kept = learning
-        except OSError as error:
-            _log.error("what was learned cannot be written: %s", error.strerror)
+            if self._early is not None:
+                self._remembered(await keeper.load())
+            learning = self.learning
+            if learning is not self._kept:
+                await keeper.save(learning)
+                self._kept = learning
+        except Exception as error:
+            # Ray and databases raise many classes when they are away; each means the same here: later.
+            words = str(error).strip().splitlines() or [type(error).__name__]
+            if not self._failure:
+                _log.warning("what was learned is in memory only, the ledger does not answer: %s", words[-1])
+            self._failure = words[-1]
+        else:
+            self._failure = ""
+
+    def _remembered(self, past: Learning) -> None:
+        """The past was read: add what was learned since."""
+        learning, early, self._early = past, self._early or (), None
+        for evidence, at in early:
+            learning = learning.update(evidence, at)
+        self.learning, self._kept = learning, past
 
     def _learn(self, evidence: Evidence) -> None:
-        self.learning = self.learning.update(evidence, self._clock())
+        now = self._clock()
+        if self._early is not None and self._keeper is not None:
+            self._early.append((evidence, now))
+        self.learning = self.learning.update(evidence, now)
 
     def _outdated(self, now: float) -> bool:
         redraw = self._decided and now - self._published >= REDRAWING

@@ -17,14 +17,21 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+import pipelines.allowance
+import pipelines.keys
 import pipelines.ledger
+import pipelines.ledger_questions
+import pipelines.spending
 from actors.clock import SteadyClock
 from actors.ledger_place import DEFAULT_PLACE, Place
+from actors.shelf import Pieces
 from actors.version import version_of
 from pipelines.errors import ConfigurationError, Overloaded
-from pipelines.ledger import Batch, Question
+from pipelines.ledger import Batch
+from pipelines.ledger_questions import Inquiry
 
 if TYPE_CHECKING:
+    from actors.key_book import KeyBook
     from actors.ledger_store import LedgerStore
 
 GATHER = 0.001
@@ -45,12 +52,32 @@ TICK = 1.0
 REMEMBERED = 50_000
 """Ids of rows that are known to be there without asking the database."""
 
-_USED = ("databases", "ledger_reports", "ledger_socket", "ledger_store", "ledger_tables")
+_USED = (
+    "approval_store",
+    "board",
+    "databases",
+    "frames",
+    "key_book",
+    "key_store",
+    "ledger_answers",
+    "ledger_browsing",
+    "ledger_erasing",
+    "ledger_reports",
+    "ledger_socket",
+    "ledger_states",
+    "ledger_store",
+    "ledger_tables",
+    "shelf",
+)
 """Modules of this floor that the actor runs."""
+
+_WORDS = (pipelines.allowance, pipelines.keys, pipelines.ledger, pipelines.ledger_questions, pipelines.spending)
+"""And of the floor below."""
 
 _log = logging.getLogger("penstock.ledger")
 _batches = msgspec.msgpack.Decoder(Batch)
-_questions = msgspec.msgpack.Decoder(Question)
+_pieces = msgspec.msgpack.Decoder(Pieces)
+_inquiries: msgspec.msgpack.Decoder[Inquiry] = msgspec.msgpack.Decoder(Inquiry)
 
 
 def code_version(place: Place = DEFAULT_PLACE) -> str:
@@ -58,7 +85,8 @@ def code_version(place: Place = DEFAULT_PLACE) -> str:
     here = Path(__file__)
     used = [here.with_name(f"{name}.py") for name in _USED]
     schema = sorted(here.with_name("migrations").rglob("*.py"))
-    code = version_of([here, *used, Path(str(pipelines.ledger.__file__)), *schema])
+    words = [Path(str(module.__file__)) for module in _WORDS]
+    code = version_of([here, *used, *words, *schema])
     return code if place == DEFAULT_PLACE else f"{code} {place.variable} {place.file}"
 
 
@@ -93,7 +121,7 @@ class Ledger:
         self._sleep = sleep
         self._version = code_version(place)
         self._store = store
-        self._opened = False
+        self._book: KeyBook | None = None
         self._opening = asyncio.Lock()
         self._waiting: list[_Waiting] = []
         self._rows = 0
@@ -126,17 +154,54 @@ class Ledger:
         await done
 
     async def report(self, question: bytes) -> bytes:
-        """Sums (an encoded list of dicts) as an encoded Question asks for them. Raises as `settle` does."""
-        from sqlalchemy.exc import DBAPIError
+        """What an encoded Inquiry asks for, encoded: of a Question a list of dicts, of a RowsQuestion Rows, of a
+        StoryQuestion a Story, of an Expiry and an Erasure, which take rows out, Erased.
 
-        from actors.ledger_reports import report
+        Raises Overloaded where the database cannot be read now, or the answer takes too long.
+        """
+        from sqlalchemy.exc import SQLAlchemyError
 
-        asked = _questions.decode(question)
+        from actors.ledger_answers import answered
+
         try:
-            store = await self._ready()
-            return msgspec.msgpack.encode(await store.read(lambda connection: report(connection, asked)))
-        except (DBAPIError, OSError) as error:
+            return await answered(await self._ready(), _inquiries.decode(question))
+        except (SQLAlchemyError, OSError) as error:
+            message = f"the ledger cannot be read: {_words(error)}"
+            raise Overloaded(message, status=503, retry_after=1.0) from None
+
+    async def keys(self, inquiry: bytes) -> bytes:
+        """What an encoded KeyInquiry asks for (`pipelines.allowance`), encoded. Raises as `settle` does."""
+        from sqlalchemy.exc import SQLAlchemyError
+
+        self._start()
+        try:
+            return await (await self._opened()).answer(inquiry)
+        except (SQLAlchemyError, OSError) as error:
             raise _unwritable(error) from None
+
+    async def keep(self, pieces: bytes) -> None:
+        """Put what another actor keeps here (encoded `shelf.Pieces`) in its place. Raises as `settle` does."""
+        from sqlalchemy.exc import SQLAlchemyError
+
+        from actors.ledger_states import put
+
+        said = _pieces.decode(pieces)
+        try:
+            await (await self._ready()).change(lambda connection: put(connection, said.owner, said.pieces))
+        except (SQLAlchemyError, OSError) as error:
+            raise _unwritable(error) from None
+
+    async def kept(self, owner: str) -> bytes:
+        """All that another actor keeps here, as encoded `shelf.Pieces`. Raises as `settle` does."""
+        from sqlalchemy.exc import SQLAlchemyError
+
+        from actors.ledger_states import pieces_of
+
+        try:
+            found = await (await self._ready()).read(lambda connection: pieces_of(connection, owner))
+        except (SQLAlchemyError, OSError) as error:
+            raise _unwritable(error) from None
+        return msgspec.msgpack.encode(Pieces(owner, found))
 
     async def close(self) -> None:
         """Stop, for whoever runs this in a process of his own. What waits is not committed."""
@@ -148,8 +213,10 @@ class Ledger:
             await self._store.close()
 
     async def sweep(self) -> None:
-        """Settle the reservations of those who have died."""
+        """Settle the reservations of those who have died, and take back what they were allowed."""
         now = self._clock()
+        if self._book is not None:
+            self._book.expire()
         for reporter, heard in list(self._leases.items()):
             if now - heard > LEASE:
                 store = await self._ready()
@@ -165,18 +232,26 @@ class Ledger:
             self._tasks = [loop.create_task(self._write()), loop.create_task(self._tick())]
 
     async def _ready(self) -> "LedgerStore":
+        await self._opened()
+        assert self._store is not None
+        return self._store
+
+    async def _opened(self) -> "KeyBook":
         from actors.databases import address
+        from actors.key_book import KeyBook
         from actors.ledger_store import LedgerStore
 
         async with self._opening:
             if self._store is None:
                 self._store = LedgerStore(address(self._place.url(), self._directory))
-            if not self._opened:
+            if self._book is None:
                 await self._store.open()
                 for reporter in await self._store.reporters():
                     self._leases.setdefault(reporter, self._clock())
-                self._opened = True
-            return self._store
+                book = KeyBook(self._store, self._clock)
+                await book.open()
+                self._book = book
+            return self._book
 
     async def _write(self) -> None:
         while True:
@@ -184,10 +259,13 @@ class Ledger:
             await self._sleep(GATHER)
             some = self._taken()
             try:
-                store = await self._ready()
-                await store.settle([self._unknown(waiting.batch) for waiting in some])
+                book = self._book or await self._opened()
+                await book.recount()
+                await (await self._ready()).settle([self._unknown(waiting.batch) for waiting in some])
             except Exception as error:
                 # Whatever it is, those who wait send again, and what is wrong now may not be so then.
+                if self._book is not None:
+                    self._book.doubt()
                 _end(some, _unwritable(error))
             else:
                 for waiting in some:

@@ -20,8 +20,8 @@ import contextlib
 import contextvars
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, Literal, NamedTuple
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -44,6 +44,9 @@ BEAT = 3.0
 """Seconds between two signs of life while something announced is under way; the ledger waits for 15."""
 
 CALL_TIMEOUT = 10.0
+REPORT_TIMEOUT = 30.0
+"""Seconds for a report; the ledger itself gives it up after 25."""
+
 BACKOFF = (0.05, 1.0)
 """Seconds before the first further try of a batch, doubled with each failure, and at most."""
 
@@ -55,6 +58,7 @@ SHORT_PATIENCE = 0.25
 
 WhenAway = Literal["refuse", "continue"]
 
+_Result = TypeVar("_Result")
 _log = logging.getLogger("penstock.ledger")
 
 
@@ -67,7 +71,8 @@ class LedgerClient:
     """One replica's tie to the ledger. reporter: its own name, of this incarnation.
 
     state_directory, place: where a ledger that has to be started finds its database. most_waiting: rows that are kept
-    while it is away. behind: whether rows have been waiting for longer than usual; lost: rows that were dropped.
+    while it is away. behind: whether rows have been waiting for longer than usual; lost: rows that were dropped;
+    arrived: how many are durable, in the order in which they came.
     """
 
     def __init__(
@@ -84,6 +89,7 @@ class LedgerClient:
         self.when_away: WhenAway = when_away
         self.behind = False
         self.lost = 0
+        self.arrived = 0
         self._connector = connector or ledger_connector_to(state_directory, place)
         self._most = most_waiting
         self._link: LedgerLink | None = None
@@ -109,6 +115,16 @@ class LedgerClient:
         return len(self._items) + self._leaving
 
     @property
+    def lag(self) -> float:
+        """Seconds since the batch that is under way was first sent; 0 where there is none."""
+        return self._now() - self._spoke if self._batches else 0.0
+
+    @property
+    def latest(self) -> int:
+        """The number of the last row that came: it is durable once so many have `arrived`."""
+        return self.arrived + self.waiting
+
+    @property
     def full(self) -> bool:
         """Whether no further row is kept."""
         return self.waiting >= self._most
@@ -121,8 +137,8 @@ class LedgerClient:
     def start(self) -> None:
         """Begin to send, on this loop."""
         if self._sender is None:
-            self._sender = self._spawn(self._send())
-            self._warming = self._spawn(self._warm())
+            self._sender = self.spawn(self._send())
+            self._warming = self.spawn(self._warm())
 
     async def close(self, patience: float = 5.0) -> None:
         """Send what is left, for `patience` seconds, and stop."""
@@ -181,10 +197,25 @@ class LedgerClient:
         return await done
 
     async def report(self, question: bytes) -> bytes:
-        """`Ledger.report`. Raises what Ray raises where the ledger is away."""
-        link = await self._connected()
-        async with asyncio.timeout(CALL_TIMEOUT):
-            return await link.report(question)
+        """`Ledger.report`. Raises Overloaded (503) where the ledger is away, cannot be read, or takes too long."""
+        return await self.spawn(self._called(lambda link: link.report(question), REPORT_TIMEOUT))
+
+    async def keys(self, inquiry: bytes, seconds: float = CALL_TIMEOUT) -> bytes:
+        """`Ledger.keys`. Raises Overloaded (503) where there is no answer within so many seconds."""
+        return await self.spawn(self._called(lambda link: link.keys(inquiry), seconds))
+
+    async def _called(self, ask: Callable[[LedgerLink], Awaitable[bytes]], seconds: float) -> bytes:
+        link = None
+        try:
+            async with asyncio.timeout(seconds):
+                link = await self._connected()
+                return await ask(link)
+        except Overloaded:
+            raise
+        except Exception as error:  # Ray raises many classes when an actor is away; each means the same here.
+            if self._link is link:
+                self._link = None
+            raise Overloaded("the ledger does not answer", status=503, retry_after=1.0) from error
 
     def _drop(self, rows: Iterable[Row]) -> None:
         for row in rows:
@@ -195,7 +226,9 @@ class LedgerClient:
 
     def _hurry(self) -> None:
         self._urgent = True
-        self._wake.set()
+        # With a batch under way nothing can be done: its return wakes the sender.
+        if len(self._batches) < AT_ONCE:
+            self._wake.set()
 
     async def _send(self) -> None:
         while True:
@@ -231,7 +264,7 @@ class LedgerClient:
         self._urgent = self._urgent and bool(self._items)
         self._leaving += len(items)
         self._spoke = now
-        task = self._spawn(self._deliver(msgspec.msgpack.encode(batch), items))
+        task = self.spawn(self._deliver(msgspec.msgpack.encode(batch), items))
         self._batches.add(task)
         task.add_done_callback(self._arrived)
 
@@ -262,6 +295,7 @@ class LedgerClient:
             await asyncio.sleep(wait)
             wait = min(longest, wait * 2)
         self._leaving -= len(items)
+        self.arrived += len(items)
         for item in items:
             if item.done is not None and not item.done.done():
                 item.done.set_result(True)
@@ -308,6 +342,6 @@ class LedgerClient:
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+    def spawn(self, work: Coroutine[Any, Any, _Result]) -> "asyncio.Task[_Result]":
         """Run `work` in no request's context."""
         return contextvars.Context().run(asyncio.get_running_loop().create_task, work)

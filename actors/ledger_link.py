@@ -27,7 +27,10 @@ class LedgerLink(Protocol):
         """An encoded Batch in; returns when it is committed."""
 
     async def report(self, question: bytes) -> bytes:
-        """An encoded Question in, an encoded list of dicts out."""
+        """An encoded Inquiry in, its encoded answer out (`Ledger.report`)."""
+
+    async def keys(self, inquiry: bytes) -> bytes:
+        """An encoded KeyInquiry in, its encoded answer out (`Ledger.keys`)."""
 
 
 LedgerConnector = Callable[[], Awaitable[LedgerLink]]
@@ -47,6 +50,11 @@ class LedgerActorLink:
     async def report(self, question: bytes) -> bytes:
         """`Ledger.report`."""
         answer: bytes = await self._handle.report.remote(question)
+        return answer
+
+    async def keys(self, inquiry: bytes) -> bytes:
+        """`Ledger.keys`."""
+        answer: bytes = await self._handle.keys.remote(inquiry)
         return answer
 
 

@@ -3,10 +3,10 @@
 Above it: `ledger`, `deployments.config`. Below it: the environment, files. Outside it: databases.
 """
 
-import os
 from pathlib import Path
 from typing import NamedTuple
 
+from actors.credentials import credential
 from pipelines.errors import ConfigurationError
 
 
@@ -18,7 +18,7 @@ class Place(NamedTuple):
 
     def url(self) -> str:
         """The URL; "" where there is none. Raises ConfigurationError for a file that cannot be read."""
-        if given := os.environ.get(self.variable, "").strip() if self.variable else "":
+        if given := credential(self.variable) if self.variable else "":
             return given
         try:
             return Path(self.file).expanduser().read_text().strip() if self.file else ""

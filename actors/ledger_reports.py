@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Integer, func, select, type_coerce
 
 from actors.ledger_tables import HOURS
-from pipelines.ledger import HOUR, SUMS, Question
+from pipelines.ledger import HOUR, SUMS, Group, Question
 
 HOURS_A_DAY = 24
 
@@ -32,6 +32,9 @@ def report(connection: Connection, question: Question) -> list[dict[str, Any]]:
     )
     if question.key:
         asked = asked.where(columns.key == question.key)
+    asked = asked.where(*(columns[name] == value for name, value in question.only.items() if name in Group._fields))
+    if question.most:
+        asked = asked.limit(question.most)
     # PostgreSQL adds big integers up to decimals.
     return [
         {name: int(value) if name in SUMS else value for name, value in row.items()}

@@ -1,86 +1,31 @@
 """Batches over a connection of one's own: a tenth of what an actor call costs the two processes.
 
-    frame = length (4 bytes), number of the call (4), kind (1), payload      big-endian; length: of what follows it
+The first frame of a connection (`frames`) holds the door's token, which only the actor itself tells (`directory` finds
+it): each incarnation makes a new one. Without it the connection ends. An answer has the number of its call. As on the
+hop between replicas nothing is encrypted: the ports are for the cluster's own network.
 
-The first frame of a connection holds the door's token, which only the actor itself tells (`directory` finds it): each
-incarnation makes a new one. Without it the connection ends. An answer has the number of its call. As on the hop
-between replicas nothing is encrypted: the ports are for the cluster's own network.
-
-Above it: `directory`, `ledger_link`. Below it: asyncio. Outside it: what the payloads mean.
+Above it: `directory`, `ledger_link`. Below it: `frames`, asyncio. Outside it: what the payloads mean.
 """
 
 import asyncio
 import hmac
 import secrets
-import struct
 from collections.abc import Awaitable, Callable, Mapping
-from typing import NamedTuple, cast
 
+from actors.frames import MOST_BYTES, Door, Frames
 from pipelines.errors import Overloaded
 
-MOST_BYTES = 64 * 1024 * 1024
-"""Of one frame."""
+__all__ = ["KEYS", "MOST_BYTES", "REPORT", "SETTLE", "Door", "LedgerConnection", "connect", "listen"]
 
 CONNECT_SECONDS = 2.0
 
-TOKEN, SETTLE, REPORT, DONE, FAILED = range(5)
-"""Kinds of frames; the last two are answers."""
+TOKEN, SETTLE, REPORT, DONE, FAILED, KEYS = range(6)
+"""Kinds of frames; DONE and FAILED are answers."""
 
 Method = Callable[[bytes], Awaitable[bytes | None]]
-_HEAD = struct.Struct(">IIB")
 
 
-class Door(NamedTuple):
-    """Where a listener is, and its token."""
-
-    host: str
-    port: int
-    token: bytes
-
-
-class _Frames(asyncio.Protocol):
-    """Cuts a connection's bytes into frames."""
-
-    def __init__(self) -> None:
-        self._held = bytearray()
-        self._transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See `asyncio.Protocol`."""
-        # uvloop's transports are no subclass of it.
-        self._transport = cast(asyncio.Transport, transport)
-
-    def data_received(self, data: bytes) -> None:
-        """See `asyncio.Protocol`."""
-        held = self._held
-        held += data
-        while len(held) >= _HEAD.size:
-            length, number, kind = _HEAD.unpack_from(held)
-            if not 5 <= length <= MOST_BYTES:
-                self.close()
-                return
-            if len(held) < length + 4:
-                return
-            payload = bytes(held[_HEAD.size : length + 4])
-            del held[: length + 4]
-            self.frame(number, kind, payload)
-
-    def frame(self, number: int, kind: int, payload: bytes) -> None:
-        """One frame came."""
-        raise NotImplementedError
-
-    def send(self, number: int, kind: int, payload: bytes) -> None:
-        """Send one, if there is still somebody."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(_HEAD.pack(len(payload) + 5, number, kind) + payload)
-
-    def close(self) -> None:
-        """End the connection."""
-        if self._transport is not None:
-            self._transport.close()
-
-
-class _Served(_Frames):
+class _Served(Frames):
     """A connection to the listener."""
 
     def __init__(self, token: bytes, methods: Mapping[int, Method]) -> None:
@@ -115,7 +60,7 @@ async def listen(host: str, methods: Mapping[int, Method]) -> tuple[Door, asynci
     return Door(host, server.sockets[0].getsockname()[1], token), server
 
 
-class LedgerConnection(_Frames):
+class LedgerConnection(Frames):
     """A client's end; it has the methods of `ledger_link.LedgerLink`. They raise ConnectionError where it is lost."""
 
     def __init__(self) -> None:
@@ -131,6 +76,10 @@ class LedgerConnection(_Frames):
     async def report(self, question: bytes) -> bytes:
         """`Ledger.report`. Raises Overloaded with what the ledger says is wrong."""
         return await self._call(REPORT, question)
+
+    async def keys(self, inquiry: bytes) -> bytes:
+        """`Ledger.keys`. Raises Overloaded with what the ledger says is wrong."""
+        return await self._call(KEYS, inquiry)
 
     async def _call(self, kind: int, payload: bytes) -> bytes:
         if self._lost:

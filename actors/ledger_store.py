@@ -30,6 +30,7 @@ AT_ONCE = 500
 """Ids of one question."""
 
 Result = TypeVar("Result")
+_Sums = dict[Group, list[int]]
 _rows: msgspec.msgpack.Decoder[Row] = msgspec.msgpack.Decoder(Row)
 
 
@@ -50,11 +51,15 @@ class Words:
 
 
 class LedgerStore:
-    """One database. Every method raises sqlalchemy.exc.SQLAlchemyError or OSError where it is away or full."""
+    """One database. Every method raises sqlalchemy.exc.SQLAlchemyError or OSError where it is away or full.
+
+    on_sums: is told what each commit has added to the sums, before anybody else hears of the commit.
+    """
 
     def __init__(self, where: URL) -> None:
         self._database: Database = FileDatabase(where) if where.get_backend_name() == "sqlite" else Server(where)
         self._words = Words(self._database.dialect)
+        self.on_sums: Callable[[Mapping[Group, list[int]]], None] | None = None
 
     async def open(self) -> None:
         """Make the file, with mode 600, if there is none, and bring the tables up to date."""
@@ -63,9 +68,10 @@ class LedgerStore:
     async def settle(self, batches: Sequence[Batch]) -> None:
         """Put rows and reservations in, end the reservations that are over; committed when this returns."""
         try:
-            await self._database.run(partial(self._settle, batches, careful=False))
+            sums = await self._database.run(partial(self._settle, batches, careful=False))
         except IntegrityError:
-            await self._database.run(partial(self._settle, batches, careful=True))
+            sums = await self._database.run(partial(self._settle, batches, careful=True))
+        self._tell(sums)
 
     async def reporters(self) -> set[str]:
         """Who has reservations."""
@@ -75,17 +81,27 @@ class LedgerStore:
 
     async def settle_lost(self, reporter: str) -> int:
         """Make rows of the reservations of a reporter that has died; how many."""
-        return await self._database.run(partial(self._settle_lost, reporter))
+        count, sums = await self._database.run(partial(self._settle_lost, reporter))
+        self._tell(sums)
+        return count
 
     async def read(self, question: Callable[[Connection], Result]) -> Result:
-        """What `question` makes of a connection."""
-        return await self._database.run(question)
+        """What `question` makes of a connection, which can only read; nothing that is to be written waits for it."""
+        return await self._database.read(question)
+
+    async def change(self, work: Callable[[Connection], Result]) -> Result:
+        """What `work` makes of a connection, committed when this returns."""
+        return await self._database.run(work)
 
     async def close(self) -> None:
         """Close every connection."""
         await self._database.close()
 
-    def _settle(self, batches: Sequence[Batch], connection: Connection, *, careful: bool) -> None:
+    def _tell(self, sums: _Sums) -> None:
+        if self.on_sums is not None and sums:
+            self.on_sums(sums)
+
+    def _settle(self, batches: Sequence[Batch], connection: Connection, *, careful: bool) -> _Sums:
         closed = {identity for batch in batches for identity in batch.closed}
         opened = [
             (row.id, batch.reporter, msgspec.msgpack.encode(row))
@@ -93,22 +109,23 @@ class LedgerStore:
             for row in batch.opened
             if row.id not in closed
         ]
-        self._put(connection, (row for batch in batches for row in batch.rows), careful=careful)
+        sums = self._put(connection, (row for batch in batches for row in batch.rows), careful=careful)
         if opened:
             connection.exec_driver_sql(self._words.reserve, opened)
         if closed:
             _release(connection, closed)
+        return sums
 
-    def _settle_lost(self, reporter: str, connection: Connection) -> int:
+    def _settle_lost(self, reporter: str, connection: Connection) -> tuple[int, _Sums]:
         mine = select(RESERVATIONS.c.id, RESERVATIONS.c.row).where(RESERVATIONS.c.reporter == reporter)
         found = connection.execute(mine).all()
-        self._put(connection, (_rows.decode(encoded) for _, encoded in found), careful=True)
+        sums = self._put(connection, (_rows.decode(encoded) for _, encoded in found), careful=True)
         _release(connection, {identity for identity, _ in found})
-        return len(found)
+        return len(found), sums
 
-    def _put(self, connection: Connection, rows: Iterable[Row], *, careful: bool) -> None:
+    def _put(self, connection: Connection, rows: Iterable[Row], *, careful: bool) -> _Sums:
         """Insert rows, and add up. careful: some may be there; without it that is an IntegrityError."""
-        sums: dict[Group, list[int]] = {}
+        sums: _Sums = {}
         for kind, group in _by_kind(rows).items():
             if careful:
                 group = _fresh(connection, kind, group, sums)
@@ -118,6 +135,7 @@ class LedgerStore:
         if sums:
             # In one order for all who write, or two of them could wait for each other.
             connection.exec_driver_sql(self._words.add, [(*group, *sums[group]) for group in sorted(sums)])
+        return sums
 
 
 def migrate(connection: Connection) -> None:

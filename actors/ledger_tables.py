@@ -3,6 +3,10 @@
     ledger_requests, ledger_attempts   one row each (`pipelines.ledger`), found by id, by key and time, by request
     ledger_hours                       their sums (`pipelines.ledger.SUMS`) by hour and group: what reports read
     ledger_reservations                provisional rows, encoded, of what is under way
+    tool_calls                         one row for each call of a tool that runs here
+    approvals                          calls that wait for a person, with the conversation that they belong to
+    ledger_states                      what other actors keep here (`ledger_states`): pieces of bytes by owner and name
+    keys                               the callers' keys (`pipelines.keys`), each with the hash of its secret
 
 Ids begin with the time in milliseconds (`deployments.identity`): the primary key is the index by time as well, and
 new rows stand together at its end.
@@ -30,7 +34,7 @@ from sqlalchemy import (
     Text,
 )
 
-from pipelines.ledger import SUMS, AttemptRow, Group, RequestRow, Row
+from pipelines.ledger import SUMS, AttemptRow, Group, RequestRow, Row, ToolRow
 from pipelines.pricing import CURRENCY
 from pipelines.routing.table import Bill
 
@@ -94,6 +98,7 @@ ATTEMPTS = Table(
     *map(_text, ("request", "role")),
     Column("skipped", Integer, nullable=False),
     Index("ledger_attempts_by_request", "request"),
+    Index("ledger_attempts_by_key", "key", "time"),
     sqlite_with_rowid=False,
 )
 
@@ -116,7 +121,56 @@ RESERVATIONS = Table(
 )
 
 
-TABLES: Mapping[type[Row], Table] = {AttemptRow: ATTEMPTS, RequestRow: REQUESTS}
+KEYS = Table(
+    "keys",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    *map(_text, ("name", "hash", "old_hash")),
+    Column("old_until", Float(53), nullable=False),
+    Column("created", Float(53), nullable=False),
+    Column("revoked", Float(53)),
+    _count("changed"),
+    _text("settings"),
+    Index("keys_by_hash", "hash", unique=True),
+)
+
+TOOLS = Table(
+    "tool_calls",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("time", Float(53), nullable=False),
+    *map(_text, ("request_id", "key", "request")),
+    Column("turn", Integer, nullable=False),
+    *map(_text, ("call", "tool", "source", "arguments", "preview", "decisions", "outcome")),
+    Column("seconds", Float(53), nullable=False),
+    _count("size"),
+    Column("cut", Boolean, nullable=False),
+    Column("provisional", Boolean, nullable=False),
+    Index("tool_calls_by_request", "request"),
+    Index("tool_calls_by_key", "key", "time"),
+    sqlite_with_rowid=False,
+)
+
+APPROVALS = Table(
+    "approvals",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    _text("key"),
+    Column("expires", Float(53), nullable=False),
+    Column("held", LargeBinary, nullable=False),
+    Index("approvals_by_key", "key"),
+)
+
+STATES = Table(
+    "ledger_states",
+    METADATA,
+    _text("owner"),
+    _text("name"),
+    Column("data", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("owner", "name"),
+)
+
+TABLES: Mapping[type[Row], Table] = {AttemptRow: ATTEMPTS, RequestRow: REQUESTS, ToolRow: TOOLS}
 
 _LONGEST = dict.fromkeys(("id", "request", "request_id", *Group._fields[1:]), LONGEST_NAME)
 _TEXTS = {
@@ -125,13 +179,13 @@ _TEXTS = {
         for field in msgspec.structs.fields(kind)
         if field.type is str
     )
-    for kind in (AttemptRow, RequestRow)
+    for kind in (AttemptRow, RequestRow, ToolRow)
 }
 
 
 def clean(row: Row) -> Row:
     """The row with every text cut to its column's size, and without what no database takes."""
-    if len(row.request_id) <= LONGEST_NAME and _is_plain(row):
+    if not isinstance(row, ToolRow) and len(row.request_id) <= LONGEST_NAME and _is_plain(row):
         return row
     changed: dict[str, Any] = {}
     for name, longest in _TEXTS[type(row)]:
@@ -164,6 +218,8 @@ def _cut(text: str, longest: int = LONGEST_TEXT) -> str:
 
 def columns(row: Row) -> tuple[Any, ...]:
     """A clean row as the values of its table, in the order of its columns."""
+    if isinstance(row, ToolRow):
+        return tuple(getattr(row, column.name) for column in TOOLS.columns)
     bill = row.bill
     common = (
         row.id,
@@ -203,6 +259,8 @@ def columns(row: Row) -> tuple[Any, ...]:
 def row_of(kind: type[Row], values: Mapping[str, Any]) -> Row:
     """A table's values as the row that they came from."""
     given = dict(values)
+    if kind is ToolRow:
+        return ToolRow(**given)
     bill = Bill(**{field.name: given[field.name] for field in msgspec.structs.fields(Bill)})
     if kind is RequestRow:
         given["metadata"] = msgspec.json.decode(given["metadata"]) if given["metadata"] else None

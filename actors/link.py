@@ -46,8 +46,11 @@ class RouterLink(Protocol):
     async def standing(self) -> bytes:
         """An encoded Standing."""
 
+    async def metrics(self) -> bytes:
+        """An encoded `metering.cluster.Snapshot`."""
+
     async def keep(self) -> None:
-        """Write down what was learned."""
+        """Write down what was learned, and counted."""
 
 
 Connector = Callable[[], Awaitable[RouterLink]]
@@ -99,6 +102,11 @@ class ActorLink:
         standing: bytes = await self._handle.standing.remote()
         return standing
 
+    async def metrics(self) -> bytes:
+        """`Router.metrics`."""
+        snapshot: bytes = await self._handle.metrics.remote()
+        return snapshot
+
     async def keep(self) -> None:
         """`Router.keep`."""
         await self._handle.keep.remote()
@@ -114,14 +122,15 @@ def connector_to(state_directory: str) -> Connector:
     return connector
 
 
-def finder(state_directory: str, name: str, *arguments: object) -> Callable[[], Awaitable[ActorHandle]]:
+def finder(
+    state_directory: str, name: str, *arguments: object, replace: bool = True
+) -> Callable[[], Awaitable[ActorHandle]]:
     """Finds the actor of that name, made of `arguments` where it has to be started.
 
-    Only the first time may it replace one of another code version.
+    Only the first time may it replace one of another code version, and not without `replace`.
 
     Ray's own calls for it block, so they run in a thread.
     """
-    replace = True
 
     async def find() -> ActorHandle:
         nonlocal replace

@@ -79,9 +79,8 @@ class PriceList:
         self._stamp = (status.st_mtime_ns, status.st_size)
         try:
             content = self._file.read_bytes()
-            # The package's own way from its published file to a list; it has no public name.
-            providers = types._providers_from_raw(json.loads(content))
-        except (OSError, ValueError, TypeError, pydantic.ValidationError) as error:
+            providers = providers_of(content)
+        except (OSError, ValueError) as error:
             _log.error("%s cannot be read, the prices stay as they are: %s", self._file, str(error)[:200])
             return
         self._list = data_snapshot.DataSnapshot(providers, from_auto_update=False)
@@ -119,6 +118,18 @@ class PriceList:
             return None
         given = {kind: _rate(getattr(prices, name, None), units) for kind, (name, units) in _KEYS.items()}
         return Rates(source=self.source, **given)
+
+
+def providers_of(content: bytes) -> list[types.Provider]:
+    """A published list, read. Raises ValueError where it is none. Takes about a second."""
+    try:
+        # The package's own way from its published file to a list; it has no public name.
+        providers = types._providers_from_raw(json.loads(content))
+    except (TypeError, KeyError, pydantic.ValidationError) as error:
+        raise ValueError(f"this is no price list: {error}") from None
+    if not providers:
+        raise ValueError("this price list is empty")
+    return providers
 
 
 def _rate(price: Decimal | types.TieredPrices | None, units: int) -> Rate | None:

@@ -27,6 +27,9 @@ from pipelines.routing.table import Outcome
 BEGINNING = 1.0
 """Seconds in which the actor must say what a request with a key is to do; after them it is refused."""
 
+LOOKING = 0.25
+"""Seconds in which it must say so to one that can do without."""
+
 CALL_TIMEOUT = 4.0
 """Seconds after which any other call has failed; a long poll itself ends after 2."""
 
@@ -93,6 +96,19 @@ class ReplayClient:
             if isinstance(error, TimeoutError):
                 message = "the Idempotency-Key cannot be looked up now"
                 raise Overloaded(message, status=503, retry_after=1.0) from None
+            raise
+
+    async def look(self, opening: Opening) -> Begun | None:
+        """What a request is to do that can do without the actor: one try; None where it does not answer at once."""
+        encoded = msgspec.msgpack.encode(opening)
+        try:
+            return _begun.decode(await self.call(lambda link: link.begin(encoded), LOOKING))
+        except Exception:  # Ray raises many classes when an actor is away; each means the same here.
+            self.spawn(self.abandon(opening))
+            return None
+        except BaseException:
+            # It may have been made the leader after all.
+            self.spawn(self.abandon(opening))
             raise
 
     def record(self, opening: Opening) -> "Recording":

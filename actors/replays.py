@@ -22,7 +22,7 @@ from actors import answer_file
 from actors.answer_file import AnswerFile
 from actors.clock import SteadyClock
 from actors.version import version_of
-from pipelines import idempotency
+from pipelines import answer_shelf, idempotency
 from pipelines.idempotency import Opening, Piece, Push, Register
 
 TICK = 0.5
@@ -35,13 +35,15 @@ _log = logging.getLogger("penstock.replays")
 _openings = msgspec.msgpack.Decoder(Opening)
 _pushes = msgspec.msgpack.Decoder(Push)
 
+_USED = (__file__, answer_file.__file__, answer_shelf.__file__, idempotency.__file__)
+
 Offload = Callable[..., Awaitable[Any]]
 """Calls a blocking function with arguments, off the loop, one at a time and in order."""
 
 
 def code_version() -> str:
     """A name for the code that the actor runs: the hash of its source files."""
-    return version_of(Path(str(module)) for module in (__file__, answer_file.__file__, idempotency.__file__))
+    return version_of(Path(str(module)) for module in _USED)
 
 
 class Replays:

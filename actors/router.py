@@ -5,12 +5,12 @@ No request waits for this actor. Values cross as msgspec-encoded bytes, so that 
 understand each other while one replaces the other: unknown fields are passed over, missing ones have defaults.
 
 What gateways decided comes with their reports; the `learner` remembers it, learns from what callers say of the
-answers, and publishes what was learned under a version of its own.
+answers, and publishes what was learned under a version of its own. So does what replicas counted: `meters` adds it up.
 
 The actor is also the one place that holds the cluster's secret and the hashes of the callers' keys; they are in
 the `Welcome` that answers every announcement.
 
-Above it: `directory` (finding it), `client` (talking to it). Below it: `keyring`, `learner`, `board`,
+Above it: `directory` (finding it), `client` (talking to it). Below it: `keyring`, `learner`, `meters`, `board`,
 `pipelines.routing`. It imports no ray: it is wrapped where it is started.
 """
 
@@ -22,13 +22,15 @@ from pathlib import Path
 
 import msgspec
 
-from actors import board, learner, learning_file
+from actors import board, checked_file, learner, learning_keeper, meters, shelf
 from actors.board import Board
 from actors.clock import SteadyClock
 from actors.keyring import Keyring
 from actors.learner import Learner, Offload
+from actors.meters import Meters
+from actors.shelf import ShelfConnector
 from actors.version import version_of
-from pipelines import routing
+from pipelines import metering, routing
 from pipelines.errors import ConfigurationError
 from pipelines.routing.state import RouterState
 from pipelines.routing.table import Announcement, CallerKey, Report, Table, Welcome
@@ -50,16 +52,18 @@ def code_version() -> str:
     mailbox = [
         here,
         here.with_name("keyring.py"),
-        *(Path(str(one.__file__)) for one in (board, learner, learning_file)),
+        *(Path(str(one.__file__)) for one in (board, checked_file, learner, learning_keeper, meters, shelf)),
     ]
-    mind = sorted(path for path in Path(routing.__path__[0]).rglob("*") if path.suffix in (".py", ".bin"))
+    folders = [Path(package.__path__[0]) for package in (metering, routing)]
+    mind = sorted(path for folder in folders for path in folder.rglob("*") if path.suffix in (".py", ".bin"))
     return version_of([*mailbox, *mind])
 
 
 class Router:
     """The actor's class, undecorated: it runs on any event loop.
 
-    state_directory: where the secret and the keys are (`keyring`), and what was learned (`learning_file`).
+    state_directory: where the secret and the keys are (`keyring`), and what was counted (`meters`). shelf: finds where
+    what was learned is kept (None: it is not).
     preceded: another router was there before, so the first tables are not settled (`RouterState`). clock gives
     seconds since 1970; offload calls what blocks.
     """
@@ -71,6 +75,7 @@ class Router:
         clock: Callable[[], float] | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         offload: Offload | None = None,
+        shelf: ShelfConnector | None = None,
     ) -> None:
         self._clock = clock or SteadyClock()
         self._sleep = sleep
@@ -81,7 +86,8 @@ class Router:
         self._keys: tuple[CallerKey, ...] | None = None
         self._table = self._state.table(self._clock())
         self._board = Board(self._table.epoch, self._table.version, msgspec.msgpack.encode(self._table))
-        self._learner = Learner(state_directory, self._table.epoch, self._clock, offload)
+        self._learner = Learner(self._table.epoch, self._clock, offload, shelf)
+        self._meters = Meters(state_directory, self._clock, offload)
         self._ticking: list[asyncio.Task[None]] = []
 
     async def version(self) -> str:
@@ -103,11 +109,13 @@ class Router:
         return self._welcome()
 
     async def report(self, report: bytes) -> None:
-        """A batch of outcomes and decisions (an encoded Report)."""
+        """A batch of outcomes and decisions, and what was counted (an encoded Report)."""
         self._start()
         said = _reports.decode(report)
         self._state.report(said, self._clock())
         self._learner.remember(said.decisions)
+        if said.measured:
+            self._meters.take(said.measured)
 
     async def table(self, after_version: int, epoch: str) -> bytes | None:
         """The first encoded Table that is newer than the one named; None if there is none within LONG_POLL."""
@@ -128,15 +136,20 @@ class Router:
         """How the models stand, as an encoded Standing."""
         return await self._learner.standing(self._state.snapshot(self._clock()))
 
+    async def metrics(self) -> bytes:
+        """What the whole cluster has counted, as an encoded `metering.cluster.Snapshot`."""
+        return self._meters.snapshot()
+
     async def keep(self) -> None:
-        """Write down what was learned."""
+        """Write down what was learned, and counted."""
         await self._learner.save()
+        await self._meters.save()
 
     async def close(self) -> None:
-        """Write down what was learned: this router is going to be stopped."""
+        """Write down what was learned, and counted: this router is going to be stopped."""
         for task in self._ticking:
             task.cancel()
-        await self._learner.save()
+        await self.keep()
 
     async def snapshot(self) -> bytes:
         """Everything as of now, as an encoded Table, without waiting for the next publication."""
@@ -168,6 +181,7 @@ class Router:
     async def _tick_learner(self) -> None:
         while True:
             try:
+                await self._meters.step()
                 await self._learner.step(self._table)
             except Exception:
                 # Tables must go on being published, with what was learned or without.

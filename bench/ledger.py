@@ -1,37 +1,35 @@
-"""What the ledger costs: CPU of every process for a request, the wait at the end of an answer, a month's report.
+"""What the ledger costs: CPU of every process for a request and the wait at the end of an answer; or what asking costs.
 
     python -m bench.ledger [postgresql://…]
+    python -m bench.ledger --rows 10000000 [postgresql://…]
 
 64 callers on one replica's bookkeeping, with the real actor in a Ray cluster of its own; between two requests each
 sleeps for so long as an answer may take. What a caller itself costs is measured without any bookkeeping and taken off.
-The report is over a month of 1,000 groups an hour, which stand for 10 million rows: it reads nothing else.
+With `--rows` a month is filled instead (`ledger_month`), which ten million rows take 6 GB for.
 
-Above it: whoever runs it. Below it: the actor, `deployments.books`. Outside it: HTTP, providers.
+Above it: whoever runs it. Below it: the actor, `deployments.books`, `ledger_month`. Outside it: HTTP, providers.
 """
 
+import argparse
 import asyncio
 import os
-import sys
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import ray
-from sqlalchemy import Connection
 
 from actors.databases import address
 from actors.directory import LEDGER, connect, stop
 from actors.ledger_client import LedgerClient
 from actors.ledger_place import Place
-from actors.ledger_reports import report
 from actors.ledger_store import LedgerStore
+from bench.ledger_month import fill, questions
 from deployments.books import Books, Measures, attempted, opened
 from deployments.identity import new_id
 from pipelines.calls import Answer, Call, Caller
 from pipelines.conversation import Request
-from pipelines.ledger import SUMS, By, Question
 from pipelines.routing.table import Bill, Outcome
 
 CALLERS = 64
@@ -41,8 +39,6 @@ PAUSES = (0.0, 0.02, 0.1)
 BILL = Bill(input=100, output=50, cost=12_345, basis="computed", prices="genai-prices 0.2.3", answered="gpt-5")
 OUTCOME = Outcome("openai", "gpt-5", 0.5, first_output=0.1, input_tokens=100, output_tokens=50, bill=BILL)
 REQUEST = Request("gpt-5", (), stream=True)
-
-GROUPS, HOURS, FIRST_HOUR = 1_000, 31 * 24, 498_600
 
 
 class Figures(NamedTuple):
@@ -87,8 +83,8 @@ async def measured(books: Books | None, pause: float) -> Figures:
             )
             own = attempted(call, "first")
             if books is not None:
-                books.begin(call, 100)
-                books.attempt(own)
+                await books.begin(call, 100)
+                books.attempt(own, lambda: OUTCOME)
             await asyncio.sleep(pause)
             answer = Answer()
             answer.asked, answer.outcome = own, OUTCOME
@@ -130,39 +126,25 @@ async def overhead(directory: str, place: Place) -> None:
     ray.shutdown()
 
 
-async def reports(directory: str, url: str) -> None:
-    """Print how long a month's reports take."""
-    store = LedgerStore(address(url, Path(directory) / "month"))
+async def month(directory: str, url: str, rows: int) -> None:
+    """Print how long questions take of a ledger with so many rows in a month. It is left as it is."""
+    store = LedgerStore(address(url, directory))
     await store.open()
-    names = [
-        (f"key{number % 200:03}", f"tag{number // 200}", "", "p", f"model{number % 10}") for number in range(GROUPS)
-    ]
-    for hour in range(HOURS):
-        rows: list[tuple[object, ...]] = [
-            (FIRST_HOUR + hour, *group, *range(1, len(SUMS) + 1)) for group in sorted(names)
-        ]
-        await store.read(partial(_fill, store, rows))
-    asked: tuple[tuple[By, ...], ...] = ((), ("key",), ("provider", "model"), ("day",), ("tag",), ("key", "day"))
-    for by in asked:
-        began = time.perf_counter()
-        question = Question(FIRST_HOUR * 3600.0, (FIRST_HOUR + HOURS) * 3600.0, by)
-        found = await store.read(partial(report, question=question))
-        print(f"a month by {', '.join(by) or 'nothing'}: {len(found)} lines in {time.perf_counter() - began:.2f} s")
+    await fill(store, rows)
+    await questions(store)
     await store.close()
-
-
-def _fill(store: LedgerStore, rows: list[tuple[object, ...]], connection: Connection) -> None:
-    connection.exec_driver_sql(store._words.add, rows)
 
 
 def main() -> None:
     """Measure, and print."""
-    url = sys.argv[1] if len(sys.argv) > 1 else ""
-    os.environ["PENSTOCK_LEDGER_URL"] = url
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("url", nargs="?", default="", help="postgresql://… of an empty database; else a SQLite file")
+    parser.add_argument("--rows", type=int, default=0, help="make so many and ask, in place of the rest")
+    given = parser.parse_args()
+    os.environ["PENSTOCK_LEDGER_URL"] = given.url
     os.environ.setdefault("PYTHONPATH", str(Path(__file__).resolve().parents[1]))
     with tempfile.TemporaryDirectory() as directory:
-        asyncio.run(overhead(directory, Place()))
-        asyncio.run(reports(directory, url))
+        asyncio.run(month(directory, given.url, given.rows) if given.rows else overhead(directory, Place()))
 
 
 if __name__ == "__main__":

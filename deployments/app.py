@@ -11,9 +11,13 @@ from typing import Any
 from ray import serve
 from ray.serve import Application
 
-from deployments.config import GatewaySettings, ProviderSettings, ReplicaSettings
+from deployments.config import AutoscalingSettings, GatewaySettings, ProviderSettings, ReplicaSettings
 from deployments.gateway import Gateway
 from deployments.provider_replica import ProviderReplica
+from deployments.scaling import by_streams_in_flight
+
+TELLING = 2.0
+"""Seconds between two words of a replica to the controller on its streams."""
 
 DRAINING_PERIOD = 30.0
 """Seconds that Serve itself keeps a leaving replica before it asks it to end."""
@@ -34,11 +38,14 @@ def provider(settings: ProviderSettings) -> Application:
 def _options(settings: ReplicaSettings) -> dict[str, Any]:
     """Serve's limits stand above our own, so that ours answer first and in the caller's dialect."""
     most = settings.concurrent + settings.queued
+    scaling = settings.autoscaling
+    number = {"autoscaling_config": _autoscaling(scaling)} if scaling else {"num_replicas": settings.replicas}
     return {
-        "num_replicas": settings.replicas,
+        **number,
+        "max_replicas_per_node": settings.per_node,
         "max_ongoing_requests": most + 100,
         "max_queued_requests": most + 100,
-        "ray_actor_options": {"num_cpus": 0},
+        "ray_actor_options": {"num_cpus": settings.cpus},
         "graceful_shutdown_timeout_s": DRAINING_PERIOD + settings.drain + 15.0,
         "graceful_shutdown_wait_loop_s": 0.2,
         # Three misses in a row: a replica that hangs is given up after some 10 s.
@@ -46,4 +53,18 @@ def _options(settings: ReplicaSettings) -> dict[str, Any]:
         "health_check_timeout_s": 2.0,
         # In a rolling update the new replica is there before the old one goes.
         "max_surge_percent": 100,
+    }
+
+
+def _autoscaling(settings: AutoscalingSettings) -> dict[str, Any]:
+    """Serve's bounds and delays around our own policy."""
+    return {
+        "min_replicas": settings.min_replicas,
+        "max_replicas": settings.max_replicas,
+        "target_ongoing_requests": settings.target_in_flight,
+        "upscale_delay_s": settings.upscale_delay,
+        "downscale_delay_s": settings.downscale_delay,
+        "metrics_interval_s": TELLING,
+        "look_back_period_s": 5 * TELLING,
+        "policy": {"policy_function": by_streams_in_flight},
     }

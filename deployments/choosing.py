@@ -13,17 +13,20 @@ import msgspec
 
 from actors.client import RouterClient
 from deployments.config import AliasSettings, GatewaySettings
-from pipelines.calls import Answer, Call
+from deployments.guard import may_ask
+from pipelines.calls import Answer, Call, Caller
 from pipelines.conversation import Json
 from pipelines.dialects import DIALECTS
 from pipelines.errors import BadRequest, PenstockError
 from pipelines.events import assemble
+from pipelines.keys import may_use
 from pipelines.resilience import RetryBudget
 from pipelines.routing.ask import Ask, Bounds, Candidate, Decision, needs_of
 from pipelines.routing.choose import AUTO, choose
 from pipelines.routing.estimate import Estimate, read
 from pipelines.routing.form import asks_for_form, seen
 from pipelines.routing.learning.decisions import rated
+from pipelines.routing.learning.repeats import conversation_hash
 from pipelines.routing.learning.view import View, explores
 from pipelines.routing.record import Record, without_unused
 from pipelines.routing.strategies import affinity_of
@@ -54,13 +57,28 @@ class Chosen(NamedTuple):
     view: tuple[str, int]
     estimate: Estimate
 
+    @property
+    def task(self) -> str:
+        """What kind of request it is: as it was read, or where nobody read it as its form says; "" for the others."""
+        if self.estimate.was_read:
+            return self.estimate.known.profile.task
+        needs = self.ask.needs
+        return "vision" if needs.vision else "tool_use" if needs.tools else "extraction" if needs.json_schema else ""
+
 
 class Chooser:
     """Decides by the router's latest table and the latest view of what was learned."""
 
     def __init__(self, settings: GatewaySettings, router: RouterClient) -> None:
-        self._settings = settings
         self._router = router
+        self._view, self._version = View(), ("", 0)
+        self._turns: Counter[str] = Counter()
+        self._reads = RetryBudget(time.monotonic(), 0.0, READS)
+        self.configure(settings)
+
+    def configure(self, settings: GatewaySettings) -> None:
+        """Go by these settings from the next decision on."""
+        self._settings = settings
         plans = {name: one for name, one in settings.aliases.items() if isinstance(one, AliasSettings)}
         self._aliases = {
             name: one.models if isinstance(one, AliasSettings) else one for name, one in settings.aliases.items()
@@ -68,9 +86,6 @@ class Chooser:
         self._plans = {name: one.plan() for name, one in plans.items()}
         self._sticky = any(plan.strategy == "sticky" for plan in self._plans.values())
         self._bounds = Bounds(settings.max_cost, settings.max_latency, settings.min_quality)
-        self._view, self._version = View(), ("", 0)
-        self._turns: Counter[str] = Counter()
-        self._reads = RetryBudget(time.monotonic(), 0.0, READS)
 
     def learned(self, published: Published) -> None:
         """A newer view came."""
@@ -86,7 +101,7 @@ class Chooser:
         exploring = (
             not rehearsal
             and explores(random.random, self._settings.explore)
-            and call.caller.explore
+            and call.may_explore
             and AUTO in self._reached(ask)
         )
         estimate = Estimate(self._view, partial(read, call.request), explores=exploring)
@@ -96,24 +111,13 @@ class Chooser:
 
     def answered(self, call: Call, chosen: Chosen, candidate: Candidate, answer: Answer) -> None:
         """Remember who answered, so that the router can learn from what becomes of it."""
-        estimate = chosen.estimate
-        needed = estimate.was_read
+        needed = chosen.estimate.was_read
         if answer.status != 200 or call.operation or not (needed or self._reads.withdraw(time.monotonic())):
             return
-        record = Record(
-            without_unused(chosen.ask),
-            chosen.seed,
-            chosen.at,
-            (chosen.table.epoch, chosen.table.version),
-            chosen.view,
-            estimate.known.profile.task,
-            estimate.known.features,
-            candidate.name,
-            candidate.quality if needed else None,
-            estimate.explores,
-        )
-        evidence = _evidence_of(call, answer, record) if needed else b""
-        self._router.decided(Decided(call.caller.id, call.id, msgspec.msgpack.encode(record), evidence))
+        record = recorded(chosen, candidate, known=needed)
+        evidence = evidence_of(call, answer, record) if needed else b""
+        conversation = conversation_hash(call.caller.id, call.request) if answer.result == "ok" else b""
+        self._router.decided(Decided(call.caller.id, call.id, msgspec.msgpack.encode(record), evidence, conversation))
 
     def explained(self, call: Call) -> dict[str, Json]:
         """The decision for a call, for a person: what was read of it, every candidate's terms, why others are none.
@@ -136,8 +140,20 @@ class Chooser:
             "excluded": chosen.decision.excluded,
         }
 
+    def aliases(self, caller: Caller) -> list[str]:
+        """The aliases that stand for something which the caller may ask."""
+        return [alias for alias in self._aliases if self._may_ask(caller, alias, frozenset())]
+
+    def _may_ask(self, caller: Caller, name: str, aliases: frozenset[str]) -> bool:
+        if caller.models is None or name == AUTO or name in caller.models:
+            return True
+        if name in self._aliases and name not in aliases:
+            return any(self._may_ask(caller, target, aliases | {name}) for target in self._aliases[name])
+        provider, _, model = name.partition("/")
+        return may_ask(caller, provider, model) if model else may_use(caller.models, name)
+
     def _question(self, call: Call, rehearsal: bool) -> Ask:
-        request, wishes = call.request, call.options.route
+        request, wishes, usual = call.request, call.options.route, call.caller.route
         prompt = sum(len(message.text) for message in request.messages) // _BYTES_PER_TOKEN
         planned = request.model in self._plans
         turn = self._turns[request.model] if planned else 0
@@ -146,13 +162,14 @@ class Chooser:
         return Ask(
             wanted=(request.model, *_fallbacks(call.body)),
             needs=needs_of(request),
-            policy=wishes.policy or self._settings.policy,
+            policy=wishes.policy or usual.policy or self._settings.policy,
             aliases=self._aliases,
             prompt_tokens=prompt,
             max_tokens=request.max_tokens,
+            allowed=call.caller.models or (),
             gateway=self._router.reporter,
             in_flight=self._router.in_flight,
-            bounds=wishes.over(self._bounds),
+            bounds=wishes.bounds(usual.bounds(self._bounds)),
             plans=self._plans,
             turn=turn,
             affinity=affinity_of(request) if self._sticky and request.model in self._aliases else "",
@@ -189,7 +206,24 @@ def _told(candidate: Candidate) -> dict[str, Json]:
     return {**told, "beyond": candidate.beyond} if candidate.beyond else told
 
 
-def _evidence_of(call: Call, answer: Answer, record: Record) -> bytes:
+def recorded(chosen: Chosen, candidate: Candidate, *, known: bool = True) -> Record:
+    """A decision as it is kept, with the candidate that answered. known: its quality was looked at."""
+    read_of_it = chosen.estimate.known
+    return Record(
+        without_unused(chosen.ask),
+        chosen.seed,
+        chosen.at,
+        (chosen.table.epoch, chosen.table.version),
+        chosen.view,
+        read_of_it.profile.task,
+        read_of_it.features,
+        candidate.name,
+        candidate.quality if known else None,
+        chosen.estimate.explores,
+    )
+
+
+def evidence_of(call: Call, answer: Answer, record: Record) -> bytes:
     """What a whole answer shows of itself, encoded; b"" where it shows nothing, or is a stream."""
     if answer.frames is not None or len(answer.body) > LARGEST_FORM or not asks_for_form(call.request):
         return b""

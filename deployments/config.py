@@ -7,13 +7,19 @@ Above it: `app`, the replicas, `launch`. Below it: pydantic, `pipelines.resilien
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from actors.credentials import credential
 from actors.ledger_place import Place
+from deployments.guardrail_settings import GuardrailSettings
+from deployments.money_settings import PriceSettings, RetentionSettings
+from deployments.setting import Settings
+from deployments.tool_settings import ToolSettings
 from pipelines.errors import ConfigurationError
 from pipelines.options import TimeoutOptions
 from pipelines.resilience import RetryPolicy, Timeouts
@@ -26,13 +32,6 @@ from pipelines.upstream_keys import UpstreamKey
 def state_directory() -> Path:
     """Where keys, the cluster's secret and logs are: `PENSTOCK_STATE_DIR`, or `~/.penstock`."""
     return Path(os.environ.get("PENSTOCK_STATE_DIR") or "~/.penstock").expanduser()
-
-
-class Settings(BaseModel):
-    """Frozen; an unknown field is an error."""
-
-    # What was written may hold what belongs into a variable.
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class ListenSettings(Settings):
@@ -101,7 +100,7 @@ class KeySettings(Settings):
             secret, label = _read_key(self.file), str(self.file)
         else:
             label = self.variable or ""
-            secret = os.environ.get(label, "").strip()
+            secret = credential(label)
         return UpstreamKey(secret, label, self.requests_per_minute, self.tokens_per_minute)
 
 
@@ -140,7 +139,9 @@ class LedgerSettings(Settings):
         None, description="File that holds it, where the variable is empty; neither: SQLite in the state directory."
     )
     when_away: Literal["refuse", "continue"] = Field(
-        "refuse", description="Whether new calls are refused (503) once `waiting` rows could not be written."
+        "refuse",
+        description="Whether calls are refused (503) once `waiting` rows could not be written, "
+        "and those of a key with limits once these cannot be looked up.",
     )
     waiting: int = Field(2000, ge=10, description="Rows that one replica keeps while the ledger is away.")
 
@@ -149,10 +150,50 @@ class LedgerSettings(Settings):
         return Place(self.url_variable, str(self.url_file or ""))
 
 
-class ReplicaSettings(Settings):
-    """What every deployment of ours has."""
+class ObservabilitySettings(Settings):
+    """What is counted and written down. Traces are switched on by OpenTelemetry's own variables."""
 
-    replicas: int = Field(1, ge=1, description="Replicas to start with; autoscaling is Serve's own setting.")
+    metrics: bool = Field(True, description="Whether this application counts for `GET /metrics`.")
+    request_log: bool = Field(True, description="Whether there is a line of JSON for each request.")
+    log_content: bool = Field(False, description="Whether that line holds the text of questions and answers.")
+
+
+Replicated = TypeVar("Replicated", bound="ReplicaSettings")
+
+
+class AutoscalingSettings(Settings):
+    """Replicas by the streams that they have in flight, over every port."""
+
+    min_replicas: int = Field(1, ge=1, description="Replicas at least.")
+    max_replicas: int = Field(ge=1, description="Replicas at most.")
+    target_in_flight: float = Field(
+        200.0, gt=0, description="Calls in flight on each replica; beyond it one more is started."
+    )
+    upscale_delay: float = Field(5.0, ge=0, description="Seconds that more must be wanted before more are started.")
+    downscale_delay: float = Field(300.0, ge=0, description="Seconds that fewer must be enough before one leaves.")
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Self:
+        if self.max_replicas < self.min_replicas:
+            raise ValueError("max_replicas is less than min_replicas")
+        return self
+
+
+class ReplicaSettings(Settings):
+    """What every deployment of ours has. LIVE: the fields that Serve's `user_config` may change without a restart."""
+
+    LIVE: ClassVar[frozenset[str]] = frozenset()
+
+    replicas: int = Field(1, ge=1, description="Replicas, where `autoscaling` does not say how many.")
+    autoscaling: AutoscalingSettings | None = Field(
+        None, description="More or fewer replicas by the calls in flight; `replicas` is not looked at then."
+    )
+    per_node: int | None = Field(
+        None, ge=1, le=100, description="Replicas on one node at most; they are spread over the nodes anyway."
+    )
+    cpus: float = Field(
+        0.0, ge=0, description="CPUs that Ray sets aside for a replica: a cluster that adds nodes goes by them."
+    )
     concurrent: int = Field(1000, ge=1, description="Calls that one replica serves at once, over all lanes.")
     queued: int = Field(500, ge=0, description="Calls that may wait at one replica; more are refused.")
     patience: float = Field(30.0, gt=0, description="Seconds that a call may wait for its turn.")
@@ -160,10 +201,16 @@ class ReplicaSettings(Settings):
     origins: tuple[str, ...] = Field((), description="Web origins whose pages may call (CORS); `*` for all.")
     listen: ListenSettings | None = Field(None, description="The own listener; none where absent.")
     ledger: LedgerSettings = Field(default_factory=LedgerSettings)
+    observability: ObservabilitySettings = Field(default_factory=ObservabilitySettings)
+    guardrails: tuple[GuardrailSettings, ...] = Field(
+        (), description="Who looks at requests and answers, in this order."
+    )
 
 
 class ProviderSettings(ReplicaSettings):
     """Arguments of one provider application."""
+
+    LIVE: ClassVar[frozenset[str]] = frozenset({"models", "timeouts"})
 
     kind: Literal["openai", "anthropic", "openrouter", "local", "ollama", "simulator"] = Field(
         description="Which adapter; a compatible service is `local` with a base_url."
@@ -185,6 +232,7 @@ class ProviderSettings(ReplicaSettings):
     any_model: bool | None = Field(None, description="Whether names outside `models` are taken.")
     timeouts: TimeoutSettings = Field(default_factory=TimeoutSettings)
     retry: RetrySettings = Field(default_factory=RetrySettings)
+    prices: PriceSettings = Field(default_factory=PriceSettings)
     adaptive: bool = Field(
         True, description="Whether a replica serves fewer than `concurrent` while the provider is slow or refuses."
     )
@@ -216,13 +264,13 @@ class ProviderSettings(ReplicaSettings):
         """
         if self.key_file is not None:
             return _read_key(self.key_file)
-        return os.environ.get(self.key_variable, "").strip() if self.key_variable else None
+        return credential(self.key_variable) if self.key_variable else None
 
     def way_out(self) -> str:
         """The proxy's address, "" for none. Raises ConfigurationError for an empty variable: never past the proxy."""
         if not self.proxy_variable:
             return self.proxy
-        address = os.environ.get(self.proxy_variable, "").strip()
+        address = credential(self.proxy_variable)
         if not address:
             raise ConfigurationError(f"the proxy's variable {self.proxy_variable} is empty")
         return address
@@ -282,8 +330,29 @@ class AliasSettings(Settings):
         return Plan(self.strategy, self.weights, self.canary, self.percent)
 
 
+class TrialSettings(Settings):
+    """Requests that a second model is given too, at a cost of its own: off by default."""
+
+    shadow: float = Field(
+        0.0, ge=0, le=1, description="Share of requests whose second answer is thrown away once it was measured."
+    )
+    duel: float = Field(0.0, ge=0, le=1, description="Share of requests whose two answers are compared.")
+    judge: str = Field("", description="Model or alias that compares them; empty: the callers may.")
+    judge_own: bool = Field(False, description="Whether a model may judge its own answers.")
+    models: tuple[str, ...] = Field(
+        (), description="Patterns (`openai/*`) of who may be second; empty: whoever could have been first."
+    )
+    concurrent: int = Field(4, ge=1, description="Trials that one replica runs at once; beyond it nothing is tried.")
+    patience: float = Field(120.0, gt=0, description="Seconds that a trial may take, its judge included.")
+
+
 class GatewaySettings(ReplicaSettings):
     """Arguments of the gateway application."""
+
+    LIVE: ClassVar[frozenset[str]] = frozenset(
+        ("aliases", "policy", "max_cost", "max_latency", "min_quality", "explore")
+        + ("fall_back", "fall_back_reasons", "hedge", "wait_for_replica")
+    )
 
     aliases: dict[str, tuple[str, ...] | AliasSettings] = Field(
         default_factory=dict,
@@ -301,6 +370,9 @@ class GatewaySettings(ReplicaSettings):
         le=1,
         description="Share of `auto` requests on which models are tried for what they may prove to be.",
     )
+    trials: TrialSettings = Field(default_factory=TrialSettings)
+    retention: RetentionSettings = Field(default_factory=RetentionSettings)
+    tools: ToolSettings = Field(default_factory=ToolSettings)
     fall_back: bool = Field(True, description="Whether another candidate is asked when one fails.")
     fall_back_reasons: tuple[Literal["content_policy", "authentication", "permission", "not_found"], ...] = Field(
         (), description="Refusals after which another candidate is asked too; usually the caller hears them."
@@ -311,3 +383,18 @@ class GatewaySettings(ReplicaSettings):
     wait_for_replica: float = Field(
         10.0, ge=0, description="Seconds to wait for a provider whose replicas are all restarting."
     )
+
+
+def altered(settings: Replicated, given: Mapping[str, Any]) -> Replicated:
+    """The settings with what is `given` in place of theirs: names of LIVE and their values, as a person writes them.
+
+    Raises ConfigurationError for another name, and for a value that does not fit.
+    """
+    if others := sorted(given.keys() - settings.LIVE):
+        raise ConfigurationError(f"user_config cannot change {others[0]}: it may have {', '.join(sorted(settings.LIVE))}")
+    try:
+        return type(settings).model_validate({**settings.model_dump(exclude_unset=True), **given})
+    except ValidationError as error:
+        wrong = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = ".".join(map(str, wrong["loc"]))
+        raise ConfigurationError(f"user_config: {place}: {wrong['msg']}") from None

@@ -3,7 +3,8 @@
 One `Front` a replica, worn on up to three kinds of port: Serve's ingress and the replica's own listener for
 callers, and the port for the hop between our own processes.
 
-Above it: `gateway`, `provider_replica`. Below it: `guard`, `paths`, `reading`, `visit`, `pipelines`.
+Above it: `gateway`, `provider_replica`. Below it: `books`, `guard`, `paths`, `reading`, `request_log`, `tracing`,
+`visit`, `pipelines`.
 Outside it: who answers, and how.
 """
 
@@ -17,22 +18,26 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from deployments.books import ACCOUNT_HEADER, Books, opened, read
-from deployments.guard import Guard
+from deployments import spans
+from deployments.books import ACCOUNT_HEADER, COST_HEADER, Books, cost_of, opened, read
+from deployments.content import Listener
+from deployments.guard import Guard, permit
 from deployments.keep_alive import KeepAlive
 from deployments.listing import listed
 from deployments.paths import Place, dialect_of, find
 from deployments.reading import HungUp, Receive, Scope, Send, body_of, json_object
 from deployments.request_log import RequestLog
+from deployments.tracing import Tracing
 from deployments.visit import OUTCOME_HEADER, Leaving, Visit, Voice
 from pipelines.calls import Answer, Answering, Call, Caller, Lane
 from pipelines.conversation import Json, Request
 from pipelines.dialects import DIALECTS
-from pipelines.errors import BadRequest, Denied, Overloaded, PenstockError, UpstreamError
+from pipelines.errors import BadRequest, Denied, Overloaded, PenstockError
 from pipelines.idempotency import checked
 from pipelines.options import options_of
+from pipelines.pricing import in_dollars
 
-PASSED = ("anthropic-beta", "anthropic-version", "http-referer", "x-title")
+PASSED = ("anthropic-beta", "anthropic-version", "http-referer", "traceparent", "tracestate", "x-title")
 """Callers' headers that mean something to a provider."""
 
 MAX_TOOLS = 128
@@ -40,6 +45,9 @@ MAX_TOOLS = 128
 
 _PASSED_QUERY = "beta=true"
 """The vendor's clients add it for beta features of the Messages API."""
+
+HEALTH_PAGES = frozenset({"/healthz", "/readyz"})
+"""Open to everybody: whether this process serves, and whether it takes new work."""
 
 REASON_HEADER = "x-penstock-reason"
 """On a hop, what an error means."""
@@ -62,8 +70,11 @@ class Desk(Protocol):
     async def elsewhere(self, visit: Visit, caller: Caller) -> bool:
         """Answer a path that the face itself does not know; False where there is nothing either."""
 
-    def healthy(self) -> bool:
-        """Whether new work is welcome."""
+    async def open_page(self, visit: Visit) -> bool:
+        """Answer a path that is open to everybody; False where it is none."""
+
+    def unready(self) -> str:
+        """Why new work should go elsewhere; "" where it is welcome."""
 
 
 class Front:
@@ -84,6 +95,7 @@ class Front:
         name: str = "",
         origins: tuple[str, ...] = (),
         log: RequestLog | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self._answering = answering
         self._desk = desk
@@ -93,6 +105,7 @@ class Front:
         self._lane = lane
         self._origins = frozenset(origins)
         self._log = log or RequestLog(None, name)
+        self._tracing = tracing
         self._present: set[Visit] = set()
         self._empty = asyncio.Event()
         self._closed = False
@@ -157,6 +170,8 @@ class Front:
         finally:
             if visit.owing and visit.call is not None:
                 self._books.left(visit.call, visit.measures())
+            if visit.call is not None and visit.call.story.trace is not None:
+                visit.call.story.trace.end("cancelled")
             self._present.discard(visit)
             if not self._present:
                 self._empty.set()
@@ -166,11 +181,13 @@ class Front:
             raise Overloaded("this replica is leaving", status=503, retry_after=1.0)
         if self._origins and await self._cross_origin(visit):
             return
-        if visit.path == "/healthz" and visit.method in ("GET", "HEAD"):
+        if visit.path in HEALTH_PAGES and visit.method in ("GET", "HEAD"):
             await self._health(visit)
             return
+        if not visit.hop and await self._desk.open_page(visit):
+            return
         caller = self._guard.hop(visit.headers) if visit.hop else self._guard.caller(visit.headers)
-        place = find(visit.path)
+        place = find(visit.path, hop=visit.hop)
         if place is not None:
             _only(visit, "POST")
             await self._converse(visit, caller, place)
@@ -193,7 +210,7 @@ class Front:
         if visit.method != "OPTIONS" or "access-control-request-method" not in visit.headers:
             return False
         allowed = {
-            "access-control-allow-methods": "GET, POST, DELETE, OPTIONS",
+            "access-control-allow-methods": "GET, POST, PATCH, DELETE, OPTIONS",
             "access-control-allow-headers": visit.headers.get("access-control-request-headers", "")[:1000],
             "access-control-max-age": "600",
         }
@@ -208,20 +225,29 @@ class Front:
         return page(caller) if page else None
 
     async def _health(self, visit: Visit) -> None:
-        healthy = self._desk.healthy()
+        """Alive is whoever answers; ready is who can take new work."""
+        why = self._desk.unready() if visit.path == "/readyz" else ""
         challenge = visit.headers.get("x-penstock-challenge")
         headers = {"x-penstock-proof": self._guard.proof(challenge)} if challenge else {}
-        body = b'{"status":"ok"}' if healthy else b'{"status":"unavailable"}'
-        await visit.reply(200 if healthy else 503, body, headers)
+        said = {"status": "unavailable", "why": why} if why else {"status": "ok"}
+        await visit.reply(503 if why else 200, msgspec.json.encode(said), headers)
 
     async def _converse(self, visit: Visit, caller: Caller, place: Place) -> None:
         body = await body_of(visit.receive, visit.headers)
         visit.received = len(body)
         call = self._call(visit, caller, place, json_object(body))
         if not visit.hop:
-            self._books.begin(call, visit.received)
+            permit(call, self._prefix[1:])
+        await self.serve(visit, call)
+
+    async def serve(self, visit: Visit, call: Call) -> None:
+        """Answer a call that came with this visit, with all that is due to a caller. Raises PenstockError."""
+        if not visit.hop:
+            await self._books.begin(call, visit.received)
             visit.owing = True
         visit.call = call
+        if self._tracing is not None:
+            self._tracing.begin(visit, call)
         with Leaving(visit.scope, visit.receive) as leaving:
             # Of the operations only a completion is streamed in frames.
             if call.caller.keep_alive and call.stream and call.operation in ("", "/completions"):
@@ -232,8 +258,12 @@ class Front:
 
     async def _answer(self, visit: Visit, call: Call, leaving: Leaving, voice: Voice) -> None:
         answer: Answer | None = None
+        listener: Listener | None = None
         try:
             answer = await self._answering.answer(call)
+            if self._log.content and not visit.hop:
+                listener = Listener(call, answer)
+            self._books.tell(call, answer)
             settle = partial(self._settle, visit, call, answer) if visit.owing else None
             if answer.frames is not None:
                 self._books.announce(answer)
@@ -244,6 +274,8 @@ class Front:
                     await settle(len(answer.body))
                 if visit.hop and answer.outcome is not None:
                     answer.headers[OUTCOME_HEADER] = msgspec.json.encode(answer.outcome).decode()
+                elif (cost := cost_of(answer)) is not None:
+                    answer.headers[COST_HEADER] = in_dollars(cost)
                 await visit.reply(answer.status, answer.body, answer.headers)
         finally:
             if answer is not None:
@@ -252,8 +284,10 @@ class Front:
                 if visit.owing:
                     visit.owing = False
                     self._books.ended(call, answer, visit.measures())
-                self._log.answered(call, answer, time.monotonic() - visit.began)
+                self._log.answered(call, answer, time.monotonic() - visit.began, listener)
                 visit.logged = True
+                if call.story.trace is not None:
+                    spans.answered(call.story.trace, answer)
 
     async def _settle(self, visit: Visit, call: Call, answer: Answer, left: int) -> None:
         """The answer is complete but for `left` bytes: its rows first. Raises Overloaded (503) where that cannot be."""
@@ -291,13 +325,17 @@ class Front:
     async def _refuse(self, visit: Visit, error: PenstockError) -> None:
         if not visit.logged:
             self._log.refused(visit.id, visit.path, visit.call, error, time.monotonic() - visit.began)
+        if visit.call is None and not visit.hop:
+            self._books.turned_away(error)
+        elif visit.call is not None and visit.call.story.trace is not None:
+            visit.call.story.trace.end(error.label)
         if visit.owing and visit.call is not None:
             visit.owing = False
             await self._books.refused(visit.call, error, visit.measures())
         if visit.started:
             await visit.fail(error)
             return
-        headers = dict(error.headers) if isinstance(error, UpstreamError) else {}
+        headers = dict(error.headers)
         if error.retry_after is not None:
             headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
         if isinstance(error, Denied) and error.status == 401:

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from deployments.books import Books, Measures, opened
+from deployments.books import Books, Measures, cost_of, opened
 from deployments.identity import new_id
 from deployments.request_log import RequestLog
 from pipelines.calls import Answer, Answering, Call, Caller, Lane
@@ -21,6 +21,7 @@ from pipelines.dialects.sse import Framer, parse
 from pipelines.errors import BadRequest, PenstockError
 from pipelines.idempotency import checked
 from pipelines.options import options_of
+from pipelines.pricing import dollars
 
 _CHAT = "openai_chat"
 _PATH = "/v1/chat/completions"
@@ -88,6 +89,8 @@ class HandleCalls:
         try:
             async with self._answered(make) as (answer, settle):
                 body: dict[str, Json] = msgspec.json.decode(answer.body)
+                cost = cost_of(answer)
+                DIALECTS[_CHAT].set_cost(body, None if cost is None else dollars(cost))
                 await settle()
                 return body
         except Exception as error:
@@ -106,7 +109,7 @@ class HandleCalls:
 
         try:
             call = make()
-            self._books.begin(call)
+            await self._books.begin(call)
             owing = True
             answer = await self._answering.answer(call)
         except BaseException as error:

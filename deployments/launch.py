@@ -60,7 +60,7 @@ class Instance:
         import yaml
 
         administrator.write_private(self.file, yaml.safe_dump(config, sort_keys=False))
-        self._process = self._start(instances.environment(os.environ, state, run))
+        self._process = self._start(instances.environment(os.environ, state, run, config))
 
     def _start(self, environment: dict[str, str]) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "ray.serve.scripts", "run", "--address", "local"]

@@ -4,6 +4,7 @@ Above it: the replicas. Below it: nothing. Outside it: the bodies' full schemas,
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 _SOURCES = {
@@ -16,7 +17,12 @@ _PAGES = {
     "/v1/models": "The models on offer, in OpenAI's list form",
     "/v1/models/{id}": "One model",
     "/v1/providers": "Every provider: name, state and why",
+    "/v1/tools": "The tools that Penstock runs",
     "/v1/performance": "How the models stand: win rates, and the frontier of quality, cost and time",
+    "/v1/usage": "Sums of requests, tokens and cost: since, until, by=key,tag,model,provider,task,day,hour",
+    "/v1/usage/export": "Rows as CSV or lines of JSON: format=csv|json, kind=requests|attempts",
+    "/v1/requests": "Requests, newest first, a page at a time (cursor, limit)",
+    "/v1/requests/{id}": "One request with its attempts",
 }
 
 _ACTIONS = {
@@ -26,15 +32,27 @@ _ACTIONS = {
 
 
 def document(
-    title: str, *, prefix: str = "", pages: tuple[str, ...] = (), actions: tuple[str, ...] = ()
+    title: str,
+    *,
+    prefix: str = "",
+    pages: tuple[str, ...] = (),
+    actions: tuple[str, ...] = (),
+    more: Mapping[tuple[str, str], str] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """An OpenAPI 3.1 document. prefix stands before every path; pages are GET paths beyond the models, actions POST."""
+    """An OpenAPI 3.1 document. prefix stands before every path; pages are GET paths beyond the models, actions POST.
+
+    more: further summaries, by method and path.
+    """
     paths: dict[str, Any] = {prefix + path: {"post": _post(*about)} for path, about in _SOURCES.items()}
     for path in ("/v1/models", "/v1/models/{id}", *(page for page in pages if page in _PAGES)):
         paths[prefix + path] = {"get": _get(_PAGES[path], path)}
     for path in actions:
         paths[prefix + path] = {"post": {**_get(_ACTIONS[path], path), "requestBody": _ANY_BODY}}
-    paths[f"{prefix}/healthz"] = {"get": {**_get("Whether new work is welcome", ""), "security": []}}
+    for (method, path), summary in more.items():
+        taken = {"requestBody": _ANY_BODY} if method in ("post", "patch") else {}
+        paths.setdefault(prefix + path, {})[method] = {**_get(summary, path), **taken}
+    paths[f"{prefix}/healthz"] = {"get": {**_get("Whether this process serves", ""), "security": []}}
+    paths[f"{prefix}/readyz"] = {"get": {**_get("Whether new work is welcome", ""), "security": []}}
     return {
         "openapi": "3.1.0",
         "info": {"title": title, "version": "0.1.0"},

@@ -34,14 +34,17 @@ PLACES = {
     )
 }
 
+TURNS = Place("/turns", "penstock")
+"""One turn of a loop, between our own processes."""
+
 _AZURE = re.compile(
     r"(?:/azure)?(?:/openai)?/deployments/(?P<model>.+?)(?P<rest>/(?:chat/completions|completions|embeddings))"
 )
 
 
-def find(path: str) -> Place | None:
-    """The place at `path`, if there is one."""
-    place = PLACES.get(path)
+def find(path: str, *, hop: bool = False) -> Place | None:
+    """The place at `path`, if there is one. hop: for one of our own processes."""
+    place = TURNS if hop and path == TURNS.path else PLACES.get(path)
     if place is None and (azure := _AZURE.fullmatch(path)):
         place = PLACES[f"/v1{azure['rest']}"]._replace(model=azure["model"])
     return place

@@ -7,28 +7,36 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import msgspec
 
 from actors.ledger_link import LedgerConnector
 from actors.link import Connector
 from actors.replay_link import ReplaysConnector
+from deployments import spans
 from deployments.books import attempted, opened, question, unanswered
-from deployments.config import ProviderSettings
+from deployments.config import ProviderSettings, state_directory
+from deployments.content import Listener
 from deployments.forwarding import forward
+from deployments.guard import demand, may_ask, permit
 from deployments.openapi import document
 from deployments.pressure import Pressure
+from deployments.price_refresh import PriceRefresh
 from deployments.providers import KINDS
 from deployments.providers.tariff import price_list
 from deployments.replica import Replica
 from deployments.visit import Visit
 from pipelines.calls import Answer, Call, Caller
 from pipelines.conversation import Json, Request
-from pipelines.errors import ConfigurationError, PenstockError, TimedOut, UpstreamError
+from pipelines.errors import BadRequest, ConfigurationError, PenstockError, TimedOut, UpstreamError
+from pipelines.pricing import Rates
 from pipelines.recovery import recoverable, recovering
 from pipelines.routing.ask import needs_of
 from pipelines.routing.choose import lacking
 from pipelines.routing.table import Announcement, ModelCard, Outcome, ProviderState
+from pipelines.story import Trace
+from pipelines.tools.offers import names_ours
 
 REFRESH_SECONDS = 30.0
 """How often the model list of a provider is read that has one to be read."""
@@ -66,6 +74,7 @@ class ProviderReplica(Replica):
         self.provider = KINDS[settings.kind](**settings.arguments())
         self._pressure = Pressure(self.limiter, settings.least_concurrent) if settings.adaptive else None
         self._cards: tuple[ModelCard, ...] = self.provider.models
+        self._unlisted = self.provider.models
         self._unreachable = ""
         self._reading: asyncio.Task[None] | None = None
         self._pricing: asyncio.Task[None] | None = None
@@ -73,6 +82,8 @@ class ProviderReplica(Replica):
     def check(self, call: Call) -> None:
         """Raises ConfigurationError without a key, BadRequest for what the model is known not to take."""
         self.provider.check()
+        if call.lane == "direct" and call.request.tools and names_ours(call.request):
+            raise BadRequest("tools that Penstock runs want the routed lane: post to /v1", param="tools")
         card = next((card for card in self._cards if card.name == call.request.model), None)
         if card is not None and (wrong := lacking(card, needs_of(call.request))):
             raise wrong
@@ -104,22 +115,34 @@ class ProviderReplica(Replica):
         began = time.monotonic()
         if queued >= NOTICED:
             call = msgspec.structs.replace(call, account=msgspec.structs.replace(call.account, queued=queued))
-        self.books.attempt(call)
+        self.books.attempt(call, partial(self._begun, call))
+        span: Trace | None = None
+        listener: Listener | None = None
+        if call.story.trace is not None:
+            call, span = spans.asking(call.story.trace, call, self.name, self.provider.base_url)
         try:
             answer = await self.provider.answer(call)
         except BaseException as error:
-            self._failed(call, error, began)
+            self._failed(call, error, began, span)
             raise
         if self._pressure is not None:
             self._pressure.answered(call, answer, began)
         answer.asked = call
-        answer.on_close(lambda: self._ended(call, answer))
+        if span is not None and span.captures:
+            listener = Listener(call, answer)
+        answer.on_close(lambda: self._ended(call, answer, span, listener))
         return answer
 
-    def _failed(self, call: Call, error: BaseException, began: float) -> None:
+    def _begun(self, call: Call) -> Outcome:
+        """What is known of an attempt that has no answer yet: the question's likely length."""
+        return Outcome(self.name, call.request.model, 0.0, bill=self.provider.bill(call, question(call)))
+
+    def _failed(self, call: Call, error: BaseException, began: float, span: Trace | None) -> None:
         seconds = time.monotonic() - began
         bill = self.provider.bill(call, question(call))
-        self.books.failed(call, unanswered(call, self.name, error, seconds, bill))
+        outcome = unanswered(call, self.name, error, seconds, bill)
+        self._told(call, outcome, span)
+        self.books.failed(call, outcome)
         if not isinstance(error, UpstreamError):
             return
         if self._pressure is not None:
@@ -127,14 +150,32 @@ class ProviderReplica(Replica):
         if call.lane != "hop":
             self.router.record(Outcome(self.name, call.request.model, seconds, reason=error.reason))
 
-    def _ended(self, call: Call, answer: Answer) -> None:
+    def _ended(self, call: Call, answer: Answer, span: Trace | None, listener: Listener | None) -> None:
+        if answer.outcome is not None:
+            self._told(call, answer.outcome, span, listener)
         self.books.attempted(call, answer)
         if call.lane != "hop" and answer.outcome is not None and not call.operation:
             self.router.record(msgspec.structs.replace(answer.outcome, bill=None))
 
+    def _told(self, call: Call, outcome: Outcome, span: Trace | None, listener: Listener | None = None) -> None:
+        """To the log's line, where it is written here, and to the trace."""
+        if call.lane != "hop":
+            call.story.attempted(msgspec.structs.replace(outcome, role=call.account.role))
+        if span is not None:
+            spans.asked(span, outcome, listener)
+
+    def listed(self, provider: str, model: str) -> bool:
+        """See `Replica`: what is announced may be in no table yet."""
+        return any(card.name == model for card in self._cards)
+
     def models(self, caller: Caller) -> list[dict[str, Json]]:
-        """The provider's models that are known of."""
-        return [{"id": card.name, "object": "model", "created": 0, "owned_by": self.name} for card in self._cards]
+        """The provider's models that are known of, as far as the caller may ask them."""
+        cards = [card for card in self._cards if may_ask(caller, self.name, card.name)]
+        return [{"id": card.name, "object": "model", "created": 0, "owned_by": self.name} for card in cards]
+
+    def rates(self, call: Call) -> Rates | None:
+        """See `Replica`."""
+        return self.provider.tariff.rates(call.request.model)
 
     def model_name(self, asked: str) -> str:
         """Without our own prefix, unless the provider itself has a model of the whole name."""
@@ -148,18 +189,24 @@ class ProviderReplica(Replica):
         return {"/openapi.json": lambda _: document(self.title, prefix=f"/{self.name}")}
 
     async def elsewhere(self, visit: Visit, caller: Caller) -> bool:
-        """Every other path is the provider's own, under the same limits."""
+        """Every other path is the provider's own, under the same limits, for those with the right `forward`."""
         if visit.hop or not self.provider.FORWARDS or not visit.path.startswith("/v1/"):
             return False
+        demand(caller, "forward")
         self.provider.check()
-        await self.limiter.acquire(caller.priority)
+        account = opened(visit.headers, None)
+        call = Call(visit.id, "", {}, Request("", ()), caller, self.lane, operation=visit.path, account=account)
+        permit(call, "")
+        await self.allowances.admit(call)
         try:
-            status = await forward(self.provider, visit, caller)
+            await self.limiter.acquire(caller.priority)
+            try:
+                status = await forward(self.provider, visit, caller)
+            finally:
+                self.limiter.release()
         finally:
-            self.limiter.release()
+            self.allowances.over(call, None, 0)
         if visit.method == "POST":
-            account = opened(visit.headers, None)
-            call = Call(visit.id, "", {}, Request("", ()), caller, self.lane, operation=visit.path, account=account)
             self.books.forwarded(call, self.name, status, visit.measures())
         self._log.add(
             request=visit.id,
@@ -205,6 +252,18 @@ class ProviderReplica(Replica):
             self._unreachable = "its model list is being read"
             self._reading = asyncio.create_task(self._read_models())
 
+    def adapt(self, settings: ProviderSettings) -> None:
+        """Other models, prices and timeouts from the next call on; the next announcement tells of them."""
+        models = tuple(model.value() for model in settings.models) or self._unlisted
+        patient = {model.name: model.timeouts.value() for model in settings.models if model.timeouts}
+        self.provider.adapt(models, settings.timeouts.value(), patient)
+        self._cards = self._known()
+
+    def _known(self) -> tuple[ModelCard, ...]:
+        """Every model: what the operator wrote of one is better known than what a list says."""
+        own = {card.name: card for card in self.provider.models}
+        return tuple({**self.provider.tariff.listed, **own}.values())
+
     async def closing(self) -> None:
         """Close the provider's connections."""
         for task in (self._reading, self._pricing):
@@ -213,20 +272,20 @@ class ProviderReplica(Replica):
         await self.provider.aclose()
 
     async def _read_prices(self) -> None:
+        newer = PriceRefresh(self._settings.prices, self.provider.transport, state_directory())
         while True:
-            await asyncio.sleep(PRICES_SECONDS)
+            await newer.fetch(time.time())
             await asyncio.to_thread(price_list().refresh)
+            await asyncio.sleep(PRICES_SECONDS)
 
     async def _read_models(self) -> None:
-        own = {card.name: card for card in self.provider.models}
         while True:
             before = self._unreachable
             try:
                 async with asyncio.timeout(10.0):
                     listed = await self.provider.list_models()
-                # What the operator wrote of a model is better known than what a list says.
-                self._cards = tuple({**{card.name: card for card in listed}, **own}.values())
                 self.provider.tariff.listed = {card.name: card for card in listed}
+                self._cards = self._known()
                 self._unreachable = ""
             except ConfigurationError as error:
                 self._unreachable = error.message

@@ -1,8 +1,9 @@
-"""The configuration reference of the README, made from the models in `config`.
+"""The tables of the README that are made: the configuration, from the models in `config`, and the metrics.
 
-`python -m deployments.reference` (`make docs`) writes it between the two markers of `README.md`.
+`python -m deployments.reference` (`make docs`) writes each between its two markers of `README.md`, and the
+configuration, with the README's variables of the environment, as a page of its own (`docs/configuration.md`).
 
-Above it: the Makefile, a test that the README is current. Below it: `config`. Outside it: all other words there.
+Above it: the Makefile, tests that both are current. Below it: `config`. Outside it: all other words there.
 """
 
 import types
@@ -23,23 +24,67 @@ from deployments.config import (
     ListenSettings,
     ModelSettings,
     ModelTimeoutSettings,
+    ObservabilitySettings,
     ProviderSettings,
     ReplicaSettings,
     RetrySettings,
     TimeoutSettings,
+    TrialSettings,
 )
+from deployments.guardrail_settings import GuardrailSettings
+from deployments.loop_settings import LoopSettings
+from deployments.metrics import GAUGES
+from deployments.money_settings import PriceSettings, RetentionSettings
+from deployments.policy_settings import GuardSettings, PolicySettings
+from deployments.tool_servers import (
+    CredentialSettings,
+    FetchSettings,
+    McpServerSettings,
+    OpenApiSettings,
+    OriginSettings,
+)
+from deployments.tool_settings import ToolSettings
+from pipelines.metering.instruments import INSTRUMENTS
 
 README = Path(__file__).resolve().parents[1] / "README.md"
+PAGE = README.parent / "docs" / "configuration.md"
+
+ENVIRONMENT = "### Environment\n"
+"""The heading in the README of what the page has from there."""
+
+INTRODUCTION = """# Every setting
+
+Arguments (`args`) of the applications in `ray_config.yaml`. An unknown field is an error. What stands under "Gateway and
+provider" both take. All other fields of the file are Ray Serve's. `make docs` makes this page of the code.
+
+"""
 
 BEGIN = "<!-- reference: begin (`make docs` writes what stands between the markers) -->"
 END = "<!-- reference: end -->"
+
+METRICS_BEGIN = "<!-- metrics: begin (`make docs` writes what stands between the markers) -->"
+METRICS_END = "<!-- metrics: end -->"
 
 SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("Gateway", GatewaySettings),
     ("Provider", ProviderSettings),
     ("Gateway and provider", ReplicaSettings),
+    ("`tools`", ToolSettings),
+    ("`loop`", LoopSettings),
+    ("`policies`", PolicySettings),
+    ("`guards`", GuardSettings),
+    ("`mcp`", McpServerSettings),
+    ("`openapi`", OpenApiSettings),
+    ("`mcp` and `openapi`", OriginSettings),
+    ("`credentials`", CredentialSettings),
+    ("`fetch`", FetchSettings),
     ("`aliases`", AliasSettings),
+    ("`trials`", TrialSettings),
     ("`ledger`", LedgerSettings),
+    ("`observability`", ObservabilitySettings),
+    ("`retention`", RetentionSettings),
+    ("`prices`", PriceSettings),
+    ("`guardrails`", GuardrailSettings),
     ("`listen`", ListenSettings),
     ("`keys`", KeySettings),
     ("`models`", ModelSettings),
@@ -58,13 +103,24 @@ def reference() -> str:
     return "\n".join("\n".join(_table(heading, model)) for heading, model in SECTIONS)
 
 
+def metrics() -> str:
+    """Every metric with its labels, as Markdown."""
+    rows = [(one, ", ".join(f"`{label}`" for label in one.labels)) for one in (*INSTRUMENTS, *GAUGES)]
+    lines = [f"| `{one.name}` | {labels or '–'} | {one.help} |" for one, labels in rows]
+    return "\n".join(["| metric | labels | meaning |", "|---|---|---|", *lines, ""])
+
+
 def inserted(text: str) -> str:
-    """`text` (the README) with the reference between its markers. ValueError where a marker is missing."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    """`text` (the README) with the tables between their markers. ValueError where a marker is missing."""
+    return _between(_between(text, METRICS_BEGIN, METRICS_END, metrics()), BEGIN, END, reference())
+
+
+def _between(text: str, first: str, last: str, made: str) -> str:
+    before, begin, rest = text.partition(first)
+    _, end, after = rest.partition(last)
     if not begin or not end:
         raise ValueError("the README lacks a marker of the reference")
-    return f"{before}{BEGIN}\n\n{reference()}\n{END}{after}"
+    return f"{before}{first}\n\n{made}\n{last}{after}"
 
 
 def _table(heading: str, model: type[BaseModel]) -> Iterable[str]:
@@ -93,6 +149,8 @@ def _name(kind: Any) -> str:
     origin, inside = typing.get_origin(kind), typing.get_args(kind)
     if origin is Literal:
         return ", ".join(f"`{value}`" if value else '`""`' for value in inside)
+    if origin is typing.Annotated:
+        return _name(inside[0])
     if origin in (typing.Union, types.UnionType):
         return " or ".join(map(_name, inside))
     if origin is tuple:
@@ -121,9 +179,19 @@ def _meaning(field: FieldInfo) -> str:
     return str(field.annotation.__doc__).partition("\n")[0]
 
 
+def page(readme: str) -> str:
+    """The page of the configuration. readme: the README's text. ValueError where it has no variables."""
+    _, found, rest = readme.partition(ENVIRONMENT)
+    if not found:
+        raise ValueError("the README lacks its section on the environment")
+    environment = rest.partition("\n#")[0].strip()
+    return f"{INTRODUCTION}{reference().replace('#### ', '## ')}\n## Environment\n\n{environment}\n"
+
+
 def main() -> None:
-    """Write the reference into the README."""
+    """Write the tables into the README, and the page."""
     README.write_text(inserted(README.read_text()))
+    PAGE.write_text(page(README.read_text()))
 
 
 if __name__ == "__main__":

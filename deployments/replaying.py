@@ -32,6 +32,11 @@ HEADER = "x-penstock-idempotency"
 _WORDS: dict[Verdict, Literal["joined", "replayed"]] = {"join": "joined", "replay": "replayed"}
 
 
+def free(outcome: Outcome) -> Outcome:
+    """The outcome of a repetition: nothing was asked, nothing used."""
+    return Outcome(outcome.provider, outcome.model, 0.0, cost=0.0)
+
+
 class Replaying:
     """Answers calls that carry a key. where: the lane and the provider, as part of what is asked."""
 
@@ -51,54 +56,62 @@ class Replaying:
             opening = Opening(name, fingerprint, new_id())
             begun = await self._client.begin(opening)
             if begun.verdict == "run":
-                return await self._lead(call, ask, self._client.record(opening))
+                return await led(call, ask, self._client.record(opening))
             if begun.verdict not in _WORDS:
                 raise _refusal(begun.verdict)
-            answer = await self._follow(call, msgspec.structs.replace(opening, run=begun.run))
+            answer = await followed(self._client, call, msgspec.structs.replace(opening, run=begun.run))
             if answer is not None:
                 answer.headers[HEADER] = _WORDS[begun.verdict]
                 return answer
 
-    async def _lead(self, call: Call, ask: Callable[[Call], Awaitable[Answer]], recording: Recording) -> Answer:
-        try:
-            answer = await ask(call)
-        except BaseException:
-            recording.abandon()
-            raise
-        # Whatever becomes of the answer; once it is finished this means nothing.
-        answer.on_close(recording.abandon)
-        head = Head(answer.status, dict(answer.headers), framed=answer.frames is not None)
-        if answer.frames is not None:
-            recording.begin(head)
-            answer.frames = _recorded(answer, answer.frames, recording)
-        elif len(answer.body) > MAX_ANSWER:
-            answer.headers[HEADER] = "not-stored"
-        elif _succeeded(answer):
-            recording.begin(head)
-            recording.add(answer.body)
-            recording.finish(_free(answer.outcome))
-        return answer
 
-    async def _follow(self, call: Call, opening: Opening) -> Answer | None:
-        """Another request's answer, a stream's at its first frames; None if it ended without any."""
-        pieces = self._client.pieces(opening)
-        held: list[bytes] = []
-        try:
-            async for piece in pieces:
-                held.append(piece.data)
-                head = piece.head
-                if head is None or not (head.framed or piece.state == "whole"):
-                    continue
-                answer = Answer(status=head.status, headers=dict(head.headers))
-                if head.framed:
-                    answer.frames = _followed(call, answer, piece, pieces)
-                else:
-                    answer.body, answer.outcome = b"".join(held), piece.outcome
-                    await pieces.aclose()
-                return answer
-        except Lost:
-            return None
+async def led(
+    call: Call,
+    ask: Callable[[Call], Awaitable[Answer]],
+    recording: Recording,
+    repeated: Callable[[Outcome], Outcome] = free,
+) -> Answer:
+    """The answer of `ask`, recorded while it is handed out. repeated: its outcome for those who get it again."""
+    try:
+        answer = await ask(call)
+    except BaseException:
+        recording.abandon()
+        raise
+    # Whatever becomes of the answer; once it is finished this means nothing.
+    answer.on_close(recording.abandon)
+    head = Head(answer.status, dict(answer.headers), framed=answer.frames is not None)
+    if answer.frames is not None:
+        recording.begin(head)
+        answer.frames = _recorded(answer, answer.frames, recording, repeated)
+    elif len(answer.body) > MAX_ANSWER:
+        answer.headers[HEADER] = "not-stored"
+    elif _succeeded(answer):
+        recording.begin(head)
+        recording.add(answer.body)
+        recording.finish(answer.outcome and repeated(answer.outcome))
+    return answer
+
+
+async def followed(client: ReplayClient, call: Call, opening: Opening) -> Answer | None:
+    """Another request's answer, a stream's at its first frames; None if it ended without any."""
+    pieces = client.pieces(opening)
+    held: list[bytes] = []
+    try:
+        async for piece in pieces:
+            held.append(piece.data)
+            head = piece.head
+            if head is None or not (head.framed or piece.state == "whole"):
+                continue
+            answer = Answer(status=head.status, headers=dict(head.headers))
+            if head.framed:
+                answer.frames = _followed(call, answer, piece, pieces)
+            else:
+                answer.body, answer.outcome = b"".join(held), piece.outcome
+                await pieces.aclose()
+            return answer
+    except Lost:
         return None
+    return None
 
 
 def _refusal(verdict: Verdict) -> BadRequest:
@@ -118,13 +131,8 @@ def _succeeded(answer: Answer) -> bool:
     return answer.outcome.reason is None and not answer.outcome.cancelled
 
 
-def _free(outcome: Outcome | None) -> Outcome | None:
-    """The outcome of a repetition: nothing was asked, nothing used."""
-    return outcome and Outcome(outcome.provider, outcome.model, 0.0, cost=0.0)
-
-
 async def _recorded(
-    answer: Answer, frames: AsyncGenerator[bytes, None], recording: Recording
+    answer: Answer, frames: AsyncGenerator[bytes, None], recording: Recording, repeated: Callable[[Outcome], Outcome]
 ) -> AsyncGenerator[bytes, None]:
     try:
         async for data in frames:
@@ -133,7 +141,7 @@ async def _recorded(
     finally:
         await frames.aclose()
     if _succeeded(answer):
-        recording.finish(_free(answer.outcome))
+        recording.finish(answer.outcome and repeated(answer.outcome))
 
 
 async def _followed(

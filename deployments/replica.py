@@ -22,25 +22,36 @@ from typing import Any
 import ray
 from ray import serve
 
+from actors.allowance_client import AllowanceClient
 from actors.client import RouterClient
+from actors.key_watcher import KeyWatcher
 from actors.ledger_client import LedgerClient
 from actors.ledger_link import LedgerConnector
 from actors.link import Connector
 from actors.replay_client import ReplayClient
 from actors.replay_link import ReplaysConnector
+from deployments.allowance import Allowances
 from deployments.books import Books
-from deployments.config import ReplicaSettings, state_directory
+from deployments.caching import Caching
+from deployments.config import LedgerSettings, ObservabilitySettings, ReplicaSettings, altered, state_directory
 from deployments.front import Front
-from deployments.guard import Guard
+from deployments.guard import Guard, configured
+from deployments.guardrails import Guardrails
 from deployments.limiter import Limiter
 from deployments.listener import Listener
 from deployments.replaying import Replaying
 from deployments.request_log import RequestLog
+from deployments.scaling import IN_FLIGHT
+from deployments.tracing import tracing
 from deployments.trouble_log import write_troubles
 from deployments.visit import Visit
 from pipelines.calls import Answer, Call, Caller, Lane
 from pipelines.conversation import Json
-from pipelines.errors import PenstockError
+from pipelines.errors import ConfigurationError, PenstockError
+from pipelines.metering import instruments
+from pipelines.metering.meter import Meter
+from pipelines.metering.recorder import Recorder
+from pipelines.pricing import Rates
 from pipelines.routing.table import Announcement, Published, Table, Welcome
 
 FIRST_TABLE_SECONDS = 10.0
@@ -81,19 +92,21 @@ class Replica:
         self.limiter = Limiter(settings.concurrent, settings.queued, settings.patience)
         self.id = _replica_id()
         self._log_name = f"{name or 'gateway'}-{os.getpid()}"
-        self._log = RequestLog(state_directory() / "logs", self._log_name)
-        self.ledger = LedgerClient(
-            f"{self.id}-{secrets.token_hex(4)}",
-            str(state_directory()),
-            settings.ledger.place(),
-            when_away=settings.ledger.when_away,
-            most_waiting=settings.ledger.waiting,
-            connector=ledger,
-        )
-        self.books = Books(self.ledger)
+        self._observe(settings.observability)
+        self._keep_books(settings.ledger, ledger)
         self.front = Front(
-            self, self, self.guard, self.books, name=name, lane=lane, origins=settings.origins, log=self._log
+            self,
+            self,
+            self.guard,
+            self.books,
+            name=name,
+            lane=lane,
+            origins=settings.origins,
+            log=self._log,
+            tracing=self.tracing,
         )
+        if self.meter is not None:
+            self._gauge(self.meter)
         self.router = RouterClient(
             self.id,
             str(state_directory()),
@@ -101,12 +114,39 @@ class Replica:
             on_welcome=self._welcomed,
             on_table=self.table_changed,
             on_view=None if name else self.learned,
+            meter=self.meter,
             connector=connector,
         )
         self._replays = ReplayClient(str(state_directory()), replays)
         self._replaying = Replaying(self._replays, f"{lane} {name}")
+        self._guardrails = Guardrails(settings.guardrails) if settings.guardrails else None
+        self._caching = Caching(self._replays, f"{lane} {name}")
         self._listeners: list[Listener] = []
         self._leaving = False
+        self._configured = False
+
+    def _observe(self, wanted: ObservabilitySettings) -> None:
+        """Make what watches: the log, the traces, the metrics."""
+        logs = state_directory() / "logs" if wanted.request_log else None
+        self._log = RequestLog(logs, self._log_name, content=wanted.log_content)
+        self.tracing = tracing(self.name or "gateway", self.id)
+        self.meter = Meter(f"{self.id}-{secrets.token_hex(4)}", self.name or "gateway") if wanted.metrics else None
+        self.recorder = Recorder(self.meter, self.listed) if self.meter is not None else None
+
+    def _keep_books(self, settings: LedgerSettings, connector: LedgerConnector | None) -> None:
+        """Make what the ledger is told and asked through: rows, keys, and what they may use."""
+        self.ledger = LedgerClient(
+            f"{self.id}-{secrets.token_hex(4)}",
+            str(state_directory()),
+            settings.place(),
+            when_away=settings.when_away,
+            most_waiting=settings.waiting,
+            connector=connector,
+        )
+        self.guard.complete = False
+        self._watcher = KeyWatcher(self.ledger, self.guard.learn)
+        self.allowances = Allowances(AllowanceClient(self.ledger, time.monotonic), self.rates, time.monotonic)
+        self.books = Books(self.ledger, self.recorder, self.allowances)
 
     async def __serve_build_asgi_app__(self) -> Callable[..., Any]:
         """Serve calls this once, on the replica's loop, after the constructor: start everything, give the face."""
@@ -123,6 +163,7 @@ class Replica:
         await self.router.start()
         self._replays.start()
         self.ledger.start()
+        self._watcher.start()
         if self.name:
             hop = await self._listen("hop", ray.util.get_node_ip_address(), 0, shared=False)
             host, port = hop.address
@@ -136,6 +177,13 @@ class Replica:
         else:
             await self.router.first_table(FIRST_TABLE_SECONDS)
 
+    def _gauge(self, meter: Meter) -> None:
+        meter.gauge(instruments.IN_FLIGHT, lambda: self.front.visits)
+        meter.gauge(instruments.QUEUED, lambda: self.limiter.waiting)
+        meter.gauge(instruments.WAITING_ROWS, lambda: self.ledger.waiting)
+        meter.gauge(instruments.LEDGER_LAG, lambda: self.ledger.lag)
+        meter.watch(instruments.LOST_ROWS, lambda: self.ledger.lost)
+
     async def _listen(self, door: Any, host: str, port: int, *, shared: bool) -> Listener:
         listener = Listener(self.front.door(door))
         await listener.start(host, port, self.guard, shared=shared)
@@ -145,25 +193,38 @@ class Replica:
     def _welcomed(self, welcome: Welcome) -> None:
         """The router's secret and keys, at the start and whenever they change."""
         self.guard.secret = welcome.secret
-        self.guard.admit(
-            {
-                key.hash: Caller(key.id, key.admin, key.priority, key.recovery, key.keep_alive, key.explore)
-                for key in welcome.keys
-            }
-        )
+        self.guard.admit({key.hash: configured(key) for key in welcome.keys})
 
     # What subclasses give.
 
     hop_address = ""
+
+    def listed(self, provider: str, model: str) -> bool:
+        """Whether the provider has a model of that name in its list."""
+        entry = self.router.table.provider(provider)
+        return entry is not None and entry.card(model) is not None
 
     async def answer(self, call: Call) -> Answer:
         """Answer one call within the limits. See `pipelines.calls.Answering`. Raises Overloaded.
 
         One with an `Idempotency-Key` takes a place only where it is not answered already.
         """
+        if self._guardrails is not None and call.lane != "hop":
+            call = await self._guardrails.before(call)
         if call.idempotency_key:
-            return await self._replaying.answer(call, self._placed)
-        return await self._placed(call)
+            return await self._replaying.answer(call, self._cached)
+        return await self._cached(call)
+
+    async def _cached(self, call: Call) -> Answer:
+        if call.cache and call.lane != "hop":
+            return await self._caching.answer(call, self._guarded)
+        return await self._guarded(call)
+
+    async def _guarded(self, call: Call) -> Answer:
+        answer = await self._placed(call)
+        if self._guardrails is None or call.lane == "hop":
+            return answer
+        return await self._guardrails.after(call, answer)
 
     async def _placed(self, call: Call) -> Answer:
         self.check(call)
@@ -203,6 +264,14 @@ class Replica:
         """See `front.Desk`."""
         return False
 
+    def rates(self, call: Call) -> Rates | None:
+        """The prices of the call's model, as far as they are known here."""
+        return None
+
+    async def open_page(self, visit: Visit) -> bool:
+        """See `front.Desk`."""
+        return False
+
     def announcement(self) -> Announcement:
         """What a provider tells the router every second."""
         raise NotImplementedError
@@ -216,6 +285,9 @@ class Replica:
     async def opened(self) -> None:
         """The ports are open; the router does not know of us yet."""
 
+    def adapt(self, settings: Any) -> None:
+        """Go on by other values of what is LIVE in the settings. Raises ConfigurationError."""
+
     async def closing(self) -> None:
         """Everything has ended; close what is left."""
 
@@ -225,14 +297,42 @@ class Replica:
         """Whether new work is welcome."""
         return not self._leaving
 
+    def unready(self) -> str:
+        """Why new work should go elsewhere; "" where it is welcome.
+
+        A ledger that is away counts only where calls are refused without it.
+        """
+        if self._leaving:
+            return "leaving"
+        if not self.router.settled:
+            return "no routing table yet"
+        if self.ledger.when_away == "refuse" and not self._watcher.hearing:
+            return "the ledger is away"
+        if not all(listener.alive for listener in self._listeners):
+            return "an own listener has stopped"
+        return ""
+
     def check_health(self) -> None:
         """Serve's health check: the own listeners serve. Raises if one does not."""
         if not self._leaving and not all(listener.alive for listener in self._listeners):
             raise PenstockError("an own listener has stopped")
 
+    def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Serve's `user_config`: values over the arguments, at the start and, without a restart, whenever they change.
+
+        Raises ConfigurationError at the start only: Serve would take a running replica for broken.
+        """
+        try:
+            self.adapt(altered(self._common, user_config))
+        except ConfigurationError as error:
+            if not self._configured:
+                raise
+            _logger.error("the configuration stays as it was: %s", error.message)
+        self._configured = True
+
     def record_autoscaling_stats(self) -> dict[str, float]:
-        """Calls in flight over every port, for a custom autoscaling policy."""
-        return {"in_flight": float(self.front.visits)}
+        """Calls in flight over every port and handle, for `scaling`."""
+        return {IN_FLIGHT: float(max(self.front.visits, self.limiter.in_flight + self.limiter.waiting))}
 
     async def stop(self) -> None:
         """Leave the table and the callers' port, let the streams end, close.
@@ -251,9 +351,15 @@ class Replica:
         await asyncio.gather(*(listener.stop(CUT_SECONDS) for listener in self._listeners), return_exceptions=True)
         await self._replays.close()
         await self.closing()
+        if self._guardrails is not None:
+            await self._guardrails.close()
+        await self._watcher.close()
+        await self.allowances.close()
         await self.ledger.close()
         await self.router.close()
         await self._log.close()
+        if self.tracing is not None:
+            await self.tracing.close()
 
     async def _emptied(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

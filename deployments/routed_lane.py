@@ -14,21 +14,25 @@ from functools import partial
 import msgspec
 
 from actors.client import RouterClient
+from deployments import spans
 from deployments.books import attempted
 from deployments.choosing import Chooser, Chosen
 from deployments.config import GatewaySettings
 from deployments.hop import Hop, ReplicaLost
 from deployments.racing import first_answer
 from deployments.transport import UNREACHABLE
+from deployments.trials import Trials
 from pipelines.calls import Answer, Call
 from pipelines.dialects import DIALECTS
-from pipelines.errors import Overloaded, StreamBroken, UpstreamError
+from pipelines.errors import Overloaded, PenstockError, StreamBroken, UpstreamError
+from pipelines.metering.recorder import Recorder
 from pipelines.recovery import recoverable, recovering
 from pipelines.resilience import RetryBudget, RetryPolicy
 from pipelines.routing.ask import Candidate
 from pipelines.routing.replicas import pick
 from pipelines.routing.table import ModelCard, Outcome, Performance, ReplicaEntry, Role
 from pipelines.routing.walk import Walk
+from pipelines.story import Trace
 
 MOST_LOST = 5
 """Replicas, or connections to one, that may be lost under a call before it fails: one that kills them must end."""
@@ -41,15 +45,28 @@ HEDGE_SHARE, HEDGE_FLOOR = 0.1, 0.5
 
 
 class RoutedLane:
-    """One gateway replica's way from a call to an answer."""
+    """One gateway replica's way from a call to an answer. trials: gives some calls to a second model too; or None."""
 
-    def __init__(self, settings: GatewaySettings, hop: Hop, router: RouterClient, chooser: Chooser) -> None:
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        hop: Hop,
+        router: RouterClient,
+        chooser: Chooser,
+        recorder: Recorder | None = None,
+    ) -> None:
         self._settings = settings
         self._hop = hop
         self._router = router
         self._chooser = chooser
+        self._recorder = recorder
         self._hedges = RetryBudget(time.monotonic(), HEDGE_SHARE, HEDGE_FLOOR)
         self._sent: Counter[str] = Counter()
+        self.trials: Trials | None = None
+
+    def configure(self, settings: GatewaySettings) -> None:
+        """Go by these settings from the next call on."""
+        self._settings = settings
 
     async def answer(self, call: Call) -> Answer:
         """The best candidate's answer, at its first content; the next one's where a failure allows it.
@@ -58,6 +75,9 @@ class RoutedLane:
         """
         began = time.monotonic()
         chosen = await self._choose(call, began)
+        if chosen.task:
+            account = msgspec.structs.replace(call.account, task=chosen.task)
+            call = msgspec.structs.replace(call, account=account)
         options = call.options
         walk = Walk(
             chosen.decision,
@@ -67,7 +87,15 @@ class RoutedLane:
         )
 
         candidate, answer = await self._first(call, walk, chosen, began, "first")
-        return self._recovering(call, walk, chosen, candidate, answer) if recoverable(call) else answer
+        if recoverable(call):
+            answer = self._recovering(call, walk, chosen, candidate, answer)
+        if self.trials is not None:
+            self.trials.begin(call, chosen, candidate, answer)
+        return answer
+
+    async def ask(self, call: Call, candidate: Candidate, role: Role) -> Answer:
+        """This candidate's answer and no other's, for whoever has decided by himself."""
+        return await self._ask(call, candidate, role, time.monotonic())
 
     async def _first(
         self, call: Call, walk: Walk, chosen: Chosen, began: float, role: Role
@@ -106,9 +134,26 @@ class RoutedLane:
 
     async def _choose(self, call: Call, began: float) -> Chosen:
         """The decision; while every replica of what is wanted restarts, a little later."""
+        span = spans.routing(call.story.trace) if call.story.trace is not None else None
+        try:
+            chosen = await self._chosen(call, began)
+        except BaseException as error:
+            if span is not None:
+                span.end(error.label if isinstance(error, PenstockError) else "cancelled")
+            raise
+        if span is not None:
+            span.tell({"penstock.route": chosen.decision.explain})
+            span.end()
+        return chosen
+
+    async def _chosen(self, call: Call, began: float) -> Chosen:
         while True:
+            asked = time.perf_counter()
             try:
-                return self._chooser.choose(call)
+                chosen = self._chooser.choose(call)
+                if self._recorder is not None:
+                    self._recorder.decision.observe(time.perf_counter() - asked)
+                return chosen
             except Overloaded:
                 if time.monotonic() - began > self._settings.wait_for_replica:
                     raise
@@ -130,12 +175,22 @@ class RoutedLane:
         """One candidate's answer."""
         self._router.begin(candidate.provider, candidate.model)
         asked = time.monotonic()
+        span: Trace | None = None
+        if call.story.trace is not None:
+            span = spans.attempting(call.story.trace, candidate.provider, candidate.model, role)
+            call = msgspec.structs.replace(call, headers={**call.headers, **span.headers()})
+
+        def ended(outcome: Outcome) -> None:
+            self._ended(call, candidate, role, outcome)
+            if span is not None:
+                span.end(spans.ended(outcome))
+
         try:
             answer = await self._hopped(call, candidate, role, began)
         except BaseException as error:
-            self._ended(candidate, role, self._failure(call, candidate, error, time.monotonic() - asked))
+            ended(self._failure(call, candidate, error, time.monotonic() - asked))
             raise
-        answer.on_close(lambda: self._ended(candidate, role, _judged(answer, candidate, time.monotonic() - asked)))
+        answer.on_close(lambda: ended(_judged(answer, candidate, time.monotonic() - asked)))
         if answer.frames is not None:
             answer.frames = _with_error(answer, call, answer.frames)
         return answer
@@ -156,6 +211,8 @@ class RoutedLane:
             except BaseException as error:
                 self._returned(replica)
                 avoid.add(replica.replica)
+                if isinstance(error, ReplicaLost) and self._recorder is not None:
+                    self._recorder.lost_replica(candidate.provider)
                 lost += not (isinstance(error, ReplicaLost) and error.code == UNREACHABLE)
                 if not isinstance(error, ReplicaLost) or lost > MOST_LOST:
                     raise
@@ -169,10 +226,11 @@ class RoutedLane:
         if not self._sent[replica.replica]:
             del self._sent[replica.replica]
 
-    def _ended(self, candidate: Candidate, role: Role, outcome: Outcome) -> None:
+    def _ended(self, call: Call, candidate: Candidate, role: Role, outcome: Outcome) -> None:
         own = {"provider": candidate.provider, "model": candidate.model, "role": role}
         named = msgspec.structs.replace(outcome, bill=None, **own)
         self._router.end(named)
+        call.story.attempted(named)
 
     async def _replica(self, candidate: Candidate, avoid: frozenset[str], began: float) -> ReplicaEntry:
         while True:

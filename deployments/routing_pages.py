@@ -1,8 +1,9 @@
 """What callers can ask the gateway about its routing, and tell it: three small pages.
 
     POST /v1/route          explains a decision without making it
-    POST /v1/feedback       takes what a caller thinks of an answer
-    GET  /v1/performance    how the models stand: win rates, and the frontier of quality, cost and time
+    POST /v1/feedback       takes what a caller thinks of an answer; of another one's (`key`) with the right `feedback`
+    GET  /v1/performance    how the models stand: win rates, and the frontier of quality, cost and time; for those with
+                            the right `usage`
 
 Above it: `gateway`. Below it: `choosing`, `actors.client`, `pipelines.routing`. Outside it: who is let in.
 """
@@ -11,6 +12,7 @@ import msgspec
 
 from actors.client import RouterClient
 from deployments.choosing import Chooser
+from deployments.guard import demand
 from deployments.handles import call_from_body
 from deployments.paths import dialect_of
 from deployments.reading import body_of, json_object
@@ -37,6 +39,7 @@ class RoutingPages:
         if (visit.method, visit.path) not in PAGES:
             return False
         if visit.method == "GET":
+            demand(caller, "usage")
             standing = await self.standing()
             told: dict[str, Json] = {"object": "performance", "prompt_tokens": PROMPT_TOKENS}
             told |= msgspec.to_builtins(standing)
@@ -45,7 +48,10 @@ class RoutingPages:
             if visit.path == "/v1/route":
                 told = self._chooser.explained(call_from_body(body, caller, self._lane, dialect=_dialect(visit, body)))
             else:
-                told = await self._feedback(caller, feedback_of(body))
+                whose = body.pop("key", caller.id)
+                if whose != caller.id:
+                    demand(caller, "feedback")
+                told = await self._feedback(str(whose)[:128], feedback_of(body))
         await visit.reply(200, msgspec.json.encode(told), {})
         return True
 
@@ -56,9 +62,10 @@ class RoutingPages:
         except Exception as error:  # Ray raises many classes when an actor is away; each means the same here.
             raise _away() from error
 
-    async def _feedback(self, caller: Caller, feedback: Feedback) -> dict[str, Json]:
+    async def _feedback(self, key: str, feedback: Feedback) -> dict[str, Json]:
+        """Feedback on requests of that key."""
         try:
-            verdict: Verdict = await self._router.feedback(Said(caller.id, feedback))
+            verdict: Verdict = await self._router.feedback(Said(key, feedback))
         except Exception as error:  # as above
             raise _away() from error
         if verdict.missing:

@@ -33,7 +33,7 @@ TRAILER = RESERVED + b" "
 
 _EXPOSED = (
     "x-request-id, x-penstock-provider, x-penstock-model, x-penstock-route, x-penstock-dropped, "
-    "x-penstock-idempotency, retry-after"
+    "x-penstock-idempotency, x-penstock-cost, x-penstock-cache, x-penstock-duel, retry-after"
 )
 _NEVER = re.compile(rb"(?!)")
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")

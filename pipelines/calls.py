@@ -11,8 +11,10 @@ import msgspec
 
 from pipelines.conversation import Json, Request
 from pipelines.errors import PenstockError
-from pipelines.options import Options, Recovery
+from pipelines.keys import WAYS, Limits, Right, Way
+from pipelines.options import Options, Recovery, RouteOptions
 from pipelines.routing.table import Outcome, Role
+from pipelines.story import Story
 
 Lane = Literal["direct", "routed", "hop"]
 
@@ -24,6 +26,10 @@ class Caller(msgspec.Struct, frozen=True):
     recovery: what becomes of a stream that breaks, where the call itself does not say.
     keep_alive: seconds between comments to a caller who waits for the first output of a stream; 0: none.
     explore: whether a model may be tried on his requests for what it may turn out to be.
+    route: by what a model is chosen, where the call itself does not say.
+    rights: what he may do beyond asking models and seeing what is his own; admin: all of it. models, tools, lanes: what
+    he may ask for (`keys.Settings`). limits: what he may use; None: as much as there is.
+    cache: seconds for which an answer may be given again to the very same request; 0: it may not.
     """
 
     id: str
@@ -32,12 +38,24 @@ class Caller(msgspec.Struct, frozen=True):
     recovery: Recovery = "error"
     keep_alive: float = 0.0
     explore: bool = True
+    route: RouteOptions = RouteOptions()
+    rights: tuple[Right, ...] = ()
+    models: tuple[str, ...] | None = None
+    tools: tuple[str, ...] | None = None
+    lanes: tuple[Way, ...] = WAYS
+    limits: Limits | None = None
+    cache: float = 0.0
+
+    def may(self, right: Right) -> bool:
+        """Whether he has that right."""
+        return self.admin or right in self.rights
 
 
 class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the ledger's rows of a call say that the call itself does not; it goes along on a hop.
 
-    entry: the id of the request's row; began: when it came, in seconds since 1970; tag: the caller's own.
+    entry: the id of the request's row; began: when it came, in seconds since 1970; tag: the caller's own; task: what
+    kind of request it is, "" where nobody looked.
     attempt, asked, role, queued: the same of the attempt under way: its row's id, its beginning, why it was made, and
     how many seconds it waited for its turn.
     """
@@ -45,10 +63,19 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     entry: str = ""
     began: float = 0.0
     tag: str = ""
+    task: str = ""
     attempt: str = ""
     asked: float = 0.0
     role: Role = "first"
     queued: float = 0.0
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """What a person decided about the call that waits under this id. key: whose call it must be; "" for anybody's."""
+
+    id: str
+    allow: bool
+    key: str = ""
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -59,7 +86,8 @@ class Call(msgspec.Struct, frozen=True):
     the provider's own path below its base URL (`/embeddings`), and `request` knows only model and stream.
     path: where it was posted; query: what of its query string is for the provider (`beta=true`).
     options: what the body's `penstock` asks of us; idempotency_key: the caller's `Idempotency-Key`, "" without one.
-    account: for the ledger.
+    account: for the ledger. story: what becomes of it, for logs and traces; a call's copies share it.
+    decision: what a person has decided about a call of a tool, where this goes on with what waited for it.
     """
 
     id: str
@@ -75,11 +103,23 @@ class Call(msgspec.Struct, frozen=True):
     options: Options = Options()
     idempotency_key: str = ""
     account: Account = Account()
+    story: Story = msgspec.field(default_factory=Story)
+    decision: Decision | None = None
 
     @property
     def recovery(self) -> Recovery:
         """What becomes of the stream if it breaks after its first output."""
         return self.options.recovery or self.caller.recovery
+
+    @property
+    def may_explore(self) -> bool:
+        """Whether a model may be tried on this request."""
+        return self.caller.explore and False not in (self.caller.route.explore, self.options.route.explore)
+
+    @property
+    def cache(self) -> float:
+        """Seconds for which its answer may be given again to the very same request; 0: it may not."""
+        return self.caller.cache if self.options.cache is None else self.options.cache.ttl
 
     @property
     def stream(self) -> bool:

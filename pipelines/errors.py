@@ -6,6 +6,7 @@
     ├── ConfigurationError         the operator left something out, a provider's key for instance
     ├── Denied                     no key, a wrong key, or a key without this right
     ├── OverBudget                 the key's budget is used up
+    ├── OverLimit                  the key's rate, or its number of streams, is used up for now
     ├── Overloaded                 our own queue is full, or nobody is there to serve
     ├── UpstreamError              the provider said no
     │   ├── RateLimited            429, with the provider's own wait
@@ -67,7 +68,7 @@ class PenstockError(Exception):
     """The root. `message` is fit to be shown to a caller.
 
     status: HTTP status for the caller; code: label in metrics and in error bodies; param: the field of the
-    request that is wrong, as a path (`messages.0.content`); retry_after: seconds.
+    request that is wrong, as a path (`messages.0.content`); retry_after: seconds; headers: of the answer that tells it.
     """
 
     status: int = 500
@@ -87,6 +88,7 @@ class PenstockError(Exception):
         self.message = message
         self.param = param
         self.retry_after = retry_after
+        self.headers: dict[str, str] = {}
         if status is not None:
             self.status = status
         if code is not None:
@@ -130,10 +132,27 @@ class Denied(PenstockError):
 
 
 class OverBudget(PenstockError):
-    """The key's budget is used up."""
+    """The key's budget is used up: nothing that another try would mend.
+
+    OpenAI says so with 429 and `insufficient_quota` ("You exceeded your current quota", API reference, "Error codes"),
+    which clients tell from a rate limit by the code. The vendors' own clients try every 429 again unless the answer's
+    `x-should-retry` says no (openai-python, `_base_client.py`, `_should_retry`; anthropic-sdk-python likewise).
+    """
 
     status = 429
-    code = "over_budget"
+    code = "insufficient_quota"
+
+    def __init__(self, message: str, **more: Any) -> None:
+        super().__init__(message, **more)
+        self.headers["x-should-retry"] = "false"
+
+
+class OverLimit(PenstockError):
+    """The key's rate, or its number of streams at once, is used up; there is more after `retry_after` seconds."""
+
+    status = 429
+    code = "rate_limit_exceeded"
+    retryable = True
 
 
 class Overloaded(PenstockError):
@@ -153,7 +172,7 @@ class UpstreamError(PenstockError):
     """A provider refused or failed.
 
     provider: which; reason: what it means; upstream_status: the status it sent (0: none);
-    upstream_type, upstream_code: its own words, handed on to the caller; headers: of its answer, for the caller too.
+    upstream_type, upstream_code: its own words, handed on to the caller.
     """
 
     status = 502
@@ -179,7 +198,6 @@ class UpstreamError(PenstockError):
         self.upstream_status = upstream_status
         self.upstream_type = upstream_type
         self.upstream_code = upstream_code
-        self.headers: dict[str, str] = {}
         if reason is not None:
             self.reason = reason
 

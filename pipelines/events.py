@@ -29,6 +29,9 @@ from pipelines.conversation import (
 )
 from pipelines.errors import ProtocolError, StreamBroken
 
+OURS = "penstock"
+"""Our own share of `opaque`, and our member of bodies and frames."""
+
 PartKind = Literal["text", "reasoning", "refusal", "tool_call", "foreign"]
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "pause", "other"]
@@ -79,10 +82,11 @@ class PartEnded(_Event, frozen=True, tag="part_ended"):
 
 
 class ToolStarted(_Event, frozen=True, tag="tool_started"):
-    """An executor began the call `call_id`."""
+    """A call of a tool that runs here begins. arguments: JSON text, as the model wrote it."""
 
     call_id: str
     name: str
+    arguments: str = ""
 
 
 class ToolProgress(_Event, frozen=True, tag="tool_progress"):
@@ -93,9 +97,19 @@ class ToolProgress(_Event, frozen=True, tag="tool_progress"):
 
 
 class ToolEnded(_Event, frozen=True, tag="tool_ended"):
-    """The call is over; `error` is empty where it went well."""
+    """The call is over: text is its result, `error` is empty where it went well."""
 
     call_id: str
+    text: str = ""
+    error: str = ""
+
+
+class Run(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A whole call of a tool that ran here, with its result, as an answer shows it."""
+
+    call_id: str
+    name: str
+    arguments: str = ""
     text: str = ""
     error: str = ""
 
@@ -213,6 +227,26 @@ class _OpenPart:
                 return Foreign(self.opaque or {})
 
 
+class _Run:
+    """A call of a tool that ran here. behind: the highest index of a part that had begun before it."""
+
+    def __init__(self, behind: int, start: ToolStarted) -> None:
+        self.behind = behind
+        self.start = start
+        self.end = ToolEnded(start.call_id)
+
+    def part(self) -> Part:
+        """The call with its result, as `run_of` reads it."""
+        run = Run(self.start.call_id, self.start.name, self.start.arguments, self.end.text, self.end.error)
+        return Foreign({OURS: {"run": msgspec.to_builtins(run)}})
+
+
+def run_of(part: Part) -> "Run | None":
+    """The call of a tool that ran here, where the part is one."""
+    share = part.opaque.get(OURS) if isinstance(part, Foreign) else None
+    return msgspec.convert(share["run"], Run) if isinstance(share, dict) and "run" in share else None
+
+
 def merged(old: Opaque | None, new: Opaque | None) -> Opaque | None:
     """Two opaque bags as one: objects are merged key by key, lists are joined, anything else is replaced."""
     if not new:
@@ -233,11 +267,12 @@ def assemble(events: Iterable[Event]) -> Completion:
     """Fold a whole stream into the answer.
 
     Raises StreamBroken if it does not end in `Finished`, ProtocolError if it breaks the grammar.
-    Parts stand in order of their index, whatever order they ended in. Tool events of our executors are
-    not part of the answer and are passed over.
+    Parts stand in order of their index, whatever order they ended in. A call of a tool that ran here is a `Foreign` of
+    ours (`run_of`), behind the parts that had begun before it.
     """
     grammar = Grammar()
     parts: dict[int, _OpenPart] = {}
+    runs: dict[str, _Run] = {}
     started, finished = Started(), Finished("other")
     for event in events:
         grammar.check(event)
@@ -251,20 +286,26 @@ def assemble(events: Iterable[Event]) -> Completion:
                 parts[event.index].opaque = merged(parts[event.index].opaque, event.opaque)
             case PartEnded():
                 parts[event.index].opaque = merged(parts[event.index].opaque, event.opaque)
+            case ToolStarted():
+                runs[event.call_id] = _Run(max(parts, default=-1), event)
+            case ToolEnded():
+                runs[event.call_id].end = event
             case Finished():
                 finished = event
             case _:
                 pass
     grammar.close()
-    return Completion(started, _messages(parts, finished), finished)
+    return Completion(started, _messages(parts, list(runs.values()), finished), finished)
 
 
-def _messages(parts: dict[int, _OpenPart], finished: Finished) -> tuple[Message, ...]:
-    """One assistant message a choice; a choice with no part at all is an empty message."""
+def _messages(parts: dict[int, _OpenPart], runs: list[_Run], finished: Finished) -> tuple[Message, ...]:
+    """One assistant message a choice; a choice with no part at all is an empty message. Runs are of the first."""
     choices = {part.start.choice for part in parts.values()} | {0}
     choices |= {end.choice for end in finished.choices}
-    ordered = [parts[index] for index in sorted(parts)]
+    placed = [(index, 0, part.start.choice, part.part()) for index, part in parts.items()]
+    placed += [(run.behind, number, 0, run.part()) for number, run in enumerate(runs, start=1)]
+    ordered = sorted(placed, key=lambda one: one[:2])
     return tuple(
-        Message("assistant", tuple(p.part() for p in ordered if p.start.choice == choice))
+        Message("assistant", tuple(part for _, _, own, part in ordered if own == choice))
         for choice in range(max(choices) + 1)
     )

@@ -12,12 +12,14 @@ provider never finished) and on usage (`finished`).
 Above it: the providers. Below it: the dialects. Outside it: HTTP, clocks, retries.
 """
 
+from collections.abc import Callable
+
 import msgspec
 
 from pipelines.calls import Call
 from pipelines.conversation import Json, Usage
 from pipelines.dialects import DIALECTS, WIRES
-from pipelines.dialects.base import Decoder, Dialect, Wire
+from pipelines.dialects.base import Decoder, Dialect, Wire, amended
 from pipelines.dialects.sse import Framer, parse
 from pipelines.errors import PenstockError
 from pipelines.events import Event, Finished, PartDelta, PartEnded, PartStarted, Started, assemble
@@ -52,8 +54,11 @@ class Exchange:
     dialect: what is spoken to the provider; body: what to send; stream: whether the provider is asked to stream;
     dropped: names of what the provider's dialect could not express; committed: content for the caller has been
     returned by `feed`; pieces: how many frames of content there were; progress: how many events of any kind (pings and
-    comments are none); answered: the model as the provider names it.
+    comments are none); answered: the model as the provider names it. price: what this exchange has cost, in US dollars,
+    for the frame of the caller's stream that says so; None: no frame does.
     """
+
+    price: Callable[["Exchange"], float | None] | None = None
 
     def __init__(self, dialect: Wire, body: dict[str, Json], *, stream: bool) -> None:
         self.dialect = dialect
@@ -169,7 +174,14 @@ class Relay(Exchange):
         self._note(self.decoder.frame(parse(raw)))
         if self.decoder.skipped > skipped:
             return b""
-        return self.dialect.relay_frame(raw, self._call.body)
+        passed = self.dialect.relay_frame(raw, self._call.body)
+        if self.price is not None and passed and self.finished is not None and self.finished.usage is not None:
+            return self._priced(passed, self.price(self))
+        return passed
+
+    def _priced(self, raw: bytes, cost: float | None) -> bytes:
+        """The last frame but for the sentinel; as it is where nobody knows the price."""
+        return raw if cost is None else amended(raw, lambda frame: self.dialect.set_cost(frame, cost))
 
 
 class Translation(Exchange):
@@ -217,7 +229,15 @@ class Translation(Exchange):
         if not self._call.stream:
             self._events += events
             return b""
-        return b"".join([self._encoder.encode(event) for event in events])
+        said = b"".join([self._encoder.encode(event) for event in events])
+        if self.price is not None and events and isinstance(events[-1], Finished):
+            return self._priced(said, self.price(self))
+        return said
+
+    def _priced(self, said: bytes, cost: float | None) -> bytes:
+        """The end of a stream with what it cost."""
+        frames = said.split(b"\n\n")[:-1]
+        return b"".join([amended(raw + b"\n\n", lambda frame: self._caller.set_cost(frame, cost)) for raw in frames])
 
 
 def exchange(call: Call, spoken: tuple[str, ...], model: str) -> Relay | Translation:

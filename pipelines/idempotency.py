@@ -28,6 +28,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from pipelines.answer_shelf import CACHED, AnswerShelf
 from pipelines.calls import Call
 from pipelines.errors import BadRequest
 from pipelines.routing.table import Outcome
@@ -56,8 +57,8 @@ MAX_HELD = 256 * 1024 * 1024
 MAX_STORED = 1024 * 1024 * 1024
 """Bytes of all stored answers; the oldest go first."""
 
-OVERHEAD = 4096
-"""Bytes that a stored answer counts beside its own: a page of the file, and its place in memory."""
+MAX_CACHED = 256 * 1024 * 1024
+"""Bytes of all cached answers, likewise."""
 
 State = Literal["absent", "running", "swollen", "stored"]
 Step = Literal["push", "swell", "finish", "abandon", "lapse"]
@@ -92,11 +93,15 @@ class _Value(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Opening(_Value, frozen=True):
-    """A request begins. name: of its key (`name_of`); fingerprint: of what it asks; run: its own, should it lead."""
+    """A request begins. name: of its key (`name_of`); fingerprint: of what it asks; run: its own, should it lead.
+
+    lifetime: seconds for which its answer is kept, LIFETIME at the most.
+    """
 
     name: str
     fingerprint: str
     run: str
+    lifetime: float = LIFETIME
 
 
 class Begun(_Value, frozen=True):
@@ -185,6 +190,11 @@ def name_of(caller: str, key: str) -> str:
     return hashlib.sha256(msgspec.json.encode([caller, key])).hexdigest()
 
 
+def cache_name_of(caller: str, fingerprint: str) -> str:
+    """The name under which a caller's answer to one very request is cached."""
+    return CACHED + name_of(caller, fingerprint)
+
+
 def fingerprint_of(call: Call, where: str) -> str:
     """What a call asks, as a hash: where (which lane, which provider), path, and body whatever its members' order."""
     asked = [where, call.path, call.query, call.dialect, call.operation, call.stream, call.request.model, call.body]
@@ -198,6 +208,7 @@ class _Entry:
         self.state: State = "running"
         self.fingerprint = opening.fingerprint
         self.run = opening.run
+        self.lifetime = min(opening.lifetime, LIFETIME)
         self.lease = lease
         self.head: Head | None = None
         self.outcome: Outcome | None = None
@@ -216,17 +227,22 @@ class Register:
         max_answer: int = MAX_ANSWER,
         max_held: int = MAX_HELD,
         max_stored: int = MAX_STORED,
+        max_cached: int = MAX_CACHED,
     ) -> None:
         self._settled_at = now + SETTLING if preceded else now
         self._max_answer = max_answer
         self._max_held = max_held
-        self._max_stored = max_stored
+        self._shelf = AnswerShelf(max_stored, max_cached)
         self._running: dict[str, _Entry] = {}
         self._stored: dict[str, _Entry] = {}
         self._write: list[str] = []
         self._drop: list[str] = []
         self.held = 0
-        self.stored = 0
+
+    @property
+    def stored(self) -> int:
+        """Bytes of stored answers."""
+        return self._shelf.size
 
     def restore(self, kept: Iterable[Kept], now: float) -> None:
         """Take in what a file holds, in any order."""
@@ -234,7 +250,7 @@ class Register:
             entry = _Entry(Opening(item.name, item.fingerprint, item.run), item.at + LIFETIME)
             entry.state, entry.body, entry.size = "stored", None, item.size
             self._stored[item.name] = entry
-            self.stored += entry.size + OVERHEAD
+            self._shelf.put(item.name, entry.size, entry.lease)
         self.expire(now)
 
     def state(self, name: str) -> State:
@@ -331,11 +347,8 @@ class Register:
         lost = [name for name, entry in self._running.items() if entry.lease < now]
         for name in lost:
             self._move(name, self._running[name], "lapse", now)
-        while self._stored:
-            name, entry = next(iter(self._stored.items()))
-            if entry.lease >= now and self.stored <= self._max_stored:
-                break
-            self._move(name, entry, "lapse", now)
+        while (old := self._shelf.leaving(now)) is not None:
+            self._move(old, self._stored[old], "lapse", now)
         return lost
 
     def orders(self) -> Orders:
@@ -368,15 +381,15 @@ class Register:
             return
         if entry.state == "stored":
             del self._running[name]
-            entry.lease = now + LIFETIME
+            entry.lease = now + entry.lifetime
             self._stored[name] = entry
-            self.stored += entry.size + OVERHEAD
+            self._shelf.put(name, entry.size, entry.lease)
             self._write.append(name)
             self.expire(now)
             return
         if before == "stored":
             del self._stored[name]
-            self.stored -= entry.size + OVERHEAD
+            self._shelf.take(name)
             self._drop.append(name)
         else:
             del self._running[name]

@@ -101,7 +101,27 @@ class RequestRow(Entry, frozen=True, tag="request"):
     sent: int = 0
 
 
-Row = AttemptRow | RequestRow
+class ToolRow(Entry, frozen=True, tag="tool"):
+    """One call of a tool that ran here, or was refused: `outcome` says which, `seconds` how long it ran.
+
+    request: the id of the request's row; turn: from 0; call: its id in the answer; arguments: the SHA-256 of tool and
+    arguments; preview: the beginning of the arguments without secrets; decisions: what each step of the policy said;
+    size: bytes of the result before it was cut.
+    """
+
+    request: str = ""
+    turn: int = 0
+    call: str = ""
+    tool: str = ""
+    source: str = ""
+    arguments: str = ""
+    preview: str = ""
+    decisions: str = ""
+    size: int = 0
+    cut: bool = False
+
+
+Row = AttemptRow | RequestRow | ToolRow
 
 
 class Batch(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -151,7 +171,7 @@ def attempt_row(call: Call, outcome: Outcome) -> AttemptRow:
         time=account.asked,
         key=call.caller.id,
         tag=account.tag,
-        task=outcome.task,
+        task=account.task,
         provider=outcome.provider,
         model=outcome.model,
         role=account.role,
@@ -188,13 +208,15 @@ def summed(rows: Iterable[Row], sign: int = 1, into: dict[Group, list[int]] | No
     """The sums of rows by group, in the order of `SUMS`, added to `into` if given. sign -1 takes rows away again."""
     sums = {} if into is None else into
     for row in rows:
+        if isinstance(row, ToolRow):
+            continue
         group = Group(int(row.time // HOUR), row.key, row.tag, row.task, row.provider, row.model)
         before = sums.get(group) or [0] * len(SUMS)
         sums[group] = list(map(add if sign > 0 else sub, before, _figures(row)))
     return sums
 
 
-def _figures(row: Row) -> tuple[int, ...]:
+def _figures(row: AttemptRow | RequestRow) -> tuple[int, ...]:
     if isinstance(row, RequestRow):
         return (1, int(row.outcome != "ok"), 0, 0, 0, 0, 0, 0, 0, 0, 0, row.sent)
     bill = row.bill
@@ -205,13 +227,16 @@ def _figures(row: Row) -> tuple[int, ...]:
     )  # fmt: skip
 
 
-class Question(msgspec.Struct, frozen=True, omit_defaults=True):
+class Question(msgspec.Struct, frozen=True, omit_defaults=True, tag="sums"):
     """From `since` up to `until`, in seconds since 1970, each rounded down to its hour; by: what to group by.
 
-    key: of one key only; "" for all of them.
+    key: of one key only; "" for all of them. only: values of further columns of `Group`. most: groups at the most, the
+    dearest ones; 0: all of them.
     """
 
     since: float
     until: float
     by: tuple[By, ...] = ()
     key: str = ""
+    only: dict[str, str] = {}
+    most: int = 0

@@ -48,23 +48,53 @@ class RouteOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the choice of a model is to heed (`routing.worth`); None leaves the gateway's own setting.
 
     policy: what weighs most; max_cost in US dollars, max_latency in seconds, min_quality from 0 to 1: who is beyond
-    one of these comes last.
+    one of these comes last. explore: whether a model may be tried on the request for what it may turn out to be; a
+    key that forbids it wins.
     """
 
     policy: Policy | None = None
     max_cost: _Least | None = None
     max_latency: _Least | None = None
     min_quality: _Share | None = None
+    explore: bool | None = None
 
-    def over(self, bounds: Bounds) -> Bounds:
-        """`bounds`, with what is set here in its place."""
+    def bounds(self, otherwise: Bounds) -> Bounds:
+        """The bounds that are set here, and those of `otherwise` that are not."""
         if self.max_cost is None and self.max_latency is None and self.min_quality is None:
-            return bounds
+            return otherwise
         return Bounds(
-            bounds.max_cost if self.max_cost is None else self.max_cost,
-            bounds.max_latency if self.max_latency is None else self.max_latency,
-            bounds.min_quality if self.min_quality is None else self.min_quality,
+            otherwise.max_cost if self.max_cost is None else self.max_cost,
+            otherwise.max_latency if self.max_latency is None else self.max_latency,
+            otherwise.min_quality if self.min_quality is None else self.min_quality,
         )
+
+
+_Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class ToolOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How far tools that Penstock runs may go (`turns.limits.Limits`); None, or more than is configured: as configured.
+
+    same_model: all turns go to the model of the first; approve, deny: tools, as patterns of names, of which a person
+    allows each call, and which are not to run.
+    """
+
+    max_turns: _Count | None = None
+    max_calls: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    parallel: _Count | None = None
+    call_seconds: _Least | None = None
+    max_seconds: _Least | None = None
+    max_cost: _Least | None = None
+    max_result: Annotated[int, msgspec.Meta(ge=256)] | None = None
+    same_model: bool | None = None
+    approve: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+
+
+class CacheOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whether an answer may come from the cache, and go into it. ttl: seconds for which it stands there; 0: neither."""
+
+    ttl: Annotated[float, msgspec.Meta(ge=0, le=86_400)]
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -72,7 +102,8 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     recovery: what becomes of a broken stream; hedge: whether a slow candidate may be raced by the next one;
     fall_back: whether another candidate may be asked at all; timeouts: patience in place of the provider's; route: by
-    what a model is chosen.
+    what a model is chosen; cache: whether the very same request may be answered by a stored answer; tools: how far
+    those that Penstock runs may go.
     """
 
     recovery: Recovery | None = None
@@ -80,6 +111,8 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fall_back: bool | None = None
     timeouts: TimeoutOptions = TimeoutOptions()
     route: RouteOptions = RouteOptions()
+    cache: CacheOptions | None = None
+    tools: ToolOptions = ToolOptions()
 
 
 def options_of(body: Mapping[str, Any]) -> Options:

@@ -96,6 +96,16 @@ def cost_of(usage: Usage, rates: Rates | None) -> Cost:
     return Cost(nano, "computed", rates.source) if nano <= MOST_DOLLARS * NANO else UNKNOWN
 
 
+def likely_cost(rates: Rates | None, question: int, answer: int) -> int | None:
+    """Nano-dollars, rounded up, of so many plain tokens; None where nobody knows."""
+    if rates is None or rates.input is None or (rates.output is None and answer):
+        return None
+    pico = question * rates.input.at(question) + (rates.request.at(question) if rates.request is not None else 0)
+    if rates.output is not None:
+        pico += answer * rates.output.at(question)
+    return -(-pico // PICO_PER_NANO)
+
+
 def _charged(usage: Usage, rates: Rates) -> Iterator[tuple[int, Rate | None]]:
     """Every unit once, with its rate. Parts that a provider counts as more than their whole leave nothing of it."""
     special = usage.cached_read + usage.cache_write + usage.input_audio
@@ -134,3 +144,10 @@ def per_token(dollars_per_million: float) -> int:
 def dollars(nano: int) -> float:
     """Nano-dollars as US dollars, for people and for JSON."""
     return nano / NANO
+
+
+def in_dollars(nano: int) -> str:
+    """Nano-dollars as US dollars in decimal, exactly: `1.5`."""
+    whole, part = divmod(abs(nano), NANO)
+    text = f"{whole}.{part:09}".rstrip("0").rstrip(".")
+    return f"-{text}" if nano < 0 else text

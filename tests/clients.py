@@ -82,7 +82,7 @@ class Caller:
         self._unframed = b""
 
     @classmethod
-    async def connect(cls, url: str, *, receive_buffer: int | None = None, timeout: float = 10.0) -> Self:
+    async def connect(cls, url: str, *, receive_buffer: int | None = None, timeout: float = 60.0) -> Self:
         """Open a connection to the host and port of `url`.
 
         receive_buffer: bytes of the kernel's receive buffer, to feel backpressure early. Raises OSError.

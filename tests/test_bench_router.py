@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy
 import pytest
 
-from bench.routing import curve, drift, speed, table
+from bench.routing import curve, drift, overhead, plot, speed, table
 from bench.routing.outcomes import Question, fingerprint, read, vectors
 from bench.routing.replay import STRONG, WEAK, Learner
 from bench.routing.train import train, untrained
@@ -169,5 +169,22 @@ def test_the_world_changes() -> None:
 
 def test_the_cost_of_a_decision_is_printed() -> None:
     text = speed.report()
-    assert "predict and score 50 candidates" in text
+    assert "predict, score and order 50 candidates" in text
+    assert "the whole decision, a usual prompt, 50 candidates" in text
     assert "whole state" in text
+
+
+def test_the_changing_world_is_told_and_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = {"ours": [[0.0] * 6000, [0.002] * 6000], "other": [[0.1] * 6000, [0.1] * 6000]}
+    told = drift.report(runs)
+    assert "| ours | 1.0 ± 1.0 | 1.0 ± 1.0 |" in told
+    assert "| other | 100.0 ± 0.0 |" in told
+    drawn = plot.regrets(runs, tmp_path / "deep" / "drift.html").read_text()
+    assert all(word in drawn for word in ("a provider degrades", '"ours"', "plotly"))
+    assert "<script src=" not in drawn
+
+
+async def test_what_routing_adds_from_end_to_end_is_measured() -> None:
+    told = await overhead.report(rounds=3)
+    assert "`auto`, 50 candidates" in told
+    assert "a model by its name" in told

@@ -72,7 +72,7 @@ async def test_the_gap_is_kept(upstream: Upstream) -> None:
         before = time.monotonic()
         await caller.frames()
 
-    assert 0.09 < time.monotonic() - before < 1
+    assert 0.09 < time.monotonic() - before < 30
 
 
 @pytest.mark.parametrize("model", ["gpt-5", "s-64", "u-1-2-3", "", "s-a-b"])
@@ -102,7 +102,7 @@ async def test_a_caller_that_goes_is_counted_with_the_time(upstream: Upstream) -
     gone = time.monotonic()
     caller.reset()
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         # It tells nobody that a connection ended: that would cost what is measured.
         while upstream.open:
             await asyncio.sleep(0)

@@ -1,13 +1,16 @@
 """What the README says and no cluster is needed to see; `tests/cluster/test_readme.py` has the other examples."""
 
+import asyncio
 import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -23,12 +26,43 @@ from deployments.providers.simulator import SPEEDS, STATUSES, Wish
 from deployments.reference import README, inserted
 from pipelines.resilience import RULES
 from pipelines.routing.strategies import STRATEGIES
+from pipelines.routing.worth import WEIGHTS
+from tests.deployments.house import KEY, house, url_of
+from tests.programs import program
 from tests.readme import EXAMPLES, FENCES, ROOT, TEXT, example, run
 from tests.test_floors import modules
 from tests.upstream import Fault, UpstreamProcess, text_of
 
-HERE = {"start", "python", "key", "by hand", "aliases"}
+HERE = {
+    "make a key",
+    "change a key",
+    "start",
+    "python",
+    "key",
+    "by hand",
+    "aliases",
+    "trials",
+    "tool servers",
+    "prometheus",
+}
 """Examples that are tested here."""
+
+HOUSE = {
+    "own tools",
+    "tools configured",
+    "list tools",
+    "ask for tools",
+    "decide",
+    "route",
+    "usage",
+    "money",
+    "cache",
+    "guardrails",
+    "guardrail",
+    "command line",
+    "live",
+}
+"""Examples that `tests/deployments/test_readme.py` runs."""
 
 CLUSTER = ROOT / "tests" / "cluster" / "test_readme.py"
 
@@ -49,7 +83,7 @@ def test_every_fence_but_the_picture_is_run_by_a_test() -> None:
     assert [code for name, kind, code in FENCES if not name and kind != "mermaid"] == []
     assert sum(name is not None for name, _, _ in FENCES) == len(EXAMPLES), "a name stands twice"
     there = set(re.findall(r'(?:run|example|said|answered)\(\w*,? ?"([a-z ]+)"', CLUSTER.read_text()))
-    assert set(EXAMPLES) == HERE | there
+    assert set(EXAMPLES) == HERE | HOUSE | there
 
 
 def test_the_configuration_reference_is_current() -> None:
@@ -94,6 +128,31 @@ def test_a_key_can_be_added(tmp_path: Path) -> None:
     assert len(json.loads((tmp_path / "keys.json").read_text())) == 2
 
 
+async def test_keys_are_made_and_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with house(tmp_path, monkeypatch) as built:
+        environment = {**os.environ, "PENSTOCK_API_KEY": KEY}
+
+        async def said(name: str, times: int) -> list[dict[str, Any]]:
+            """The JSON texts that an example prints, one after the other."""
+            places = {"http://127.0.0.1:8000": url_of(built.gateway)}
+            printed = await asyncio.to_thread(run, name, environment, places)
+            found, end, decoder = [], 0, json.JSONDecoder()
+            for _ in range(times):
+                answer, end = decoder.raw_decode(printed, end)
+                found.append(answer)
+            assert end == len(printed)
+            return found
+
+        (made,) = await said("make a key", 1)
+        assert (made["budget"]["month"], made["secret"][:4]) == ("50", "psk-")
+        environment["KEY_ID"] = made["id"]
+        shown, changed, rotated, revoked, listed = await said("change a key", 5)
+        assert (shown["spent"]["total"], changed["streams"], changed["requests_per_minute"]) == ("0", 5, None)
+        assert changed["budget"] == {"day": "4.5", "month": "50", "total": None}
+        assert rotated["secret"] != made["secret"]
+        assert (revoked["status"], [key["id"] for key in listed["data"]]) == ("revoked", [made["id"]])
+
+
 def test_the_switches_are_those_of_make_serve() -> None:
     _, code = example("by hand")
     *exports, path, start = code.splitlines()
@@ -109,9 +168,40 @@ def test_aliases_are_written_so() -> None:
     assert told == set(STRATEGIES)
 
 
+def test_trials_are_written_so() -> None:
+    _, code = example("trials")
+    settings = GatewaySettings(**yaml.safe_load(code)).trials
+    assert (settings.shadow, settings.duel, settings.judge) == (0.05, 0.02, "openai/gpt-5")
+
+
+def test_the_policies_weights_are_those_of_the_table() -> None:
+    written = {words(name).pop(): tuple(map(float, weights)) for name, *weights in rows("Learning")}
+    assert written == {name: tuple(weights) for name, weights in WEIGHTS.items()}
+
+
+def test_tool_servers_are_written_so() -> None:
+    _, code = example("tool servers")
+    sources = {spec.name: spec for spec in GatewaySettings(**yaml.safe_load(code)).tools.sources()}
+    assert set(sources) == {"mcp:time", "mcp:files", "mcp:tracker", "openapi:shop", "fetch"}
+    assert sources["mcp:tracker"].settings["policies"]["create_issue"]["requires_approval"]
+
+
+def test_prometheus_is_started_so(tmp_path: Path) -> None:
+    """All but the last line, which runs on: `test_prometheus` has it."""
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    start = 'prometheus --config.file=prometheus.yml --storage.tsdb.path="$HOME/.penstock/prometheus"'
+    for name in ("prometheus", "promtool"):
+        program(name)
+    environment = {**os.environ, "PENSTOCK_API_KEY": "psk-x"}
+    assert "SUCCESS" in run("prometheus", environment, {start: "ls -l penstock.key"}, cwd=tmp_path)
+    assert (tmp_path / "docs" / "observability" / "penstock.key").read_text() == "psk-x"
+    assert (tmp_path / "docs" / "observability" / "penstock.key").stat().st_mode & 0o777 == 0o600
+
+
 def test_every_variable_is_listed() -> None:
     listed = {word for row in rows("Environment") for word in words(row[0])}
     read = {"PORT", "LISTEN_PORT", "PENSTOCK_API_KEY", "PENSTOCK_STATE_DIR", "PENSTOCK_LEDGER_URL", "CONFIG", "PYTHON"}
+    read.add("PENSTOCK_URL")
     kinds = [kind for kind in KINDS.values() if not kind.SIMULATED]
     assert listed == read | {name for kind in kinds for name in (kind.KEY_VARIABLE, kind.URL_VARIABLE)}
 

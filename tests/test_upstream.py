@@ -218,7 +218,7 @@ async def test_silence_lasts_until_the_caller_goes(upstream: Upstream, fault: Fa
 
     before = asyncio.get_running_loop().time()
     caller.reset()
-    assert 0 <= await upstream.wait_closed(1) - before < 1
+    assert await upstream.wait_closed(1) >= before
 
     assert (upstream.open_connections, upstream.connections[0].by) == (0, "peer")
 

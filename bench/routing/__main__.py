@@ -5,24 +5,31 @@ import os
 # One core: the machine that is measured does other things too. It is read when numpy is imported.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import asyncio
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.routing import drift, speed, table
+from bench.routing import drift, overhead, plot, speed, table
 from bench.routing.outcomes import SHARED, fingerprint, read
 from pipelines.routing.learning.weights import SHIPPED
 
+BUILD = Path(__file__).resolve().parents[2] / "build"
+"""Where pictures go."""
+
 
 def main(arguments: Sequence[str]) -> None:
-    """Print the replay, the simulation and the cost of a decision."""
+    """Print the replay, the simulation, the cost of a decision and its share of a request; draw the simulation."""
     path = Path(arguments[0]) if arguments else SHARED
     if path.exists():
         replay(path)
     else:
         print(f"{path} is not there: no replay\n")
-    print(drift.report(), "\n")
-    print(speed.report())
+    regrets = drift.measured()
+    print(drift.report(regrets))
+    print(f"\nplotted: {plot.regrets(regrets, BUILD / 'routing-drift.html')}\n")
+    print(speed.report(), "\n")
+    print(asyncio.run(overhead.report()))
 
 
 def replay(path: Path) -> None:

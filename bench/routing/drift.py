@@ -209,21 +209,44 @@ def regrets(strategy: Strategy, seed: int = 1) -> list[float]:
     return found
 
 
-def report(seed: int = 1) -> str:
-    """A table: mean regret in each phase, and its course over time as a bar of levels."""
+CHANGES = {STEPS // 3: "a price x 10", STEPS // 2: "a provider degrades", STEPS * 2 // 3: "a better model"}
+"""What happens, and at which step."""
+
+SEEDS = (1, 2, 3)
+
+Regrets = dict[str, list[list[float]]]
+"""By strategy, and for each seed the regret of each step."""
+
+
+def measured(seeds: Sequence[int] = SEEDS) -> Regrets:
+    """Every strategy in the same worlds."""
+    found: Regrets = {}
+    for seed in seeds:
+        for name, strategy in strategies(seed).items():
+            found.setdefault(name, []).append(regrets(strategy, seed))
+    return found
+
+
+def report(found: Regrets) -> str:
+    """A table: mean regret in each phase with its spread over the seeds, and its course over time in levels."""
     lines = [
-        "Regret a request (score of the best model less that of the chosen one, x 1000) while the world changes",
+        "Regret a request (score of the best model less that of the chosen one, x 1000; the oracle's is 0) while the",
+        f"world changes, mean of {len(SEEDS)} runs, and how far the runs lie from their mean",
         "",
-        "| strategy | at first | a price x 10 | a provider degrades | a better model | all | course |",
-        "|---|---|---|---|---|---|---|",
+        "| strategy | at first | " + " | ".join(CHANGES.values()) + " | all | course |",
+        "|---|" + "---|" * (len(CHANGES) + 3),
     ]
-    cuts = (0, STEPS // 3, STEPS // 2, STEPS * 2 // 3, STEPS)
-    for name, strategy in strategies(seed).items():
-        found = regrets(strategy, seed)
-        phases = [_mean(found[begin:end]) for begin, end in pairwise(cuts)]
-        cells = " | ".join(f"{1000 * phase:.1f}" for phase in (*phases, _mean(found)))
-        lines.append(f"| {name} | {cells} | {course(found)} |")
+    cuts = (0, *CHANGES, STEPS)
+    for name, runs in found.items():
+        phases = [[1000 * _mean(run[begin:end]) for run in runs] for begin, end in (*pairwise(cuts), (0, STEPS))]
+        cells = [f"{_mean(phase):.1f} ± {max(abs(one - _mean(phase)) for one in phase):.1f}" for phase in phases]
+        lines.append(f"| {name} | {' | '.join(cells)} | {course(averaged(runs))} |")
     return "\n".join(lines)
+
+
+def averaged(runs: Sequence[Sequence[float]]) -> list[float]:
+    """The mean of several runs at each step."""
+    return [_mean(step) for step in zip(*runs, strict=True)]
 
 
 def course(values: Sequence[float], width: int = 24, top: float = 0.15) -> str:

@@ -1,24 +1,26 @@
 """What the mind of the router costs: CPU of reading a request, of predicting and of scoring its candidates.
 
-Above it: `__main__`. Below it: `pipelines.routing`. Outside it: `bench.router`, which measures the whole of `choose`.
+Above it: `__main__`. Below it: `pipelines.routing`, `bench.router`, which has the whole by the number of candidates.
 """
 
 import random
 import time
 from collections.abc import Callable
 
+import msgspec
 import numpy
 
-from bench.router import table_of
+from bench.router import call_of, chooser_of, measure, table_of
 from pipelines.conversation import Message, Request, Text
 from pipelines.routing.ask import Ask
+from pipelines.routing.choose import choose
+from pipelines.routing.estimate import Estimate, Known
 from pipelines.routing.learning.evidence import Rated, pack
 from pipelines.routing.learning.features import features
 from pipelines.routing.learning.state import Learning, encode
-from pipelines.routing.learning.view import View, qualities, view
+from pipelines.routing.learning.view import qualities, view
 from pipelines.routing.prompt import prompt_of
 from pipelines.routing.tasks import profile
-from pipelines.routing.worth import waiting, worth
 
 CANDIDATES = 50
 TOKENS = 4000
@@ -63,23 +65,28 @@ def report() -> str:
         evidence = Rated(name, "code", float(source.random() < 0.8), features=pack(vector), expected=0.8)
         learning = learning.update(evidence, float(index))
     seen = view(learning, priors, normals, 1e4)
+    known = Known(about, pack(vector))
     ask = Ask(("auto",), prompt_tokens=TOKENS)
 
-    def decide(shown: View = seen) -> None:
-        expected = qualities(shown, vector, about.task)
-        for entry, card in cards:
-            quality = expected[f"{entry.name}/{card.name}"]
-            worth(card, entry.performance.get(card.name), ask, waiting(entry), quality)
+    def decide() -> None:
+        choose(table, ask, 0.0, source.random, Estimate(seen, lambda: known))
 
+    whole, long = measure(CANDIDATES, "auto"), chooser_of(table)
+    call = call_of("auto")
+    long_call = msgspec.structs.replace(call, request=request)
     rows: dict[str, tuple[Callable[[], object], int]] = {
         f"read a prompt of {TOKENS:,} tokens and say its task": (lambda: profile(request), ROUNDS),
         "its features": (lambda: features(prompt, about), ROUNDS),
         f"predict the quality of {CANDIDATES} candidates": (lambda: qualities(seen, vector, about.task), ROUNDS),
-        f"predict and score {CANDIDATES} candidates": (decide, ROUNDS),
+        f"predict, score and order {CANDIDATES} candidates": (decide, ROUNDS),
+        f"the whole decision, {TOKENS:,} tokens, {CANDIDATES} candidates": (lambda: long.choose(long_call), ROUNDS),
         "learn from one feedback": (lambda: learning.update(evidence, 1e4), ROUNDS),
         f"publish a view of {CANDIDATES} models": (lambda: view(learning, priors, normals, 1e4), 20),
     }
     lines = ["| CPU | us p50 | us p99 |", "|---|---|---|"]
+    lines.append(
+        f"| the whole decision, a usual prompt, {CANDIDATES} candidates | {whole.median:.0f} | {whole.worst:.0f} |"
+    )
     lines += [
         f"| {name} | {p50:.0f} | {p99:.0f} |"
         for name, (work, rounds) in rows.items()

@@ -292,6 +292,8 @@ class Attempt:
             tries=self.tries,
             skipped=exchange.decoder.skipped,
             bill=bill,
+            pieces=exchange.pieces,
+            queued=self._call.account.queued,
         )
 
 

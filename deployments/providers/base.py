@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from actors.credentials import credential
 from deployments.outbound import outbound
 from deployments.providers.attempt import Attempt, Target
 from deployments.providers.counting import COUNT_TOKENS, estimated_tokens
@@ -36,6 +37,7 @@ from pipelines.exchange import Exchange, exchange
 from pipelines.ledger import billed, counted
 from pipelines.options import TimeoutOptions
 from pipelines.ports import Transport
+from pipelines.pricing import dollars
 from pipelines.resilience import RetryBudget, RetryPolicy, Timeouts
 from pipelines.routing.table import Bill, ModelCard
 from pipelines.upstream_keys import UpstreamKey, UpstreamKeys
@@ -87,7 +89,7 @@ class Provider:
         self.name = name or self.KIND
         if not keys:
             variable = key_variable or self.KEY_VARIABLE
-            secret = api_key if api_key is not None else os.environ.get(variable, "").strip()
+            secret = api_key if api_key is not None else credential(variable)
             keys = (UpstreamKey(secret, variable),)
         address = base_url if base_url is not None else os.environ.get(self.URL_VARIABLE, "")
         self.base_url = self.normal_url(address or self.BASE_URL)
@@ -101,6 +103,16 @@ class Provider:
         self.keys = UpstreamKeys(self._usable(keys), self.retry, time.monotonic())
         self._wanted = " or ".join(key.label for key in keys)
         self._budget = RetryBudget(time.monotonic())
+
+    def adapt(
+        self, models: Sequence[ModelCard], timeouts: Timeouts, model_timeouts: Mapping[str, TimeoutOptions]
+    ) -> None:
+        """From the next call on other models, prices and patience; what its own list says is kept."""
+        listed = self.tariff.listed
+        self.models = tuple(models)
+        self.tariff = Tariff(self.KIND, self.base_url, self.models)
+        self.tariff.listed = listed
+        self.timeouts, self.model_timeouts = timeouts, dict(model_timeouts)
 
     def _usable(self, keys: Sequence[UpstreamKey]) -> Sequence[UpstreamKey]:
         """Those that have a secret; one without it where none has, for a provider that wants none."""
@@ -160,6 +172,7 @@ class Provider:
             lambda key: {
                 "content-type": "application/json",
                 "user-agent": f"penstock/{VERSION}",
+                **_carried(call),
                 **self.headers(call, key),
             },
             self.patience(call),
@@ -194,6 +207,8 @@ class Provider:
         if call.operation:
             return Verbatim(call)
         way = exchange(call, self.DIALECTS, call.request.model)
+        if call.stream:
+            way.price = lambda exchange: _dollars(self.bill(call, exchange.usage, exchange.answered))
         way.body, dropped = self.prepare(way.body, call)
         way.dropped += dropped
         return way
@@ -302,3 +317,14 @@ class Provider:
         close = getattr(self.transport, "close", None)
         if close is not None:
             await close()
+
+
+def _dollars(bill: Bill) -> float | None:
+    return None if bill.cost is None else dollars(bill.cost)
+
+
+def _carried(call: Call) -> dict[str, str]:
+    """What lets the provider's logs and traces be found again: the request's id, and W3C Trace Context."""
+    carried: dict[str, str] = {name: call.headers[name] for name in ("traceparent", "tracestate") if name in call.headers}
+    carried["x-request-id"] = call.id
+    return carried

@@ -40,9 +40,10 @@ class Tariff:
 
     def cost(self, asked: str, answered: str, usage: Usage) -> Cost:
         """What `usage` of a model costs, by the name that was asked for and the provider's own in the answer."""
-        return cost_of(usage, None if usage.cost is not None else self._rates(asked, answered, usage.tier))
+        return cost_of(usage, None if usage.cost is not None else self.rates(asked, answered, usage.tier))
 
-    def _rates(self, asked: str, answered: str, tier: str) -> Rates | None:
+    def rates(self, asked: str, answered: str = "", tier: str = "") -> Rates | None:
+        """A model's prices; None where nobody knows them."""
         prices, now = price_list(), time.time()
         rates: Rates | None = None
         for name in (answered, asked):

@@ -10,9 +10,20 @@ from pipelines.dialects.base import Dialect, Wire
 from pipelines.dialects.ollama_chat import OLLAMA_CHAT
 from pipelines.dialects.openai_chat import OPENAI_CHAT
 from pipelines.dialects.openai_responses import OPENAI_RESPONSES
+from pipelines.dialects.own_words import OWN_WORDS
 
-DIALECTS: dict[str, Dialect] = {
-    dialect.name: dialect for dialect in (OPENAI_CHAT, ANTHROPIC_MESSAGES, OPENAI_RESPONSES)
-}
+
+class _Spoken(dict[str, Dialect]):
+    """Found by its name, but not among those that callers speak: what our own processes speak with each other."""
+
+    def __missing__(self, name: str) -> Dialect:
+        if name == OWN_WORDS.name:
+            return OWN_WORDS
+        raise KeyError(name)
+
+
+DIALECTS: dict[str, Dialect] = _Spoken(
+    (dialect.name, dialect) for dialect in (OPENAI_CHAT, ANTHROPIC_MESSAGES, OPENAI_RESPONSES)
+)
 
 WIRES: dict[str, Wire] = {**DIALECTS, OLLAMA_CHAT.name: OLLAMA_CHAT}

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 from pipelines.conversation import Json, Opaque, Request, Usage
 from pipelines.dialects import sse
 from pipelines.errors import PenstockError, StreamBroken, UpstreamError
@@ -100,6 +102,23 @@ class Encoder:
         raise NotImplementedError
 
 
+def amended(raw: bytes, change: Callable[[dict[str, Json]], bool]) -> bytes:
+    """A raw frame whose JSON object `change` has changed; the frame as it is where it has none, or nothing changed."""
+    start = raw.find(b"data:")
+    try:
+        value = msgspec.json.decode(raw[start + 5 :]) if start >= 0 else None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return raw
+    if not isinstance(value, dict) or not change(value):
+        return raw
+    return b"%bdata: %b\n\n" % (raw[:start], msgspec.json.encode(value))
+
+
+def no_cost(frame: dict[str, Json], cost: float | None) -> bool:
+    """No frame has room for it."""
+    return False
+
+
 OUR_FIELDS = frozenset(("models", "penstock"))
 """Members of a request that are for us: the list of fall-backs, and our own settings. No provider sees them."""
 
@@ -166,6 +185,9 @@ class Dialect(Wire):
     Between a caller and a provider of the same dialect. relay_request: the caller's own body for the provider.
     relay_frame: a raw frame as the caller of a body expects it, b"" for one that he did not ask for. mender: a fresh
     mender for one relayed stream, called with each frame; None where nothing needs mending.
+
+    set_cost: writes what an answer costs (US dollars, None: unknown) into a decoded frame of the caller's stream, if
+    that is the one for it; whether it was.
     """
 
     sentinel: bytes
@@ -179,3 +201,4 @@ class Dialect(Wire):
     relay_request: Callable[[dict[str, Json], str], dict[str, Json]] = relay_request
     relay_frame: Callable[[bytes, Mapping[str, Json]], bytes] = relay_frame
     mender: Callable[[], Callable[[bytes], bytes] | None] = _no_mender
+    set_cost: Callable[[dict[str, Json], float | None], bool] = no_cost

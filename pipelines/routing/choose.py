@@ -8,20 +8,21 @@ those whose circuit breaker is open. Neither is ever taken out: the last candida
 
 `auto` leaves out whatever lacks a capability; a model that was named is refused with the field that needs it.
 
-Above it: `record`, the gateway. Below it: `ask`, `worth`, `estimate`, `strategies`, `replicas`, `table`, `errors`.
+Above it: `record`, the gateway. Below it: `ask`, `worth`, `market`, `estimate`, `strategies`, `replicas`, `table`.
 Outside it: sending anything.
 """
 
 import difflib
-import re
-from collections.abc import Callable, Iterable, Mapping
-from fnmatch import translate
-from functools import lru_cache
-from operator import itemgetter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter
 
-from pipelines.errors import BadRequest, ConfigurationError, Denied, Overloaded, PenstockError, UnknownModel
+import msgspec
+
+from pipelines.errors import BadRequest, Denied, Overloaded, PenstockError, UnknownModel
+from pipelines.keys import matcher
 from pipelines.routing.ask import NO_BOUNDS, Ask, Candidate, Decision, Needs, Policy, printable
 from pipelines.routing.estimate import Estimate
+from pipelines.routing.market import RETRY_AFTER, unready
 from pipelines.routing.replicas import pick
 from pipelines.routing.strategies import STRATEGIES, Option, Plan, Situation, takes_canary
 from pipelines.routing.table import ModelCard, Performance, ProviderEntry, Table, Target
@@ -35,14 +36,11 @@ AUTO = "auto"
 SUGGESTIONS = 3
 """Close names, at most, in the message about an unknown one."""
 
-RETRY_AFTER = 1.0
-"""Seconds after which a provider without a replica may be asked again."""
-
 _AS_LISTED = Plan()
 _NO_NEEDS = Needs()
-_SCORE = itemgetter(0)
-_Found = tuple[float, bool, Candidate]
-"""A candidate with its score, and whether its breaker lets it be asked."""
+_SCORE = attrgetter("score")
+_Found = tuple[list[Candidate], list[Candidate]]
+"""Candidates that may be asked, and those whose breaker forbids it."""
 
 
 def choose(
@@ -61,12 +59,6 @@ def choose(
     return _Search(table, ask, now, random, estimate).decision()
 
 
-@lru_cache(maxsize=1024)
-def _matcher(patterns: tuple[str, ...]) -> Callable[[str], re.Match[str] | None]:
-    """Matches a name that one of the shell patterns stands for, case and all."""
-    return re.compile("|".join(map(translate, patterns))).match
-
-
 class _Search:
     """One decision in the making."""
 
@@ -80,7 +72,7 @@ class _Search:
         self.estimate = estimate
         self.demanding = ask.needs != _NO_NEEDS
         self.bounded = ask.bounds != NO_BOUNDS
-        self.allowed = _matcher(ask.allowed) if ask.allowed else None
+        self.allowed = matcher(ask.allowed) if ask.allowed else None
         self.excluded: dict[str, str] = {}
         self.seen: set[str] = set()
         self.able: list[Candidate] = []
@@ -139,27 +131,15 @@ class _Search:
         performance = entry.performance.get(candidate.model) if entry is not None else None
         return performance.in_flight if performance is not None else 0
 
-    def everything(self) -> tuple[list[Target], PenstockError | None]:
-        """Every listed model of every provider that is ready.
-
-        A simulated provider only counts while no real one is set up: when real ones fail, an invented answer in
-        their place is worse than an error.
-        """
-        targets: list[Target] = []
-        real = any(not entry.simulated and entry.state != "unconfigured" for entry in self.table.providers)
-        for entry in self.table.providers:
-            failure = unready(entry)
-            if failure is None and entry.simulated and real:
-                failure = Overloaded("simulated, while real providers are set up")
-            if failure is not None:
-                self.excluded[entry.name] = failure.message
-            else:
-                targets += entry.targets
-        if targets:
-            return targets, None
+    def everything(self) -> tuple[Sequence[Target], PenstockError | None]:
+        """Every listed model of every provider that is ready."""
+        market = self.table.market
+        self.excluded.update(market.unready)
+        if market.targets:
+            return market.targets, None
         return [], Overloaded("no provider with a listed model is ready", status=503, retry_after=RETRY_AFTER)
 
-    def named(self, name: str) -> tuple[list[Target], PenstockError | None]:
+    def named(self, name: str) -> tuple[Sequence[Target], PenstockError | None]:
         """The models that `name` means: one of the provider before the slash, or that name at any provider."""
         prefix, slash, model = name.partition("/")
         entry = self.table.provider(prefix) if slash else None
@@ -175,39 +155,52 @@ class _Search:
             return ready, None
         return [], unready(targets[0].entry) if targets else self.unknown(name)
 
-    def add(self, targets: list[Target], permitted: bool, *, strict: bool) -> PenstockError | None:
+    def add(self, targets: Sequence[Target], permitted: bool, *, strict: bool) -> PenstockError | None:
         """Sort the targets that can be asked in; return what is wrong with the others if none can.
 
         strict: the model was named, so a context that may be too small (an estimate) is for the provider to
         judge. Of several faults, what the request lacks (400) says more than what the key may not (403).
         """
-        found: list[_Found] = []
         failures: list[PenstockError] = []
-        queues: dict[str, float] = {}
+        accepted: Sequence[int] = range(len(targets))
+        if strict or self.seen or not self.free():
+            accepted = [
+                index for index, target in enumerate(targets) if self.accepted(target, permitted, strict, failures)
+            ]
+        elif targets:
+            self.seen.update(self.table.market.names)
         expected, drawn = self.expectations(len(targets), explores=not strict)
-        for target in targets:
-            wrong = self.refused(target, permitted, strict)
-            if wrong is not None:
-                self.excluded[target.name] = wrong.message
-                failures.append(wrong)
-                continue
-            name, provider = target.name, target.entry.name
-            if name in self.seen:
-                continue
-            self.seen.add(name)
-            if (provider, target.model) in self.ask.excluded:
-                self.excluded[name] = "was asked already"
-                continue
-            queue = queues.get(provider)
-            if queue is None:
-                queue = queues[provider] = waiting(target.entry)
-            candidate, closed = self.scored(target, queue, expected.get(name), drawn.get(name))
-            found.append((candidate.score, closed, candidate))
-        for _, closed, candidate in self.sorted(found):
-            (self.broken if not closed else self.beyond if candidate.beyond else self.able).append(candidate)
-        return min(failures, key=lambda wrong: wrong.status) if failures and not found else None
+        if strict:
+            found, broken = self.valued([targets[index] for index in accepted], expected)
+        else:
+            found, broken = self.valued_at_once(accepted, expected, drawn)
+        for candidate in self.sorted(found):
+            (self.beyond if candidate.beyond else self.able).append(candidate)
+        self.broken += self.sorted(broken)
+        return min(failures, key=lambda wrong: wrong.status) if failures and not accepted else None
 
-    def sorted(self, found: list[_Found]) -> list[_Found]:
+    def free(self) -> bool:
+        """Whether `auto` can be any model for this request, so that nobody has to look at each."""
+        ask, shortest = self.ask, self.table.market.shortest
+        fits = not shortest or ask.prompt_tokens <= shortest
+        return fits and self.allowed is None and not self.demanding and not ask.excluded
+
+    def accepted(self, target: Target, permitted: bool, strict: bool, failures: list[PenstockError]) -> bool:
+        """Whether the target can be asked and is new; what is wrong with it is added to `failures`."""
+        wrong = self.refused(target, permitted, strict)
+        if wrong is not None:
+            self.excluded[target.name] = wrong.message
+            failures.append(wrong)
+            return False
+        if target.name in self.seen:
+            return False
+        self.seen.add(target.name)
+        if (target.entry.name, target.model) in self.ask.excluded:
+            self.excluded[target.name] = "was asked already"
+            return False
+        return True
+
+    def sorted(self, found: list[Candidate]) -> list[Candidate]:
         """The best score first; equal ones, which are rare, by chance."""
         if len(set(map(_SCORE, found))) < len(found):
             chances = [self.random() for _ in found]
@@ -230,30 +223,46 @@ class _Search:
             return None
         return lacking(card, self.ask.needs, 0 if strict else self.ask.prompt_tokens)
 
-    def scored(
-        self, target: Target, queue: float, quality: float | None, drawn: float | None
-    ) -> tuple[Candidate, bool]:
-        """The candidate, and whether its breaker lets requests of this gateway pass.
+    def valued(self, targets: Iterable[Target], expected: Mapping[str, float]) -> _Found:
+        """The candidates that named targets are."""
+        found, broken = list[Candidate](), list[Candidate]()
+        for target in targets:
+            card = target.card or ModelCard(target.model)
+            performance = target.entry.performance.get(target.model)
+            closed = performance is None or performance.breaker == "closed"
+            probe = not closed and self.may_probe(target)
+            quality = expected.get(target.name, card.quality)
+            one = worth(card, performance, self.ask, waiting(target.entry), quality, probe=probe)
+            candidate = Candidate(
+                target.entry.name, target.model, one.score, one.terms, one.quality, one.dollars, one.seconds
+            )
+            (found if closed or probe else broken).append(self.measured(candidate))
+        return found, broken
 
-        quality and drawn are as in `worth`, None where only the card speaks of it.
-        """
-        card = target.card or ModelCard(target.model)
-        performance = target.entry.performance.get(target.model)
-        closed = performance is None or performance.breaker == "closed"
-        probe = not closed and performance is not None and self.may_probe(target, performance)
-        expected = card.quality if quality is None else quality
-        one = worth(card, performance, self.ask, queue, expected, drawn, probe=probe)
-        limit = (beyond(one, self.ask.bounds) or "") if self.bounded else ""
-        found = Candidate(
-            target.entry.name, target.model, one.score, one.terms, expected, one.dollars, one.seconds, limit
-        )
-        return found, closed or probe
+    def valued_at_once(
+        self, accepted: Sequence[int], expected: Mapping[str, float], drawn: Mapping[str, float]
+    ) -> _Found:
+        """The candidates that these targets of the market are."""
+        market = self.table.market
+        probed = [index for index in accepted if index in market.broken and self.may_probe(market.targets[index])]
+        every = market.candidates(self.ask, expected, drawn, probed)
+        closed = market.broken.difference(probed)
+        if not closed and not self.bounded and len(accepted) == len(every):
+            return every, []
+        found = [self.measured(every[index]) for index in accepted if index not in closed]
+        return found, [self.measured(every[index]) for index in accepted if index in closed]
 
-    def may_probe(self, target: Target, performance: Performance) -> bool:
+    def measured(self, candidate: Candidate) -> Candidate:
+        """The candidate, with the bound that it does not keep."""
+        limit = beyond(candidate, self.ask.bounds) if self.bounded else None
+        return candidate if limit is None else msgspec.structs.replace(candidate, beyond=limit)
+
+    def may_probe(self, target: Target) -> bool:
         """Whether this request may find out if the provider is back: one at a time, from one gateway.
 
         An open breaker whose time is over counts as half-open: the router may be away.
         """
+        performance = target.entry.performance.get(target.model) or Performance()
         if performance.breaker == "open" and self.now < performance.open_until:
             return False
         if (target.entry.name, target.model) in self.ask.in_flight:
@@ -270,17 +279,6 @@ class _Search:
         close = suggestions(name[:100], self.table.providers, self.ask.aliases)
         hint = f"; did you mean {' or '.join(close)}?" if close else ""
         return UnknownModel(f"no provider has the model {shown!r}{hint}", param="model")
-
-
-def unready(entry: ProviderEntry) -> PenstockError | None:
-    """Why nobody of this provider can be asked, if so."""
-    if entry.state == "unconfigured":
-        return ConfigurationError(f"{entry.name} is not configured: {entry.why or 'no reason given'}")
-    if entry.state != "ready" or not entry.replicas:
-        why = f": {entry.why}" if entry.why else ""
-        state = "has no replica" if entry.state == "ready" else f"is {entry.state}"
-        return Overloaded(f"{entry.name} {state}{why}", status=503, retry_after=RETRY_AFTER)
-    return None
 
 
 def lacking(card: ModelCard, needs: Needs, prompt_tokens: int = 0) -> BadRequest | None:

@@ -28,8 +28,8 @@ class Prompt(NamedTuple):
 
     question, instructions: text in the caller's case, cut; lower: the question in lower case. options: the part of
     the question that lists the choices of a multiple choice, "" without one; stem: the part before them; choices: how
-    many there are. words: the question in lower case as words, single digits and single symbols, in order. tokens:
-    estimated length of the whole conversation; characters: of the whole question.
+    many there are. words: the question in lower case as words, single digits and single symbols, in order; said: each
+    of them once. tokens: estimated length of the whole conversation; characters: of the whole question.
     """
 
     question: str
@@ -39,6 +39,7 @@ class Prompt(NamedTuple):
     options: str
     choices: int
     words: tuple[str, ...]
+    said: frozenset[str]
     tokens: int
     characters: int
 
@@ -53,7 +54,7 @@ def prompt_of(request: Request) -> Prompt:
     lower = shown.lower()
     words = tuple(_WORDS.findall(lower))
     tokens = _characters(request) // CHARACTERS_A_TOKEN
-    return Prompt(shown, lower, instructions, stem, options, choices, words, tokens, len(question))
+    return Prompt(shown, lower, instructions, stem, options, choices, words, frozenset(words), tokens, len(question))
 
 
 def _choices(text: str) -> tuple[str, str, int]:

@@ -4,24 +4,33 @@ A provider replica sends an `Announcement` when it starts and every second after
 `Outcome`s in batches, as a `Report`; the router answers with a versioned `Table`. A replica that stays silent for
 `ANNOUNCEMENT_LIFETIME` seconds drops out of the table.
 
-Above it: `actors.router`, `deployments`. Below it: msgspec.
+Above it: `actors.router`, `deployments`. Below it: `options`, msgspec.
 """
 
 from functools import cached_property
-from typing import Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import msgspec
 
 from pipelines.errors import Reason
+from pipelines.keys import Right
+from pipelines.options import RouteOptions
+
+if TYPE_CHECKING:
+    from pipelines.routing.market import Market
 
 ANNOUNCEMENT_LIFETIME = 5.0
 """Seconds after which a silent replica is gone."""
 
-Role = Literal["first", "fallback", "hedge", "recovery"]
-"""Why an attempt was made: as the first choice, after a failure, beside a slow one, to continue a broken stream."""
+Role = Literal["first", "fallback", "hedge", "recovery", "shadow", "duel", "judge"]
+"""Why an attempt was made: as the first choice, after a failure, beside a slow one, to continue a broken stream; or,
+with an answer that nobody is given, to see how another model does, to compare two models, to judge between two answers.
+"""
 
-Basis = Literal["none", "reported", "computed", "unknown"]
-"""Who says a cost: nothing was used; the provider said it; we computed it; nobody knows."""
+Basis = Literal["none", "reported", "computed", "unknown", "cached"]
+"""Who says a cost: nothing was used; the provider said it; we computed it; nobody knows; it is that of a cached answer,
+none.
+"""
 
 ProviderState = Literal["ready", "unconfigured", "unreachable", "draining"]
 
@@ -100,7 +109,8 @@ class Outcome(_Value, frozen=True):
 
     cancelled: the caller went away, which is nobody's failure. first_output is the time to the first content.
     tries: how often the provider was asked; skipped: malformed frames that were passed over; role: why this attempt.
-    bill: for the ledger; the router is not told.
+    bill: for the ledger; the router is not told. pieces: how many frames of content a stream had; queued: how long the
+    attempt waited for its turn.
     """
 
     provider: str
@@ -112,35 +122,40 @@ class Outcome(_Value, frozen=True):
     input_tokens: int = 0
     output_tokens: int = 0
     cost: float | None = None
-    task: str = ""
     tries: int = 1
     skipped: int = 0
     role: Role = "first"
     bill: Bill | None = None
+    pieces: int = 0
+    queued: float = 0.0
 
 
 class Decided(_Value, frozen=True):
     """One decision that was answered: the caller's key, his request's id, and an encoded `record.Record`.
 
-    evidence: an encoded `learning.evidence.Evidence` where the answer itself showed some.
+    evidence: an encoded `learning.evidence.Evidence` where the answer itself showed some, or a judge. conversation: its
+    hash (`learning.repeats`), to notice who asks the same again; empty where that is of no interest.
     """
 
     caller: str
     request: str
     record: bytes
     evidence: bytes = b""
+    conversation: bytes = b""
 
 
 class Report(_Value, frozen=True):
     """What one reporter (a gateway replica, by a name that is its own) saw since its last report.
 
-    in_flight counts its attempts under way by provider and model, all of them, every time.
+    in_flight counts its attempts under way by provider and model, all of them, every time. measured: an encoded
+    `metering.meter.Measured`.
     """
 
     reporter: str
     outcomes: tuple[Outcome, ...] = ()
     in_flight: dict[str, dict[str, int]] = {}
     decisions: tuple[Decided, ...] = ()
+    measured: bytes = b""
 
 
 class Published(_Value, frozen=True):
@@ -164,7 +179,7 @@ SHORTEST_KEEP_ALIVE = 1.0
 class CallerKey(_Value, frozen=True):
     """A caller's key as it is stored: `hash` is the SHA-256 of the key itself, in hexadecimal.
 
-    priority, recovery, keep_alive and explore are as in `calls.Caller`. Decoding refuses a priority or a
+    priority, recovery, keep_alive, explore, route and rights are as in `calls.Caller`. Decoding refuses a priority or a
     keep_alive out of bounds with msgspec.ValidationError.
     """
 
@@ -176,6 +191,8 @@ class CallerKey(_Value, frozen=True):
     recovery: Literal["error", "continue"] = "error"
     keep_alive: float = 0.0
     explore: bool = True
+    route: RouteOptions = RouteOptions()
+    rights: tuple[Right, ...] = ("forward",)
 
     def __post_init__(self) -> None:
         if self.keep_alive != 0.0 and not self.keep_alive >= SHORTEST_KEEP_ALIVE:
@@ -263,12 +280,27 @@ class ProviderEntry(_Value, frozen=True, dict=True):
         """The listed models, made once a table and not with every decision."""
         return tuple(Target(self, card.name, card, f"{self.name}/{card.name}") for card in self.models)
 
+    @property
+    def in_flight(self) -> int:
+        """Calls that its replicas serve."""
+        return sum(replica.in_flight for replica in self.replicas)
+
+    @property
+    def queued(self) -> int:
+        """Calls that wait at its replicas."""
+        return sum(replica.queued for replica in self.replicas)
+
+    @property
+    def limit(self) -> int:
+        """Calls that its replicas serve at the most."""
+        return sum(replica.limit for replica in self.replicas)
+
     def card(self, model: str) -> ModelCard | None:
         """What is known of that model; None where it is not listed."""
         return next((card for card in self.models if card.name == model), None)
 
 
-class Table(_Value, frozen=True):
+class Table(_Value, frozen=True, dict=True):
     """One version of all that a gateway replica needs to decide.
 
     epoch changes with every incarnation of the router actor; version counts up within it. settled is false
@@ -280,6 +312,14 @@ class Table(_Value, frozen=True):
     version: int = 0
     settled: bool = True
     providers: tuple[ProviderEntry, ...] = ()
+
+    @cached_property
+    def market(self) -> "Market":
+        """All that `auto` may choose from, made once a table and not with every decision."""
+        # It is made of what is defined here.
+        from pipelines.routing.market import Market
+
+        return Market(self)
 
     def provider(self, name: str) -> ProviderEntry | None:
         """The provider of that name."""

@@ -160,7 +160,7 @@ def profile(request: Request, prompt: Prompt | None = None) -> Profile:
 def _signals(request: Request, prompt: Prompt) -> Iterator[tuple[Task, str, float]]:
     """Every vote: the task, the signal's name, its weight."""
     yield from _fields(request, prompt)
-    said = set(prompt.words)
+    said = prompt.said
     for word in said & _BY_WORD.keys():
         task, weight = _BY_WORD[word]
         yield task, word, weight
@@ -208,9 +208,8 @@ def _fields(request: Request, prompt: Prompt) -> Iterator[tuple[Task, str, float
 
 def difficulty(request: Request, prompt: Prompt, task: Task) -> dict[str, float]:
     """What makes the request hard, by name; the sum, cut to [0, 1], is its difficulty."""
-    words = prompt.words
-    said = set(words)
-    rare = sum(len(word) > 8 for word in words) / max(1, len(words))
+    words, said = prompt.words, prompt.said
+    rare = len([word for word in words if len(word) > 8]) / max(1, len(words))
     numbers = sum(map(str.isdigit, words))
     effort = request.reasoning.nearest_effort if request.reasoning is not None and request.reasoning.enabled else ""
     return {

@@ -19,14 +19,14 @@ full limit of others waits about one service time (Little's law: waiting = queue
 
 A bound is no weight: a candidate beyond one comes after all that keep it, whatever its score (`beyond`).
 
-Above it: `choose`. Below it: `table`, `ask`. Outside it: how Q and D are learned; who may be a candidate at all.
+Above it: `choose`, `market`. Below it: `table`, `ask`. Outside it: how Q and D are learned; who may be one at all.
 """
 
 from typing import NamedTuple
 
 import msgspec
 
-from pipelines.routing.ask import Ask, Bounds, Policy
+from pipelines.routing.ask import Ask, Bounds, Candidate, Policy
 from pipelines.routing.table import ModelCard, Performance, ProviderEntry
 
 
@@ -60,6 +60,9 @@ UNMEASURED_SPEED = 50.0
 UNMEASURED_OUTPUT = 300.0
 """Tokens of an answer of a model that was never measured."""
 
+SLOWEST = 1e-3
+"""Tokens a second that count as slow as can be."""
+
 _UNMEASURED = Performance()
 
 
@@ -74,11 +77,27 @@ def waiting(entry: ProviderEntry) -> float:
     return least
 
 
+def usual_output(performance: Performance) -> float:
+    """Tokens of this model's answers of late."""
+    tokens = performance.output_tokens
+    return UNMEASURED_OUTPUT if tokens is None else tokens
+
+
+def usual_first_output(performance: Performance) -> float:
+    """Seconds to its first output of late."""
+    first = performance.first_output
+    return UNMEASURED_FIRST_OUTPUT if first is None else first
+
+
+def usual_speed(performance: Performance) -> float:
+    """Tokens a second of late."""
+    speed = performance.tokens_per_second
+    return UNMEASURED_SPEED if speed is None or speed <= 0 else max(SLOWEST, speed)
+
+
 def expected_output(ask: Ask, performance: Performance) -> float:
     """Tokens of the answer: as many as this model's answers had of late, within the caller's bound."""
-    tokens = performance.output_tokens
-    if tokens is None:
-        tokens = UNMEASURED_OUTPUT
+    tokens = usual_output(performance)
     bound = ask.max_tokens
     return tokens if bound is None or tokens < bound else float(bound)
 
@@ -92,10 +111,7 @@ def expected_cost(card: ModelCard, prompt_tokens: int, output_tokens: float) -> 
 
 def expected_seconds(performance: Performance, output_tokens: float, queue: float) -> float:
     """Seconds to the end of the answer, behind `queue` (see `waiting`)."""
-    first, speed = performance.first_output, performance.tokens_per_second
-    first = UNMEASURED_FIRST_OUTPUT if first is None else first
-    speed = UNMEASURED_SPEED if speed is None or speed <= 0 else speed
-    return (first + output_tokens / speed) * (1.0 + queue)
+    return (usual_first_output(performance) + output_tokens / usual_speed(performance)) * (1.0 + queue)
 
 
 class Worth(msgspec.Struct, frozen=True, gc=False):
@@ -142,7 +158,7 @@ def worth(
     return Worth(score, terms, quality, dollars, seconds)
 
 
-def beyond(one: Worth, bounds: Bounds) -> str | None:
+def beyond(one: Worth | Candidate, bounds: Bounds) -> str | None:
     """Which bound the candidate does not keep, in words; None if it keeps all. An unknown price keeps no `max_cost`."""
     if bounds.max_cost is not None and (one.dollars is None or one.dollars > bounds.max_cost):
         said = "an unknown amount" if one.dollars is None else f"${one.dollars:.6f}"

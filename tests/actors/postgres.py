@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,9 +46,13 @@ class Postgres:
         self._call("pg_ctl", "stop", "-w", "-t", "30", "-m", "fast", "-D", self._data)
 
     def kill(self) -> None:
-        """SIGKILL to the server; its children end by themselves when they notice."""
+        """SIGKILL to the server; its children end by themselves when they notice, and no other starts before."""
         process = int((self._data / "postmaster.pid").read_text().split()[0])
+        children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
         os.kill(process, signal.SIGKILL)
+        until = time.monotonic() + 60.0
+        while any(Path(f"/proc/{child}").exists() for child in children) and time.monotonic() < until:
+            time.sleep(0.02)
         self._call("pg_ctl", "stop", "-w", "-t", "30", "-m", "immediate", "-D", self._data, check=False)
 
     def new_database(self, name: str) -> str:

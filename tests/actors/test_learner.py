@@ -1,8 +1,7 @@
 """The router's mind: what it remembers, publishes and keeps, without Ray."""
 
 import asyncio
-import stat
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,18 @@ import msgspec
 import pytest
 
 from actors import learner as learner_module
-from actors.learning_file import ASIDE, FILE
+from actors import router as router_module
+from actors.learning_keeper import OWNER, LearningKeeper, _label
+from actors.ledger import Ledger
+from actors.ledger_place import Place
 from actors.router import Router
+from actors.shelf import Pieces
 from pipelines.conversation import Message, Request, Text
 from pipelines.routing.ask import Ask
 from pipelines.routing.estimate import Estimate, read
 from pipelines.routing.feedback import Feedback, Said, Verdict
 from pipelines.routing.learning.evidence import Rated
+from pipelines.routing.learning.state import Knowledge, Learning
 from pipelines.routing.learning.view import View
 from pipelines.routing.record import Record
 from pipelines.routing.standing import Standing
@@ -95,70 +99,165 @@ def test_what_an_answer_showed_is_learned_once_though_it_is_reported_twice(tmp_p
     run(scene())
 
 
-def test_a_router_that_comes_back_knows_what_it_knew(tmp_path: Path) -> None:
+class Shelf:
+    """A ledger that can be away. keeps counts how often something was put on it."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.away = False
+        self.keeps: list[Pieces] = []
+
+    async def connect(self) -> "Shelf":
+        if self.away:
+            raise ConnectionError("the ledger is away")
+        return self
+
+    async def keep(self, pieces: bytes) -> None:
+        if self.away:
+            raise ConnectionError("the ledger is away")
+        self.keeps.append(msgspec.msgpack.decode(pieces, type=Pieces))
+        await self.ledger.keep(pieces)
+
+    async def kept(self, owner: str) -> bytes:
+        return await self.ledger.kept(owner)
+
+
+@pytest.fixture
+async def shelf(tmp_path: Path, url: str) -> AsyncIterator[Shelf]:
+    (tmp_path / "url").write_text(url)
+    ledger = Ledger(str(tmp_path), place=Place("NO_SUCH_VARIABLE", str(tmp_path / "url")))
+    yield Shelf(ledger)
+    await ledger.close()
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is due at intervals is due at once."""
+    monkeypatch.setattr(learner_module, "SAVING", 0.0)
+    monkeypatch.setattr(router_module, "LEARNING", 0.01)
+
+
+def kept_by(shelf: Shelf, directory: Path) -> Router:
+    return Router(str(directory), shelf=shelf.connect)
+
+
+async def rates(one: Router) -> dict[str, float]:
+    """How many observations of each model count."""
+    told = msgspec.msgpack.decode(await one.standing(), type=Standing)
+    return {rate.model: round(rate.quality.count, 1) for rate in told.win_rates}
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(30.0):
+        while not await condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_a_router_on_another_machine_knows_what_was_learned(shelf: Shelf, tmp_path: Path) -> None:
+    one = kept_by(shelf, tmp_path / "here")
+    await rate(one, "p/n", 10)
+    await rate(one, "p/m", 2, "down")
+    before = await rates(one)
+    await one.close()
+    other = kept_by(shelf, tmp_path / "there")
+    await other.announce(ANNOUNCED)
+
+    async def remembered() -> bool:
+        return await rates(other) == before
+
+    await until(remembered)
+    assert before == {"p/n": 14.0, "p/m": 6.0}
+    await other.close()
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_only_the_models_that_changed_are_written_again(shelf: Shelf, tmp_path: Path) -> None:
+    one = kept_by(shelf, tmp_path)
+    await one.announce(ANNOUNCED)
+    await rate(one, "p/n", 3)
+
+    async def written() -> bool:
+        return {name for keep in shelf.keeps for name in keep.pieces} == {_label("p/n")}
+
+    await until(written)
+    done = len(shelf.keeps)
+    await rate(one, "p/m", 3)
+    await until(lambda: rested(one))
+    assert {name for keep in shelf.keeps[done:] for name in keep.pieces} == {_label("p/m")}
+    done = len(shelf.keeps)
+    await one.keep()
+    assert len(shelf.keeps) == done, "nothing was new"
+    await one.close()
+
+
+async def rested(one: Router) -> bool:
+    """Whether all that it learned is written."""
+    return one._learner.learning is one._learner._kept
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_while_the_ledger_is_away_learning_goes_on_and_is_added_to_the_past(
+    shelf: Shelf, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = kept_by(shelf, tmp_path)
+    await rate(one, "p/n", 10)
+    await one.close()
+    shelf.away = True
+    other = kept_by(shelf, tmp_path)
+    await other.announce(ANNOUNCED)
+    await rate(other, "p/n", 2, "down")
+    assert await rates(other) == {"p/n": 6.0}
+    await other.keep()
+    assert other.publish().provider("p") is not None
+    assert "in memory only" in caplog.text
+    shelf.away = False
+
+    async def whole() -> bool:
+        return await rates(other) == {"p/n": 16.0} and await rested(other)
+
+    await until(whole)
+    await other.close()
+    third = kept_by(shelf, tmp_path)
+    await third.announce(ANNOUNCED)
+    await until(lambda: known(third, {"p/n": 16.0}))
+    await third.close()
+
+
+async def known(one: Router, wanted: dict[str, float]) -> bool:
+    return await rates(one) == wanted
+
+
+async def test_a_piece_that_cannot_be_read_costs_only_itself(
+    shelf: Shelf, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = kept_by(shelf, tmp_path)
+    await rate(one, "p/n", 3)
+    await rate(one, "p/m", 3)
+    await one.close()
+    await shelf.keep(msgspec.msgpack.encode(Pieces(OWNER, {_label("p/m"): b"no such thing"})))
+    other = kept_by(shelf, tmp_path)
+    await other.announce(ANNOUNCED)
+    await until(lambda: known(other, {"p/n": 7.0}))
+    assert "cannot be read" in caplog.text
+    await other.close()
+
+
+async def test_a_model_that_was_forgotten_is_taken_away(shelf: Shelf) -> None:
+    keeper = LearningKeeper(shelf.connect, 3)
+    both = Learning(3, {"p/m": Knowledge(at=1.0), "p/n": Knowledge(at=2.0)})
+    await keeper.save(both)
+    await keeper.save(Learning(3, {"p/n": both.models["p/n"]}))
+    assert (await LearningKeeper(shelf.connect, 3).load()).models == {"p/n": both.models["p/n"]}
+
+
+def test_without_a_shelf_it_is_learned_all_the_same(tmp_path: Path) -> None:
     async def scene() -> None:
         one = router(tmp_path)
         await one.announce(ANNOUNCED)
-        await rate(one, "p/n", 10)
-        await one.close()
-        assert stat.S_IMODE((tmp_path / FILE).stat().st_mode) == 0o600
-        assert [file.name for file in tmp_path.iterdir() if file.name.startswith(f".{FILE}")] == []
-        other = router(tmp_path)
-        await other.announce(ANNOUNCED)
-        remembered, _ = await quality(other)
-        assert remembered["p/n"] > remembered["p/m"]
-        await other.close()
-
-    run(scene())
-
-
-def test_it_is_written_while_it_runs_and_only_when_it_changed(tmp_path: Path) -> None:
-    async def scene() -> None:
-        one = router(tmp_path)
-        await one.announce(ANNOUNCED)
-        await asyncio.sleep(30.0)
-        assert not (tmp_path / FILE).exists()
         await rate(one, "p/n", 1)
-        await asyncio.sleep(learner_module.SAVING + 1.1)
-        first = (tmp_path / FILE).stat()
         await asyncio.sleep(30.0)
-        assert (tmp_path / FILE).stat().st_ino == first.st_ino
+        assert await rates(one) == {"p/n": 5.0}
         await one.close()
+        assert list(tmp_path.glob("learning*")) == []
 
     run(scene())
-
-
-@pytest.mark.parametrize(
-    "damage", [lambda data: b"", lambda data: data[:-9], lambda data: data[:40] + b"?" + data[41:]]
-)
-def test_a_corrupt_file_is_put_aside(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
-    async def scene() -> None:
-        one = router(tmp_path)
-        await rate(one, "p/n", 3)
-        await one.close()
-        file = tmp_path / FILE
-        file.write_bytes(damage(file.read_bytes()))
-        other = router(tmp_path)
-        assert msgspec.msgpack.decode(await other.standing(), type=Standing).win_rates == ()
-        assert (tmp_path / (FILE + ASIDE)).exists()
-        assert not file.exists()
-        await rate(other, "p/n", 1)
-        await other.close()
-        assert file.exists()
-
-    run(scene())
-
-
-def test_a_disk_that_refuses_costs_no_table(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    async def scene() -> None:
-        one = router(tmp_path)
-        (tmp_path / FILE).mkdir()
-        await rate(one, "p/n", 1)
-        await asyncio.sleep(25.0)
-        await one.announce(ANNOUNCED)
-        await asyncio.sleep(0.3)
-        assert one.publish().provider("p") is not None
-        await one.close()
-
-    run(scene())
-    assert "cannot be written" in caplog.text

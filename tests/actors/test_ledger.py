@@ -94,7 +94,7 @@ async def world(url: str, tmp_path: Path) -> AsyncIterator[World]:
         await made.close()
 
 
-async def until(condition: object, seconds: float = 10.0) -> None:
+async def until(condition: object, seconds: float = 30.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # type: ignore[operator]
             await asyncio.sleep(0.01)
@@ -205,7 +205,7 @@ async def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
         acknowledged = 20 * sum(task.done() for task in waiting)
         assert 0 < acknowledged <= (await world.totals())[0] <= number
         pages = 1_000_000
-        await world.store.read(lambda connection: connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}"))
+        await world.store.change(lambda connection: connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}"))
         assert all(await asyncio.gather(*waiting))
         assert (await world.totals())[0] == number
     finally:

@@ -32,6 +32,9 @@ class FakeLedger:
     async def report(self, question: bytes) -> bytes:
         return question
 
+    async def keys(self, inquiry: bytes) -> bytes:
+        return inquiry
+
     @property
     def rows(self) -> list[str]:
         return [row.id for _, batch in self.batches for row in batch.rows]

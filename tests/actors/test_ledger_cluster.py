@@ -1,28 +1,32 @@
-"""The real ledger actor on a real cluster, killed again and again under load: nothing lost, nothing doubled."""
+"""The real ledger actor on a real cluster, killed and stopped under load: nothing lost, nothing doubled."""
 
 import asyncio
 import os
 import signal
-import time
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from actors import ledger_client
 from actors.directory import LEDGER, connect
 from actors.ledger_client import LedgerClient
 from pipelines.ledger import Question
 from tests.actors.ledger_rows import NOON, attempt, request
 
-KILLS = 5
+SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGSTOP, signal.SIGKILL, signal.SIGSTOP)
 
 pytestmark = [
     pytest.mark.cluster,
 ]
 
 
-async def test_a_ledger_that_is_killed_under_load_loses_and_doubles_nothing(state: Path) -> None:
-    handle = await asyncio.to_thread(connect, str(state), LEDGER)
+async def test_a_ledger_that_dies_under_load_loses_and_doubles_nothing(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # On a busy machine it may be a while until the next one is up.
+    monkeypatch.setattr(ledger_client, "PATIENCE", 300.0)
+    handle = await asyncio.to_thread(connect, str(state), LEDGER, patience=120.0)
     client = LedgerClient("replica", str(state))
     client.start()
     numbers = iter(range(1_000_000))
@@ -36,16 +40,14 @@ async def test_a_ledger_that_is_killed_under_load_loses_and_doubles_nothing(stat
             acknowledged.append(number)
 
     callers = [asyncio.create_task(caller()) for _ in range(16)]
-    for _ in range(KILLS):
+    for sent in SIGNALS:
         before = len(acknowledged)
         while len(acknowledged) < before + 200:
             await asyncio.sleep(0.01)
-        os.kill(await handle.process.remote(), signal.SIGKILL)
-        killed = time.monotonic()
+        os.kill(await handle.process.remote(), sent)
         before = len(acknowledged)
         while len(acknowledged) < before + 20:
             await asyncio.sleep(0.01)
-        assert time.monotonic() - killed < 20.0
     ending.set()
     await asyncio.gather(*callers)
     question = msgspec.msgpack.encode(Question(NOON, NOON + 1_000_000))

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from actors.ledger_socket import MOST_BYTES, REPORT, SETTLE, Door, LedgerConnection, connect, listen
+from actors.ledger_socket import KEYS, MOST_BYTES, REPORT, SETTLE, Door, LedgerConnection, connect, listen
 from pipelines.errors import Overloaded
 
 
@@ -21,6 +21,10 @@ class Desk:
         await self.may.wait()
         self.settled.append(batch)
 
+    async def keys(self, inquiry: bytes) -> bytes:
+        await self.may.wait()
+        return inquiry.upper()
+
     async def report(self, question: bytes) -> bytes:
         if question == b"wrong":
             raise Overloaded("the disk is full")
@@ -34,7 +38,7 @@ async def desk() -> Desk:
 
 @pytest.fixture
 async def door(desk: Desk) -> AsyncIterator[Door]:
-    made, server = await listen("127.0.0.1", {SETTLE: desk.settle, REPORT: desk.report})
+    made, server = await listen("127.0.0.1", {SETTLE: desk.settle, REPORT: desk.report, KEYS: desk.keys})
     yield made
     server.close()
 
@@ -48,6 +52,17 @@ async def test_calls_are_answered_each_its_own_way(door: Door, desk: Desk) -> No
     await asyncio.gather(*held)
     assert sorted(desk.settled) == sorted(batches)
     assert link._calls == {}
+    link.close()
+
+
+async def test_a_long_poll_delays_nobody(door: Door, desk: Desk) -> None:
+    link = await connect(door)
+    desk.may.clear()
+    polling = asyncio.create_task(link.keys(b"news"))
+    assert await link.report(b"ab") == b"ba"
+    assert not polling.done()
+    desk.may.set()
+    assert await polling == b"NEWS"
     link.close()
 
 
@@ -84,7 +99,7 @@ async def test_a_lost_connection_ends_every_call(door: Door, desk: Desk) -> None
 async def test_a_stranger_is_sent_away(door: Door, desk: Desk, said: bytes) -> None:
     reader, writer = await asyncio.open_connection(door.host, door.port)
     writer.write(said)
-    async with asyncio.timeout(5.0):
+    async with asyncio.timeout(30.0):
         assert await reader.read() == b""
     writer.close()
     assert desk.settled == []

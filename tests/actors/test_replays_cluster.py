@@ -35,7 +35,7 @@ def opening(name: str, run: str) -> Opening:
 
 async def patiently(client: ReplayClient, asked: Opening) -> Begun:
     """Begin, as a caller does who comes again after a 503."""
-    async with asyncio.timeout(30.0):
+    async with asyncio.timeout(120.0):
         while True:
             try:
                 return await client.begin(asked)
@@ -50,7 +50,7 @@ async def said(client: ReplayClient, asked: Opening) -> bytes:
 async def test_one_leads_one_joins_and_a_kill_loses_nothing(state: Path) -> None:
     old = ray.remote(OldReplays).options(name=REPLAYS, namespace=NAMESPACE, lifetime="detached").remote()
     assert await old.version.remote() == "old"
-    mine = await asyncio.to_thread(connect, str(state), REPLAYS)
+    mine = await asyncio.to_thread(connect, str(state), REPLAYS, patience=120.0)
     assert mine._actor_id != old._actor_id
 
     first, second = ReplayClient(str(state)), ReplayClient(str(state))

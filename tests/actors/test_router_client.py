@@ -84,6 +84,9 @@ class _Link:
     async def feedback(self, said: bytes) -> bytes:
         return await self._call(lambda: self._router.feedback(said))
 
+    async def metrics(self) -> bytes:
+        raise NotImplementedError
+
     async def standing(self) -> bytes:
         return await self._call(self._router.standing)
 

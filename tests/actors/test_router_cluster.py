@@ -7,12 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 import ray
 
 from actors.client import RouterClient
-from actors.directory import NAMESPACE, ROUTER, connect
-from pipelines.routing.table import Announcement, Outcome, Table
+from actors.directory import LEDGER, NAMESPACE, ROUTER, connect
+from actors.ledger_place import DEFAULT_PLACE
+from pipelines.routing.learning.evidence import Rated
+from pipelines.routing.standing import Standing
+from pipelines.routing.table import Announcement, Decided, Outcome, Table
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -35,7 +39,7 @@ class OldRouter:
         return "old"
 
 
-async def until(what: str, condition: object, seconds: float = 20.0) -> None:
+async def until(what: str, condition: object, seconds: float = 60.0) -> None:
     assert callable(condition)
     async with asyncio.timeout(seconds):
         while not condition():
@@ -50,10 +54,10 @@ def _performance(table: Table) -> int:
 async def test_one_router_for_all_old_code_goes_and_a_kill_is_not_noticed(state: Path) -> None:
     old = ray.remote(OldRouter).options(name=ROUTER, namespace=NAMESPACE, lifetime="detached").remote()
     assert await old.version.remote() == "old"
-    kept = await asyncio.to_thread(connect, str(state), replace=False)
+    kept = await asyncio.to_thread(connect, str(state), replace=False, patience=120.0)
     assert kept._actor_id == old._actor_id
 
-    mine = await asyncio.to_thread(connect, str(state))
+    mine = await asyncio.to_thread(connect, str(state), patience=120.0)
     assert mine._actor_id != old._actor_id
     second = await asyncio.to_thread(
         subprocess.run,
@@ -61,7 +65,7 @@ async def test_one_router_for_all_old_code_goes_and_a_kill_is_not_noticed(state:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
     )
     assert second.stdout.strip() == mine._actor_id.hex(), second.stderr
 
@@ -72,8 +76,8 @@ async def test_one_router_for_all_old_code_goes_and_a_kill_is_not_noticed(state:
         "g1", str(state), on_table=lambda _, after: sizes.append(sum(len(e.replicas) for e in after.providers))
     )
     try:
-        await provider.start()
-        await gateway.start()
+        await provider.start(120.0)
+        await gateway.start(120.0)
         await provider.announce()
         await until("the provider is listed", lambda: gateway.table.provider("p") is not None)
         assert gateway.welcome is not None
@@ -95,3 +99,33 @@ async def test_one_router_for_all_old_code_goes_and_a_kill_is_not_noticed(state:
     finally:
         await gateway.close()
         await provider.close()
+
+
+async def test_what_was_learned_is_in_the_ledger_and_outlives_a_kill(state: Path) -> None:
+    await asyncio.to_thread(connect, str(state), LEDGER, DEFAULT_PLACE, patience=120.0)
+    router = await asyncio.to_thread(connect, str(state), patience=120.0)
+    gateway = RouterClient("g1", str(state))
+    evidence = msgspec.msgpack.encode(Rated("p/m", "code", 1.0))
+
+    async def learned() -> bool:
+        try:
+            told = msgspec.msgpack.decode(await gateway.standing(), type=Standing)
+        except Exception:
+            return False
+        return [rate.model for rate in told.win_rates] == ["p/m"]
+
+    async def until_learned() -> None:
+        async with asyncio.timeout(120.0):
+            while not await learned():
+                await asyncio.sleep(0.1)
+
+    try:
+        await gateway.start(120.0)
+        gateway.decided(Decided("k", "r", b"", evidence))
+        await until_learned()
+        await gateway.keep()
+        assert not list(state.glob("learning*"))
+        os.kill(await router.process.remote(), signal.SIGKILL)
+        await until_learned()
+    finally:
+        await gateway.close()

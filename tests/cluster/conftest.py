@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from deployments import processes
 from deployments.instance import INTERNAL_PORTS
 from tests.cluster.doors import NAMES
 from tests.cluster.running import (
@@ -54,11 +55,13 @@ def cluster(upstream_process: UpstreamProcess, tmp_path_factory: pytest.TempPath
         running.wait()
         yield running
         ports = running.ports
+        workshops = running.workshops()
         code, seconds = running.stop()
         print(f"\nstopped in {seconds:.1f} s")  # noqa: T201 - a measured figure
         assert code == 0, running.output.read_text()
-        left = until(lambda: [] if running.processes() else [True], 2.0, f"no process left: {running.processes()}")
+        left = until(lambda: [] if running.processes() else [True], 60.0, f"no process left: {running.processes()}")
         assert left
+        assert [pid for pid in workshops if processes.read(pid) is not None] == []
         assert [port for port in ports if not free(port)] == []
         assert holding((SECRET, PROMPT), running.logs()) == []
     finally:

@@ -57,4 +57,4 @@ def authorized(key: str = KEY, **more: str) -> dict[str, str]:
 
 def client(url: str, key: str = KEY) -> httpx.AsyncClient:
     """An HTTP client that shows a key."""
-    return httpx.AsyncClient(base_url=url, headers=authorized(key), timeout=20.0, trust_env=False)
+    return httpx.AsyncClient(base_url=url, headers=authorized(key), timeout=60.0, trust_env=False)

@@ -37,8 +37,8 @@ CONCURRENT, QUEUED = 2, 1
 ABSENT = "PENSTOCK_TEST_ABSENT_KEY"
 """The variable that the application `keyless` wants and does not get."""
 
-START_LIMIT = 120.0
-STOP_LIMIT = 15.0
+START_LIMIT = 240.0
+STOP_LIMIT = 60.0
 """Seconds from Ctrl-C to the launcher's end."""
 
 _T = TypeVar("_T")
@@ -89,6 +89,7 @@ def configuration() -> dict[str, Any]:
     bargain = {"name": "bargain", "context": 1_000_000, "input_price": 0, "output_price": 0, "quality": 1.0}
     keyless = simulator("keyless", 8107, key_variable=ABSENT, models=[bargain])
     keyless["args"]["kind"] = "anthropic"
+    config["applications"][0]["args"]["tools"] = {"functions": ["tests.cluster.weather_tools"]}
     config["applications"] += [simulator("tiny", 8106, concurrent=CONCURRENT, queued=QUEUED), keyless]
     return config
 
@@ -169,6 +170,11 @@ class Running:
     def actor(self, name: str) -> int:
         """The process of the actor whose class is named so (its beginning will do); 0 while there is none."""
         return next((p.pid for p in self.processes() if p.command[0].startswith(f"ray::{name}")), 0)
+
+    def workshops(self) -> list[int]:
+        """Processes that make those of contained calls; they know nothing of the state directory."""
+        below = processes.descendants(self._process.pid)
+        return [process.pid for process in below if "actors.workshop" in process.command]
 
     def processes(self) -> list[processes.Process]:
         """Every living process of this Penstock, the launcher and zombies left out."""

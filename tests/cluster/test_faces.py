@@ -130,10 +130,11 @@ async def test_the_next_model_answers_when_the_first_fails(
     assert not stream or answer.content.endswith(b"data: [DONE]\n\n")
 
 
-async def test_health_is_open_and_tells_nothing(cluster: Running, way: str) -> None:
+@pytest.mark.parametrize("page", ["/healthz", "/readyz"])
+async def test_health_is_open_and_tells_nothing(cluster: Running, way: str, page: str) -> None:
     at = door(cluster, way, "simulator")
     async with httpx.AsyncClient(base_url=at.url + at.prefix, trust_env=False) as http:
-        answer = await http.get("/healthz")
+        answer = await http.get(page)
     assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
 
 

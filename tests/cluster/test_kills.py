@@ -45,7 +45,7 @@ async def test_no_request_fails_when_the_router_is_killed(cluster: Running, port
         ended = await running
         assert [end for end in ended if end != "ok"] == []
         began = time.monotonic()
-        after = until(cluster.router, 10.0, "the router is back")
+        after = until(cluster.router, 60.0, "the router is back")
         assert after != before
         print(f"\nthe router is back within {time.monotonic() - began + SECONDS * 3 / 4:.1f} s")  # noqa: T201
         await statistics_flow(http)
@@ -57,12 +57,12 @@ async def statistics_flow(http: httpx.AsyncClient) -> None:
     """A request is seen in the published statistics, and every provider is listed again."""
     model = f"fast?tokens={time.time_ns() % 1_000_000 % 50 + 1}&gap=1"
     await http.post(CHAT, json=Door("", "", "").body(f"simulator/{model}"))
-    for _ in range(100):
+    for _ in range(600):
         listed = {entry["name"]: entry for entry in (await http.get("/v1/providers")).json()["data"]}
         if "keyless" in listed and model in listed.get("simulator", {}).get("performance", {}):
             return
         await asyncio.sleep(0.1)
-    raise AssertionError(f"no statistics of {model} within 10 s: {listed}")
+    raise AssertionError(f"no statistics of {model} within a minute: {listed}")
 
 
 @PORTS
@@ -76,13 +76,13 @@ async def test_the_next_requests_wait_for_a_killed_providers_replica(cluster: Ru
         answers = await asyncio.gather(*(http.post(CHAT, json=body) for _ in range(10)))
         print(f"\nanswers again {time.monotonic() - killed:.1f} s after the kill")  # noqa: T201
     assert [answer.text for answer in answers if not answer.content.endswith(b"data: [DONE]\n\n")] == []
-    after = until(lambda: cluster.replica("simulator"), 20.0, "the replica listens again")
+    after = until(lambda: cluster.replica("simulator"), 60.0, "the replica listens again")
     assert after != before
 
 
 @PORTS
 async def test_nobody_hears_of_a_replica_that_is_killed_before_the_first_token(cluster: Running, port: str) -> None:
-    until(lambda: cluster.replica("simulator"), 20.0, "a replica listens")
+    until(lambda: cluster.replica("simulator"), 60.0, "a replica listens")
     async with client(cluster.url if port == "ingress" else cluster.listener()) as http:
         body = Door("", "", "").body("simulator/fast?first=1000")
         waiting = [asyncio.create_task(http.post(CHAT, json=body)) for _ in range(10)]
@@ -94,7 +94,7 @@ async def test_nobody_hears_of_a_replica_that_is_killed_before_the_first_token(c
 
 @PORTS
 async def test_a_stream_whose_replica_is_killed_ends_in_an_error(cluster: Running, port: str) -> None:
-    until(lambda: cluster.replica("simulator"), 20.0, "a replica listens")
+    until(lambda: cluster.replica("simulator"), 60.0, "a replica listens")
     at = door(cluster, f"{port}-routed", "simulator")
     async with await Caller.connect(at.url) as caller:
         head = await at.ask(caller, "fast?tokens=1000&gap=20")
@@ -110,7 +110,7 @@ async def test_a_stream_whose_replica_is_killed_ends_in_an_error(cluster: Runnin
 
 
 async def test_the_direct_lane_breaks_visibly_and_comes_back(cluster: Running) -> None:
-    until(lambda: cluster.replica("simulator"), 20.0, "a replica listens")
+    until(lambda: cluster.replica("simulator"), 60.0, "a replica listens")
     at = door(cluster, "listener-direct", "simulator")
     async with await Caller.connect(at.url) as caller:
         await at.ask(caller, "fast?tokens=1000&gap=20")
@@ -118,6 +118,6 @@ async def test_the_direct_lane_breaks_visibly_and_comes_back(cluster: Running) -
         os.kill(cluster.replica("simulator"), signal.SIGKILL)
         with pytest.raises(Exception, match="peer"):
             await caller.frames()
-    until(lambda: cluster.replica("simulator"), 20.0, "the replica listens again")
+    until(lambda: cluster.replica("simulator"), 60.0, "the replica listens again")
     async with await Caller.connect(at.url) as caller:
         assert (await at.ask(caller, "fast")).status == 200

@@ -118,7 +118,7 @@ async def test_a_provider_is_added(cluster: Running, upstream: UpstreamProcess, 
     deploy = {".venv/bin/serve": serve, "http://127.0.0.1:8265": cluster.dashboard, "ray_config.yaml": str(file)}
     run("deploy", environment(), deploy, cwd=tmp_path)
     async with client(cluster.url) as http:
-        end = time.monotonic() + 40.0
+        end = time.monotonic() + 120.0
         while True:
             listed = {entry["name"]: entry for entry in (await http.get("/v1/providers")).json()["data"]}
             if listed.get("groq", {}).get("state") == "ready":

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from deployments import provider_replica
 from tests.deployments.house import House, house
 from tests.upstream import Upstream
 
@@ -17,14 +18,19 @@ async def upstream() -> AsyncIterator[Upstream]:
 
 @pytest.fixture
 async def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, upstream: Upstream) -> AsyncIterator[House]:
-    """Gateway, simulator, and `flaky`, a compatible provider that asks the upstream; no real backoff."""
+    """Gateway, simulator, and `flaky`, a compatible provider that asks the upstream; no real backoff.
+
+    It is more patient than any test: one that wants a timeout asks for it (`penstock.timeouts`).
+    """
+    # No list of models is read among the requests of a test, however long it takes.
+    monkeypatch.setattr(provider_replica, "REFRESH_SECONDS", 3600.0)
     async with house(tmp_path, monkeypatch, wait_for_replica=2.0) as built:
         await built.provider(
             kind="local",
             name="flaky",
             base_url=f"{upstream.url}/v1",
             retry={"base": 0.01, "cap": 0.02},
-            timeouts={"connect": 2.0, "first_event": 0.6, "idle": 0.6, "total": 5.0},
+            timeouts={"connect": 10.0, "first_event": 90.0, "idle": 90.0, "total": 120.0},
             drain=1.0,
         )
         await built.until(lambda: _ready(built, "flaky"))

@@ -13,13 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
+from actors.executor import Executor
 from actors.ledger import Ledger
 from actors.ledger_link import LedgerLink
+from actors.registry import Registry
+from actors.registry_link import RegistryLink
 from actors.replay_link import ReplaysLink
 from actors.replays import Replays
 from actors.router import Router
+from actors.tool_source import SourceSpec
 from deployments.config import GatewaySettings, ListenSettings, ProviderSettings
 from deployments.gateway import Gateway
 from deployments.provider_replica import ProviderReplica
@@ -33,9 +38,11 @@ class House:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.router = Router(str(directory))
+        self.router = Router(str(directory), shelf=self.connect_shelf)
         self.replays: Replays | None = Replays(str(directory))
         self.ledger: Ledger | None = Ledger(str(directory))
+        self.executors: dict[str, Executor] = {}
+        self.registry: Registry | None = Registry(str(directory), launcher=self)
         self.replicas: list[Replica] = []
         self.gateway: Gateway
 
@@ -55,6 +62,29 @@ class House:
             raise ConnectionError("the ledger is away")
         return self.ledger
 
+    async def connect_registry(self) -> RegistryLink:
+        """And the one of those who have tools."""
+        if self.registry is None:
+            raise ConnectionError("the registry is away")
+        return self.registry
+
+    async def start(self, spec: SourceSpec) -> None:
+        """The registry's launcher: an executor in this process; its workshops are real processes."""
+        if spec.name not in self.executors:
+            spec = msgspec.structs.replace(spec, state_directory=str(self.directory))
+            self.executors[spec.name] = Executor(spec, self.connect_registry)
+            await self.executors[spec.name].start()
+
+    async def stop(self, name: str) -> None:
+        """The launcher's other half."""
+        await self.executors.pop(name).close()
+
+    async def connect_shelf(self) -> Ledger:
+        """The router's own."""
+        if self.ledger is None:
+            raise ConnectionError("the ledger is away")
+        return self.ledger
+
     async def provider(self, **settings: Any) -> ProviderReplica:
         """Start one more provider replica."""
         complete = ProviderSettings(listen=ListenSettings(port=free_port()), **settings)
@@ -66,12 +96,12 @@ class House:
     async def open_gateway(self, **settings: Any) -> Gateway:
         """Start the gateway."""
         complete = GatewaySettings(listen=ListenSettings(port=free_port()), **settings)
-        self.gateway = Gateway(complete, self.connect, self.connect_replays, self.connect_ledger)
+        self.gateway = Gateway(complete, self.connect, self.connect_replays, self.connect_ledger, self.connect_registry)
         self.replicas.append(self.gateway)
         await self.gateway.start()
         return self.gateway
 
-    async def until(self, condition: Any, seconds: float = 5.0) -> None:
+    async def until(self, condition: Any, seconds: float = 30.0) -> None:
         """Wait until `condition()` holds."""
         async with asyncio.timeout(seconds):
             while not condition():
@@ -80,6 +110,9 @@ class House:
     async def close(self) -> None:
         """Stop everything."""
         await asyncio.gather(*(replica.stop() for replica in self.replicas))
+        if self.registry is not None:
+            await self.registry.close()
+        await asyncio.gather(*(executor.close() for executor in self.executors.values()))
         if self.replays is not None:
             await self.replays.close()
         if self.ledger is not None:
@@ -102,7 +135,7 @@ def url_of(replica: Replica) -> str:
 def client_of(replica: Replica, key: str = KEY) -> httpx.AsyncClient:
     """A client of the replica's own listener."""
     return httpx.AsyncClient(
-        base_url=url_of(replica), headers={"authorization": f"Bearer {key}"}, timeout=20.0, trust_env=False
+        base_url=url_of(replica), headers={"authorization": f"Bearer {key}"}, timeout=60.0, trust_env=False
     )
 
 

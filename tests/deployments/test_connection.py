@@ -54,18 +54,23 @@ class Place:
 
 @pytest.fixture
 async def place(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Place]:
-    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.15)
-    monkeypatch.setattr(connection, "LINGER_SECONDS", 0.15)
+    monkeypatch.setattr(connection, "LINGER_SECONDS", 0.5)
     built = Place()
     await built.listener.start("127.0.0.1", 0, Guard("secret"))
     yield built
     await built.listener.stop(0.0)
 
 
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Headers that are slow are soon cut off."""
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.5)
+
+
 async def statuses(place: Place, raw: bytes) -> list[int]:
     """Of all answers until the connection ends."""
     found: list[int] = []
-    async with await Caller.connect(place.url, timeout=1.0) as caller:
+    async with await Caller.connect(place.url) as caller:
         await caller.send(raw)
         with contextlib.suppress(BrokenBody):
             while True:
@@ -178,18 +183,18 @@ async def test_an_upgrade_that_is_not_offered_is_passed_over(place: Place, cut: 
             assert place.seen[0][2] == b"\r\nUpgrade:x"
 
 
+@pytest.mark.usefixtures("hasty")
 async def test_headers_that_trickle_are_cut_off_with_408(place: Place) -> None:
     async with await Caller.connect(place.url) as caller:
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        sending = asyncio.create_task(caller.send_slowly(b"GET / HTTP/1.1\r\nX-Slow: " + b"a" * 100, gap=0.02))
+        sending = asyncio.create_task(caller.send_slowly(b"GET / HTTP/1.1\r\nX-Slow: " + b"a" * 1000, gap=0.02))
         head = await caller.head()
         assert (head.status, head.headers["connection"]) == (408, "close")
-        assert loop.time() - began < 1.0
+        assert not sending.done()
         await sending
         assert await caller.hung_up()
 
 
+@pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("first", [b"", GET], ids=["at first", "after an answer"])
 async def test_blank_lines_do_not_hold_a_connection(place: Place, first: bytes) -> None:
     async with await Caller.connect(place.url) as caller:
@@ -197,11 +202,12 @@ async def test_blank_lines_do_not_hold_a_connection(place: Place, first: bytes) 
             await caller.send(first)
             assert (await caller.head()).status == 200
             await caller.body()
-        sending = asyncio.create_task(caller.send_slowly(b"\r\n" * 20, gap=0.02))
+        sending = asyncio.create_task(caller.send_slowly(b"\r\n" * 500, gap=0.02))
         assert (await caller.head()).status == 408
         await sending
 
 
+@pytest.mark.usefixtures("hasty")
 async def test_a_connection_on_which_nothing_comes_is_closed_without_words(place: Place) -> None:
     async with await Caller.connect(place.url) as caller:
         assert await caller.hung_up()
@@ -216,11 +222,12 @@ async def test_a_connection_without_a_further_request_is_closed(place: Place) ->
         assert await caller.hung_up()
 
 
-async def test_a_slow_answer_outlasts_the_limit_for_headers(place: Place) -> None:
+async def test_a_slow_answer_outlasts_the_limit_for_headers(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 2.0)
     place.go.clear()
     async with await Caller.connect(place.url) as caller:
         await caller.send(GET + GET[:10])
-        await asyncio.sleep(0.25)
+        await asyncio.sleep(2.5)
         place.go.set()
         assert (await caller.head()).status == 200
         await caller.body()
@@ -280,7 +287,7 @@ async def nodelay() -> list[int]:
 
 
 async def until(condition: Any) -> None:
-    async with asyncio.timeout(2.0):
+    async with asyncio.timeout(30.0):
         while not condition():
             await asyncio.sleep(0.005)
 
@@ -360,7 +367,7 @@ async def test_a_body_that_trickles_is_cut_off_with_408(running: House, monkeypa
         head = await caller.head()
         assert (head.status, head.headers["connection"]) == (408, "close")
         assert b"request_timeout" in await caller.body()
-        assert await sending < 40
+        assert await sending < 1000
     assert running.gateway.front.visits == 0
 
 

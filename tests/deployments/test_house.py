@@ -12,6 +12,7 @@ from tests.deployments.house import KEY, House, client_of, url_of
 from tests.upstream import Fault, Upstream
 
 HELLO: Any = [{"role": "user", "content": "Hello"}]
+HASTY = {"timeouts": {"first_event": 0.6}}
 CHAT = "/v1/chat/completions"
 MIB = 2**20
 
@@ -104,7 +105,9 @@ async def test_the_next_model_answers_when_the_first_one_cannot(
     running: House, upstream: Upstream, fault: Fault, tries: int
 ) -> None:
     upstream.plan("m", fault, times=None)
-    status, text, headers = await ask(running.gateway, "flaky/m", stream=True, models=["simulator/fast"])
+    status, text, headers = await ask(
+        running.gateway, "flaky/m", stream=True, models=["simulator/fast"], penstock=HASTY
+    )
     assert status == 200, text
     assert headers["x-penstock-provider"] == "simulator"
     assert text.rstrip().endswith("data: [DONE]")
@@ -139,7 +142,7 @@ async def test_a_stream_that_breaks_is_never_ended_like_an_answer(
 ) -> None:
     replica, model = lane(running, way)
     upstream.plan("m", fault)
-    status, text, _ = await ask(replica, model, stream=True)
+    status, text, _ = await ask(replica, model, stream=True, penstock={"timeouts": {"idle": 0.6}})
     assert status == 200
     assert '"error"' in text.rstrip().split("\n\n")[-1]
     assert "[DONE]" not in text
@@ -174,13 +177,13 @@ async def test_bombs_end_in_an_error(running: House, upstream: Upstream, way: st
 
 
 @both_lanes
-@pytest.mark.parametrize("fault", [Fault.never_answer(), Fault.silence(30.0, ping=0.1)], ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", [Fault.never_answer(), Fault.silence(3600.0, ping=0.1)], ids=lambda fault: fault.name)
 async def test_silence_is_an_error_in_time_and_not_asked_again(
     running: House, upstream: Upstream, way: str, fault: Fault
 ) -> None:
     replica, model = lane(running, way)
     upstream.plan("m", fault)
-    status, text, _ = await ask(replica, model, stream=True)
+    status, text, _ = await ask(replica, model, stream=True, penstock=HASTY)
     assert status == 504
     assert "no first output within 0.6 s" in text
     assert len(upstream.requests) == 1
@@ -201,7 +204,7 @@ async def test_a_caller_who_leaves_closes_the_upstream(
             if fault.endless:
                 await caller.head()
                 await caller.frame()
-        await upstream.wait_closed(upstream.requests[-1].connection, timeout=1.0)
+        await upstream.wait_closed(upstream.requests[-1].connection)
     await running.until(lambda: replica.front.visits == 0)
 
 
@@ -231,7 +234,7 @@ async def test_a_caller_who_stops_reading_stops_the_upstream(running: House, ups
 async def test_a_full_provider_refuses_in_the_callers_dialect(running: House) -> None:
     tiny = await running.provider(kind="simulator", name="tiny", concurrent=1, queued=0, drain=1.0)
     async with client_of(tiny) as client:
-        body = {"model": "fast?first=500", "messages": HELLO}
+        body = {"model": "fast?first=3000", "messages": HELLO}
         answers = await asyncio.gather(*(client.post(CHAT, json=body) for _ in range(3)))
     assert sorted(answer.status_code for answer in answers) == [200, 429, 429]
     refused = next(answer for answer in answers if answer.status_code == 429)

@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import json
-import time
 from typing import Any
 
 import httpx
@@ -29,6 +28,12 @@ SAID = replaying.HEADER
 both_lanes = pytest.mark.parametrize("way", ["routed", "direct"])
 stream_or_not = pytest.mark.parametrize("stream", [True, False])
 every_dialect = pytest.mark.parametrize("path", list(BODIES))
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine is no actor that is away."""
+    monkeypatch.setattr(replay_client, "BEGINNING", 30.0)
 
 
 def lane(running: House, name: str) -> tuple[Replica, str]:
@@ -158,7 +163,7 @@ async def test_another_callers_same_key_is_his_own(running: House, upstream: Ups
 @both_lanes
 async def test_two_at_once_ask_once_and_both_read_along(running: House, upstream: Upstream, way: str) -> None:
     replica, model = lane(running, way)
-    upstream.plan("m", Fault.answer(10, gap=0.2), times=None)
+    upstream.plan("m", Fault.answer(10, gap=0.4), times=None)
     first = await Reader(replica, model).open()
     await first.more()
     second = await Reader(replica, model).open()
@@ -173,7 +178,7 @@ async def test_two_at_once_ask_once_and_both_read_along(running: House, upstream
 
 @stream_or_not
 async def test_many_at_once_ask_once(running: House, upstream: Upstream, stream: bool) -> None:
-    upstream.plan("m", Fault.answer(5, delay=0.3), times=None)
+    upstream.plan("m", Fault.answer(5, delay=2.0), times=None)
     answers = await asyncio.gather(*(ask(running.gateway, "flaky/m", stream=stream) for _ in range(8)))
     assert len({answer.content for answer in answers}) == 1
     assert sorted(answer.headers.get(SAID, "") for answer in answers) == ["", *["joined"] * 7]
@@ -188,7 +193,8 @@ async def test_after_a_failure_it_is_asked_anew(
 ) -> None:
     replica, model = lane(running, way)
     upstream.plan("m", fault)
-    assert (await ask(replica, model, stream=stream)).status_code in (400, 504)
+    hasty = {"timeouts": {"first_event": 0.6} if stream else {"total": 2.0}}
+    assert (await ask(replica, model, stream=stream, penstock=hasty)).status_code in (400, 504)
     answer = await ask(replica, model, stream=stream)
     assert answer.status_code == 200
     assert SAID not in answer.headers
@@ -200,7 +206,7 @@ async def test_a_broken_stream_is_not_kept_and_ends_with_an_error_for_both(
     running: House, upstream: Upstream, way: str
 ) -> None:
     replica, model = lane(running, way)
-    upstream.plan("m", Fault.cut_off(5, gap=0.1))
+    upstream.plan("m", Fault.cut_off(5, gap=0.4))
     first = await Reader(replica, model).open()
     await first.more()
     second = await Reader(replica, model).open()
@@ -221,7 +227,7 @@ async def test_if_the_first_caller_leaves_before_any_output_the_next_one_asks(
     running: House, upstream: Upstream, way: str
 ) -> None:
     replica, model = lane(running, way)
-    upstream.plan("m", Fault.silence(30.0))
+    upstream.plan("m", Fault.silence(3600.0))
     headers = [("authorization", f"Bearer {KEY}"), ("idempotency-key", "k")]
     body = {"model": model, "messages": HELLO, "stream": True}
     async with await Caller.connect(url_of(replica)) as caller:
@@ -229,7 +235,7 @@ async def test_if_the_first_caller_leaves_before_any_output_the_next_one_asks(
         await upstream.wait_requests(1)
         second = asyncio.create_task(ask(replica, model, stream=True))
         await running.until(lambda: running.replays is not None and running.replays._news)
-    await upstream.wait_closed(upstream.requests[0].connection, timeout=1.0)
+    await upstream.wait_closed(upstream.requests[0].connection)
     answer = await second
     assert answer.status_code == 200
     assert answer.text.rstrip().endswith("[DONE]")
@@ -253,7 +259,7 @@ async def test_if_the_first_caller_leaves_in_mid_stream_the_provider_is_let_go_a
         await first.more()
     assert first.said.startswith(second.said)
     await first.close()
-    await upstream.wait_closed(upstream.requests[0].connection, timeout=1.0)
+    await upstream.wait_closed(upstream.requests[0].connection)
     said = await second.rest()
     assert b"broken off" in said.rstrip().split(b"\n\n")[-1]
     assert b"[DONE]" not in said
@@ -310,20 +316,20 @@ async def test_while_a_too_large_answer_is_under_way_its_key_is_in_use(
 
 @both_lanes
 async def test_while_nobody_can_be_asked_about_keys_only_requests_with_one_are_refused(
-    running: House, upstream: Upstream, way: str
+    running: House, upstream: Upstream, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(replay_client, "BEGINNING", 1.0)
     replica, model = lane(running, way)
     away, running.replays = running.replays, None
     assert away is not None
     replica._replays._link = None
-    began = time.monotonic()
     refused = await ask(replica, model)
-    assert time.monotonic() - began < 2.0
     assert refused.status_code == 503
     assert refused.headers["retry-after"] == "1"
     assert upstream.requests == []
     assert (await ask(replica, model, key="")).status_code == 200
     running.replays = away
+    monkeypatch.setattr(replay_client, "BEGINNING", 30.0)
     assert (await ask(replica, model)).status_code == 200
 
 
@@ -334,7 +340,7 @@ async def test_who_has_begun_is_not_disturbed_when_the_actor_goes_and_a_new_one_
         raise ConnectionError("the actor died")
 
     replica, model = lane(running, "routed")
-    upstream.plan("m", Fault.answer(15, gap=0.1))
+    upstream.plan("m", Fault.answer(15, gap=0.3))
     first = await Reader(replica, model).open()
     await first.more()
     second = await Reader(replica, model).open()
@@ -358,11 +364,12 @@ async def test_a_repeat_takes_no_place_and_costs_nothing(running: House) -> None
     tiny = await running.provider(kind="simulator", name="tiny", concurrent=1, queued=0, drain=1.0)
     stored = await ask(tiny, "fast")
     await until_stored(running)
-    busy = asyncio.create_task(ask(tiny, "fast?first=700", key=""))
+    busy = asyncio.create_task(ask(tiny, "fast?first=60000", key=""))
     await running.until(lambda: tiny.limiter.in_flight == 1)
     assert (await ask(tiny, "fast")).content == stored.content
     assert (await ask(tiny, "fast", key="")).status_code == 429
-    assert (await busy).status_code == 200
+    busy.cancel()
+    await asyncio.wait({busy})
     tiny._log.flush()
     files = (running.directory / "logs").glob("tiny-*")
     lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
@@ -383,7 +390,8 @@ async def test_other_operations_and_handles_have_it_too(running: House, upstream
     upstream.reset()
     whole = [await running.gateway.chat(body, KEY, idempotency_key="h") for _ in range(2)]
     chunks = [[c async for c in running.gateway.chat_stream(body, KEY, idempotency_key="s")] for _ in range(2)]
-    assert whole[0] == whole[1]
+    costs = [answer["usage"].pop("cost") for answer in whole]
+    assert (whole[0], costs) == (whole[1], [None, 0.0])
     assert chunks[0] == chunks[1]
     assert len(upstream.requests) == 2
     assert (await running.gateway.chat(body, KEY, idempotency_key="s"))["error"]["code"] == "idempotency_key_reused"

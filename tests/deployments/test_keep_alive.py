@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from deployments.replica import Replica
 from deployments.visit import Visit
 from pipelines.calls import Caller as Holder
 from pipelines.exchange import RESERVED
+from tests.actors.virtual_time import run
 from tests.clients import Caller, Frame
 from tests.deployments.house import KEY, House, url_of
 from tests.upstream import Fault, Upstream
@@ -21,6 +23,7 @@ CHAT = "/v1/chat/completions"
 HELLO: Any = [{"role": "user", "content": "Hello"}]
 SPOKEN = COMMENT.rstrip(b"\n")
 AUTHORIZED = [("authorization", f"Bearer {KEY}")]
+HASTY = {"timeouts": {"first_event": 0.6}}
 
 both_lanes = pytest.mark.parametrize("way", ["routed", "direct"])
 
@@ -38,13 +41,12 @@ def asking(model: str, **more: Any) -> dict[str, Any]:
 
 
 async def stream(replica: Replica, path: str, body: Any) -> tuple[int, dict[str, str], list[Frame], float]:
-    """Status, headers and frames, and after how many seconds the headers came."""
+    """Status, headers and frames, and how many seconds all took."""
     loop = asyncio.get_running_loop()
     async with await Caller.connect(url_of(replica)) as caller:
         began = loop.time()
         head = await caller.post(path, body, headers=AUTHORIZED)
-        seconds = loop.time() - began
-        return head.status, head.headers, await caller.frames(), seconds
+        return head.status, head.headers, await caller.frames(), loop.time() - began
 
 
 def comments(frames: list[Frame]) -> list[int]:
@@ -68,17 +70,16 @@ def test_the_comment_is_not_one_of_our_own_processes() -> None:
 @both_lanes
 async def test_a_wait_for_the_first_output_is_filled(running: House, upstream: Upstream, way: str) -> None:
     replica, model = lane(running, way)
-    upstream.plan("m", Fault.silence(0.38))
+    upstream.plan("m", Fault.silence(1.0))
     status, headers, frames, seconds = await stream(replica, CHAT, asking(model))
     assert status == 200
-    assert 0.09 < seconds < 0.3
     assert headers["content-type"] == "text/event-stream"
     assert headers["cache-control"] == "no-cache"
     assert "x-request-id" in headers
     assert "x-penstock-provider" not in headers
     found = comments(frames)
-    assert found == list(range(len(found)))
-    assert 2 <= len(found) <= 3
+    assert found[0] == 0
+    assert len(found) <= seconds / 0.1
     assert frames[-1].data == b"[DONE]"
     [line] = lines(running, replica)
     assert (line["result"], line["caller"], line["stream"]) == ("ok", "patient", True)
@@ -88,15 +89,14 @@ async def test_a_wait_for_the_first_output_is_filled(running: House, upstream: U
 async def test_without_the_wish_nothing_comes_before_the_answer(running: House, upstream: Upstream, way: str) -> None:
     replica, model = lane(running, way, keep_alive=0.0)
     upstream.plan("m", Fault.silence(0.3))
-    _, headers, frames, seconds = await stream(replica, CHAT, asking(model))
-    assert seconds > 0.29
+    _, headers, frames, _ = await stream(replica, CHAT, asking(model))
     assert comments(frames) == []
     assert way == "direct" or headers["x-penstock-provider"] == "flaky"
 
 
 @both_lanes
 async def test_a_prompt_answer_has_its_headers_and_no_comment(running: House, way: str) -> None:
-    replica, model = lane(running, way)
+    replica, model = lane(running, way, keep_alive=60.0)
     _, headers, frames, _ = await stream(replica, CHAT, asking(model))
     assert comments(frames) == []
     assert way == "direct" or headers["x-penstock-provider"] == "flaky"
@@ -106,13 +106,11 @@ async def test_a_prompt_answer_has_its_headers_and_no_comment(running: House, wa
 async def test_silences_inside_the_stream_are_filled_too(running: House, upstream: Upstream, way: str) -> None:
     replica, model = lane(running, way)
     upstream.plan("m", Fault.answer(3, gap=0.25))
-    _, headers, frames, _ = await stream(replica, CHAT, asking(model))
-    found = comments(frames)
-    assert found
-    assert found[0] > 0
-    assert way == "direct" or headers["x-penstock-provider"] == "flaky"
-    said = [json.loads(frame.data) for frame in frames if frame.data and frame.data != b"[DONE]"]
-    assert len([chunk for chunk in said if chunk["choices"] and chunk["choices"][0]["delta"].get("content")]) == 3
+    _, _, frames, _ = await stream(replica, CHAT, asking(model))
+    words = [number for number, frame in enumerate(frames) if b"word" in frame.data]
+    assert len(words) == 3
+    for before, after in pairwise(words):
+        assert any(before < comment < after for comment in comments(frames))
 
 
 @both_lanes
@@ -124,9 +122,9 @@ async def test_an_error_after_the_early_headers_is_the_dialects_own(
 ) -> None:
     replica, model = lane(running, way)
     upstream.plan("m", Fault.never_answer(), times=None)
-    body = asking(model)
+    body = asking(model, penstock=HASTY)
     if path == "/v1/responses":
-        body = {"model": model, "input": "Hello", "stream": True}
+        body = {"model": model, "input": "Hello", "stream": True, "penstock": HASTY}
     status, _, frames, _ = await stream(replica, path, body)
     assert status == 200
     assert len(comments(frames)) == len(frames) - 1
@@ -140,7 +138,7 @@ async def test_retries_and_fallback_go_on_behind_it(running: House, upstream: Up
     replica, model = lane(running, "routed")
     faults = [replace(Fault.unavailable(), delay_headers=0.15), Fault.never_answer()]
     upstream.plan("m", *faults)
-    _, _, frames, _ = await stream(replica, CHAT, asking(model, models=["simulator/fast"]))
+    _, _, frames, _ = await stream(replica, CHAT, asking(model, models=["simulator/fast"], penstock=HASTY))
     assert len(upstream.requests) == 2
     assert comments(frames)
     assert frames[-1].data == b"[DONE]"
@@ -165,18 +163,19 @@ async def test_leaving_during_the_wait_is_noticed_at_once(running: House, upstre
     async with await Caller.connect(url_of(replica)) as caller:
         await caller.post(CHAT, asking(model), headers=AUTHORIZED)
         assert await caller.frame()
-    await upstream.wait_closed(upstream.requests[-1].connection, timeout=0.3)
+    await upstream.wait_closed(upstream.requests[-1].connection)
     await running.until(lambda: replica.front.visits == 0)
     assert [line["result"] for line in lines(running, replica)] == ["cancelled"]
 
 
 async def test_a_slow_reader_is_waited_for_and_gets_no_comment_meanwhile(running: House, upstream: Upstream) -> None:
-    replica, model = lane(running, "direct", keep_alive=0.02)
+    # So long that none is due while the stream flows, on a busy machine either.
+    replica, model = lane(running, "direct", keep_alive=2.0)
     upstream.plan("m", Fault.without_end(word_size=5000), times=None)
     async with await Caller.connect(url_of(replica), receive_buffer=4096) as caller:
         await caller.post(CHAT, asking(model), headers=AUTHORIZED)
         await running.until(lambda: upstream.connections[-1].paused)
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(4.5)
         assert upstream.connections[-1].paused
         read = [await caller.frame() for _ in range(200)]
     assert not any(frame and frame.raw == SPOKEN for frame in read)
@@ -206,25 +205,32 @@ def visit_to(peer: Socket) -> Visit:
     return Visit({"method": "POST", "path": CHAT, "headers": []}, receive, peer, hop=False, behind_serve=False)
 
 
-async def test_a_comment_waits_for_the_frame_before_it_and_the_end_for_nobody() -> None:
-    peer = Socket()
-    async with KeepAlive(visit_to(peer), 0.02) as voice:
-        await voice.begin(200, {})
-        peer.open.clear()
-        speaking = asyncio.create_task(voice.more(b"frame"))
-        await asyncio.sleep(0.06)
-        assert peer.sent == ["http.response.start"]
-        peer.open.set()
-        await speaking
-        await voice.end(b"end")
-        await asyncio.sleep(0.06)
-    assert peer.sent == ["http.response.start", b"frame", b"end"]
+def test_a_comment_waits_for_the_frame_before_it_and_the_end_for_nobody() -> None:
+    async def play() -> list[Any]:
+        peer = Socket()
+        async with KeepAlive(visit_to(peer), 2.0) as voice:
+            await voice.begin(200, {})
+            peer.open.clear()
+            speaking = asyncio.create_task(voice.more(b"frame"))
+            await asyncio.sleep(6.0)
+            assert peer.sent == ["http.response.start"]
+            peer.open.set()
+            await speaking
+            await voice.end(b"end")
+            await asyncio.sleep(6.0)
+        return peer.sent
+
+    assert run(play()) == ["http.response.start", b"frame", b"end"]
 
 
-async def test_a_comment_that_nobody_reads_does_not_hold_up_the_end_of_the_visit() -> None:
-    peer = Socket()
-    async with asyncio.timeout(1.0), KeepAlive(visit_to(peer), 0.02) as voice:
-        await voice.begin(200, {})
-        peer.open.clear()
-        await asyncio.sleep(0.06)
-    assert peer.sent == ["http.response.start"]
+def test_a_comment_that_nobody_reads_does_not_hold_up_the_end_of_the_visit() -> None:
+    async def play() -> list[Any]:
+        peer = Socket()
+        async with KeepAlive(visit_to(peer), 2.0) as voice:
+            await voice.begin(200, {})
+            peer.open.clear()
+            await asyncio.sleep(6.0)
+        assert asyncio.get_running_loop().time() == 6.0
+        return peer.sent
+
+    assert run(play()) == ["http.response.start"]

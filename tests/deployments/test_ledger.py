@@ -61,7 +61,7 @@ async def written(running: House) -> tuple[list[RequestRow], list[AttemptRow]]:
 
 async def until_rows(running: House, enough: Callable[[list[RequestRow], list[AttemptRow]], bool]) -> None:
     """Rows of what was cut off come when somebody has noticed."""
-    async with asyncio.timeout(10.0):
+    async with asyncio.timeout(30.0):
         while not enough(*await read(running)):
             await asyncio.sleep(0.05)
 
@@ -160,22 +160,46 @@ async def test_refusals_retries_and_fallbacks(running: House, upstream: Upstream
 async def test_what_a_caller_leaves_is_estimated(running: House, upstream: Upstream, way: str) -> None:
     replica, prefix = lane(running, way)
     upstream.plan("endless", Fault.without_end(gap=0.01))
-    upstream.plan("silent", Fault.silence(5.0))
+    upstream.plan("silent", Fault.silence(3600.0))
     async with client_of(replica) as client:
         async with client.stream("POST", CHAT, json=body(f"{prefix}endless", stream=True)) as answer:
             async for line in answer.aiter_lines():
                 if "word20" in line:
                     break
-        with pytest.raises(httpx.ReadTimeout):
-            await client.post(CHAT, json=body(f"{prefix}silent", stream=True), timeout=0.3)
+        asking = asyncio.create_task(client.post(CHAT, json=body(f"{prefix}silent", stream=True)))
+        await upstream.until(lambda: upstream.requests[-1].body["model"] == "silent")
+        asking.cancel()
+        await asyncio.wait({asking})
     await until_rows(running, lambda requests, attempts: len(requests) == len(attempts) == 2)
     requests, attempts = await read(running)
     assert [row.outcome for row in requests] == ["cancelled"] * 2
     endless = next(row for row in attempts if row.model == "endless")
     assert (endless.outcome, endless.bill.estimated, endless.bill.input) == ("cancelled", True, 4)
-    assert 20 <= endless.bill.output <= 60
+    assert 20 <= endless.bill.output <= 200
     silent = next(row for row in attempts if row.model == "silent")
     assert (silent.outcome, silent.bill.estimated, silent.bill.input, silent.bill.output) == ("cancelled", True, 4, 0)
+
+
+@both_lanes
+async def test_who_dies_leaves_an_estimate(running: House, upstream: Upstream, way: str) -> None:
+    replica, prefix = lane(running, way)
+    upstream.plan("silent", Fault.silence(3600.0))
+    assert running.ledger is not None
+    store = await running.ledger._ready()
+    async with client_of(replica) as client:
+        asking = asyncio.create_task(client.post(CHAT, json=body(f"{prefix}silent", stream=True)))
+        expected = {one.ledger.reporter for one in (replica, running.replicas[-1])}
+        async with asyncio.timeout(30.0):
+            while await store.reporters() != expected:
+                await asyncio.sleep(0.02)
+        for reporter in expected:
+            await store.settle_lost(reporter)
+        asking.cancel()
+        await asyncio.wait({asking})
+        (request,), (attempt,) = await written(running)
+    assert (request.outcome, request.bill.cost, request.bill.basis) == ("lost", None, "unknown")
+    assert (attempt.outcome, attempt.provider, attempt.request) == ("lost", "flaky", request.id)
+    assert (attempt.bill.estimated, attempt.bill.input) == (True, 4)
 
 
 @both_lanes

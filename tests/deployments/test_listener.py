@@ -97,7 +97,7 @@ async def test_no_request_fails_when_one_of_two_listeners_leaves() -> None:
         await up.wait()
         await stayer.listener.start("127.0.0.1", port, GUARD, shared=True)
         callers = [asyncio.create_task(hammer(port, number % 4 == 0, stop, found)) for number in range(16)]
-        async with asyncio.timeout(5.0):
+        async with asyncio.timeout(60.0):
             while leaver.served < 200:
                 await asyncio.sleep(0.01)
             leave()
@@ -121,7 +121,7 @@ async def test_whoever_waits_to_be_accepted_is_answered() -> None:
         caller.setblocking(False)
     await places[0].listener.leave()
     loop = asyncio.get_running_loop()
-    async with asyncio.timeout(2.0):
+    async with asyncio.timeout(30.0):
         answers = [await loop.sock_recv(caller, 1000) for caller in callers]
     assert all(answer.startswith(b"HTTP/1.1 200") for answer in answers)
     assert min(place.served for place in places) > 0
@@ -155,7 +155,7 @@ def test_a_socket_that_leaves_lets_handshakes_end_and_none_begin(host: str) -> N
 
 
 async def test_a_listener_that_leaves_says_so_on_the_connections_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "LEAVING_SECONDS", 0.2)
+    monkeypatch.setattr(connection, "LEAVING_SECONDS", 3.0)
     place = Place()
     await place.listener.start("127.0.0.1", free_port(), GUARD, shared=True)
     url = "http://{}:{}".format(*place.listener.address)
@@ -168,8 +168,8 @@ async def test_a_listener_that_leaves_says_so_on_the_connections_it_has(monkeypa
         began = loop.time()
         assert place.listener.alive
         stopping = asyncio.create_task(place.listener.stop())
-        await asyncio.sleep(0.03)
-        assert not place.listener.alive
+        while place.listener.alive:
+            await asyncio.sleep(0.01)
         with pytest.raises(ConnectionRefusedError):
             await Caller.connect(url)
         await busy.send(GET)
@@ -177,21 +177,25 @@ async def test_a_listener_that_leaves_says_so_on_the_connections_it_has(monkeypa
         assert (head.status, head.headers["connection"]) == (200, "close")
         assert await busy.body() == b"ok"
         assert await busy.hung_up()
-        assert loop.time() - began < 0.15
+        # Who has had his answer goes at once, the others when their time is over.
+        assert loop.time() - began < 2.8
         assert await idle.hung_up()
         assert await new.hung_up()
-        assert 0.15 < loop.time() - began < 0.5
+        assert loop.time() - began > 2.8
         await stopping
 
 
-async def test_a_listener_of_our_own_processes_does_not_wait_for_idle_connections() -> None:
+async def test_a_listener_of_our_own_processes_does_not_wait_for_idle_connections(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection, "LEAVING_SECONDS", 60.0)
     place = Place()
     await place.listener.start("127.0.0.1", 0, GUARD)
     async with await Caller.connect("http://{}:{}".format(*place.listener.address)) as idle:
         await idle.send(GET)
         await idle.head()
         await idle.body()
-        async with asyncio.timeout(0.5):
+        async with asyncio.timeout(30.0):
             await place.listener.stop()
         assert await idle.hung_up()
 
@@ -203,7 +207,7 @@ async def test_what_does_not_end_in_time_is_cut_off() -> None:
         await caller.send(GET)
         while not place.served:
             await asyncio.sleep(0.005)
-        async with asyncio.timeout(2.0):
+        async with asyncio.timeout(30.0):
             await place.listener.stop(0.1)
         with pytest.raises(BrokenBody):
             await caller.head()

@@ -72,7 +72,7 @@ async def preferred(client: httpx.AsyncClient) -> str:
 
 async def settle(built: House, client: httpx.AsyncClient, wanted: str) -> None:
     """Wait until `auto` prefers the model, several times in a row: equal ones come by chance."""
-    async with asyncio.timeout(5.0):
+    async with asyncio.timeout(30.0):
         while {await preferred(client) for _ in range(8)} != {wanted}:
             await asyncio.sleep(0.02)
 
@@ -88,7 +88,10 @@ async def test_thumbs_move_the_choice_of_auto_and_a_new_router_remembers(learnin
         assert {(await ask(client))[1] for _ in range(5)} == {"two"}
         await restart(learning)
         told = (await client.get("/v1/performance")).json()
-        assert 'penstock_win_ratio{model="two",provider="flaky",task="code"}' in (await client.get("/metrics")).text
+        async with asyncio.timeout(30.0):
+            while (counted := await client.get("/metrics")).status_code == 503:
+                await asyncio.sleep(0.05)
+        assert 'penstock_win_ratio{model="two",provider="flaky",task="code"}' in counted.text
     rates = {rate["model"]: rate["quality"]["share"] for rate in told["win_rates"]}
     assert rates["flaky/two"] > 0.7 > 0.5 > rates["flaky/one"]
     assert {point["model"]: point["frontier"] for point in told["tasks"]["code"]}["flaky/two"]
@@ -97,10 +100,11 @@ async def test_thumbs_move_the_choice_of_auto_and_a_new_router_remembers(learnin
 async def restart(built: House) -> None:
     """Another router in the place of the one that runs, on the same directory."""
     await built.router.close()
-    built.router = Router(str(built.directory))
+    built.router = Router(str(built.directory), shelf=built.connect_shelf)
     for replica in built.replicas:
         replica.router._link = None
     await built.until(lambda: built.router.publish().provider("flaky") is not None)
+    await built.until(lambda: built.router._learner._early is None)
 
 
 async def test_a_preference_teaches_too_and_only_once(learning: House) -> None:
@@ -214,10 +218,37 @@ async def test_a_share_of_auto_explores_unless_the_key_forbids_it(
         assert "exploration" not in answer.headers["x-penstock-route"]
 
 
+async def test_a_key_has_bounds_and_a_policy_which_the_request_overrides(learning: House) -> None:
+    keys = json.loads((learning.directory / "keys.json").read_text())
+    route = {"policy": "quality", "max_cost": 0.0, "min_quality": 0.1}
+    (learning.directory / "keys.json").write_text(json.dumps([{**keys[0], "route": route}]))
+    await learning.until(lambda: learning.gateway.router.welcome.keys[0].route.policy == "quality")  # type: ignore[union-attr]
+    async with client_of(learning.gateway) as client:
+        told = (await client.post("/v1/route", json=ASKED)).json()
+        own = {**ASKED, "penstock": {"route": {"policy": "fast", "max_cost": 1.0}}}
+        overridden = (await client.post("/v1/route", json=own)).json()
+    assert (told["policy"], told["bounds"]) == ("quality", {"max_cost": 0, "min_quality": 0.1})
+    assert all("more than the bound of $0" in candidate["beyond"] for candidate in told["candidates"])
+    assert (overridden["policy"], overridden["bounds"]) == ("fast", {"max_cost": 1, "min_quality": 0.1})
+    assert {one["model"] for one in overridden["candidates"] if "beyond" not in one} == {"flaky/one", "flaky/two"}
+
+
+async def test_asking_the_same_again_counts_against_the_first_answer(learning: House) -> None:
+    async with client_of(learning.gateway) as client:
+        await ask(client)
+        await learning.until(lambda: len(learning.router._learner.decisions) == 1)
+        assert (await client.get("/v1/performance")).json()["win_rates"] == []
+        await ask(client)
+        await learning.until(lambda: len(learning.router._learner.decisions) == 2)
+        (rate,) = (await client.get("/v1/performance")).json()["win_rates"]
+    assert rate["task"] == "code"
+    assert rate["quality"]["share"] < 0.7
+
+
 async def test_an_answer_that_breaks_the_form_is_evidence(learning: House) -> None:
     async with client_of(learning.gateway) as client:
         await ask(client, response_format={"type": "json_object"})
-        async with asyncio.timeout(5.0):
+        async with asyncio.timeout(30.0):
             while not (told := (await client.get("/v1/performance")).json())["win_rates"]:
                 await asyncio.sleep(0.02)
     (rate,) = told["win_rates"]

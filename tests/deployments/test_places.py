@@ -101,10 +101,9 @@ async def test_prometheus_reads_the_whole_cluster(running: House) -> None:
             await client.post("/v1/chat/completions", json={"model": model, "messages": HELLO, "stream": True})
         async with client_of(running.replicas[0]) as direct:
             await direct.post("/v1/chat/completions", json={"model": "fast", "messages": HELLO})
-        async with asyncio.timeout(5):
-            while 'penstock_attempts_total{model="fast",provider="simulator"} 2.0' not in (
-                text := (await client.get("/metrics")).text
-            ):
+        async with asyncio.timeout(30):
+            counted = 'penstock_attempts_total{model="fast",outcome="ok",provider="simulator",role="first"} 2.0'
+            while counted not in (text := (await client.get("/metrics")).text):
                 await asyncio.sleep(0.05)
         families = {family.name: family for family in text_string_to_metric_families(text)}
         client.headers.pop("authorization")
@@ -113,7 +112,7 @@ async def test_prometheus_reads_the_whole_cluster(running: House) -> None:
     assert states["simulator", "ready"] == 1.0
     assert {s.labels["model"] for s in families["penstock_attempts"].samples} <= {"fast", "model-a", "model-b", "other"}
     first = families["penstock_time_to_first_output_seconds"].samples
-    assert all(0 < sample.value < 5 for sample in first)
+    assert all(0 < sample.value < 60 for sample in first)
 
 
 async def test_a_decision_is_explained_without_being_made(running: House, upstream: Upstream) -> None:
@@ -139,6 +138,6 @@ async def test_a_caller_who_leaves_a_forwarded_request_closes_the_upstream(
         await caller.request("POST" if body else "GET", "/v1/files", body, headers=[("x-api-key", KEY)])
         await upstream.until(lambda: any(request.path == "/v1/files" for request in upstream.requests))
     seen = next(request for request in upstream.requests if request.path == "/v1/files")
-    await upstream.wait_closed(seen.connection, timeout=1.0)
+    await upstream.wait_closed(seen.connection)
     await running.until(lambda: direct.front.visits == 0)
     assert direct.limiter.in_flight == 0

@@ -56,7 +56,8 @@ async def test_another_model_goes_on_first(running: House, upstream: Upstream) -
 
 async def test_a_silent_provider_is_not_asked_to_go_on(running: House, upstream: Upstream) -> None:
     upstream.plan("m", Fault.stall(14), times=None)
-    stream = await chat(running.gateway, "flaky/m")
+    hasty = {"recovery": "continue", "timeouts": {"idle": 0.6}}
+    stream = await chat(running.gateway, "flaky/m", penstock=hasty)
     assert '"error"' in stream
     assert "[DONE]" not in stream
     assert len(upstream.requests) == 1

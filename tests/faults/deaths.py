@@ -51,18 +51,27 @@ LASTING = Fault.answer(400, gap=0.05)
 
 
 class Target(NamedTuple):
-    """A kind of process. gone: its end fails nobody, even at once; ports: where new requests must succeed."""
+    """A kind of process. unnoticed: its end fails nobody, even at once; ours: an actor, which does not survive a stop;
+    keyed: it is only asked where there is an Idempotency-Key."""
 
     name: str
     find: Callable[[Scene], list[int]]
     unnoticed: bool = False
+    ours: bool = False
+    keyed: bool = False
+
+
+def actor(name: str) -> Callable[[Scene], list[int]]:
+    """Finds the process of an actor of ours."""
+    return lambda scene: [pid for pid in [scene.running.actor(name)] if pid]
 
 
 TARGETS = (
     Target("a provider's replica", lambda scene: scene.replicas(PRIMARY.name)),
     Target("a gateway's replica", lambda scene: scene.replicas("gateway")),
-    Target("the router actor", lambda scene: [pid for pid in [scene.running.router()] if pid], unnoticed=True),
-    Target("the ledger actor", lambda scene: [pid for pid in [scene.running.actor("Ledger")] if pid]),
+    Target("the router actor", actor("Router"), unnoticed=True, ours=True),
+    Target("the ledger actor", actor("Ledger"), ours=True),
+    Target("the replays actor", actor("Replays"), ours=True, keyed=True),
     Target("the Serve controller", lambda scene: scene.named("ray::ServeController"), unnoticed=True),
     Target("HAProxy", lambda scene: scene.holders(scene.running.port)),
 )
@@ -110,7 +119,7 @@ def struck(scene: Scene, target: Target, number: signal.Signals) -> int:
 
 async def killed(scene: Scene, sheet: Sheet, target: Target) -> None:
     """SIGKILL under a trickle of requests."""
-    trickle = Trickle(scene, EVERY)
+    trickle = Trickle(scene, EVERY, keyed=target.keyed)
     trickle.start()
     await asyncio.sleep(1.0)
     at, _ = time.monotonic(), struck(scene, target, signal.SIGKILL)
@@ -121,7 +130,7 @@ async def killed(scene: Scene, sheet: Sheet, target: Target) -> None:
 
 async def stopped(scene: Scene, sheet: Sheet, target: Target) -> None:
     """SIGSTOP under a trickle of requests; SIGCONT afterwards, if it is still there."""
-    trickle = Trickle(scene, EVERY)
+    trickle = Trickle(scene, EVERY, keyed=target.keyed)
     trickle.start()
     await asyncio.sleep(1.0)
     at, pid = time.monotonic(), struck(scene, target, signal.SIGSTOP)
@@ -131,14 +140,17 @@ async def stopped(scene: Scene, sheet: Sheet, target: Target) -> None:
     finally:
         try:
             os.kill(pid, signal.SIGCONT)
-            fate = "it was still there"
+            stayed = True
         except ProcessLookupError:
-            fate = "it had been replaced"
-    judge(sheet, f"SIGSTOP of {target.name}, {fate}", target, asked, at, STOP_LIMIT)
+            stayed = False
+    fate = "it was still there" if stayed else "it had been replaced"
+    judge(sheet, f"SIGSTOP of {target.name}, {fate}", target, asked, at, STOP_LIMIT, stayed=stayed)
 
 
-def judge(sheet: Sheet, what: str, target: Target, asked: Sequence[Asked], at: float, limit: float) -> None:
-    """A line for each way in."""
+def judge(
+    sheet: Sheet, what: str, target: Target, asked: Sequence[Asked], at: float, limit: float, *, stayed: bool = False
+) -> None:
+    """A line for each way in. stayed: the process survived."""
     for way in DOORS:
         mine = [each for each in asked if (each.way.lane, each.way.port) == (way.lane, way.port)]
         seconds = recovered(mine, at)
@@ -147,6 +159,8 @@ def judge(sheet: Sheet, what: str, target: Target, asked: Sequence[Asked], at: f
         wrong = [f"new requests fail for {seconds:.1f} s"] if seconds > limit else []
         if not wrong and target.unnoticed and seconds:
             wrong = ["nobody should have noticed"]
+        if target.ours and stayed:
+            wrong.append("it should have been replaced")
         sheet.row([what, f"{way.port}-{way.lane}", len(mine), seen, f"{seconds:.1f}"], wrong, lies(mine))
 
 

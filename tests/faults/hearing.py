@@ -59,14 +59,21 @@ class Heard(msgspec.Struct):
 
 
 async def ask(
-    url: str, path: str, dialect: Dialect, body: dict[str, Any], *, key: str = KEY, timeout: float = PATIENCE
+    url: str,
+    path: str,
+    dialect: Dialect,
+    body: dict[str, Any],
+    *,
+    key: str = KEY,
+    timeout: float = PATIENCE,
+    headers: Mapping[str, str] = {},
 ) -> Heard:
     """Post `body` on a connection of its own and hear the answer to its end. Raises nothing of the network's."""
     heard = Heard(stream=bool(body.get("stream")), text=[], tools={})
     began = time.monotonic()
     try:
         async with await Caller.connect(url, timeout=timeout) as caller:
-            await caller.request("POST", path, body, headers={"authorization": f"Bearer {key}"})
+            await caller.request("POST", path, body, headers={"authorization": f"Bearer {key}", **headers})
             await hear(caller, dialect, heard, began)
     except (BrokenBody, OSError) as error:
         heard.broken = str(error) or type(error).__name__

@@ -11,8 +11,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from deployments import processes
@@ -65,11 +66,18 @@ class Scene:
 
 
 def configuration(
-    upstream: str, *, replicas: int = 1, timeouts: dict[str, float] = TIMEOUTS, swift: str = ""
+    upstream: str,
+    *,
+    replicas: int = 1,
+    timeouts: dict[str, float] = TIMEOUTS,
+    swift: str = "",
+    models: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
-    """A Serve configuration file. upstream, swift: base URLs; replicas: of the gateway and of each provider."""
-    models = [{"name": name, "context": context} for name, context in CONTEXTS.items()]
-    common = {"replicas": replicas, "timeouts": timeouts, "models": models, "any_model": True, "drain": 120}
+    """A Serve configuration file. upstream, swift: base URLs; replicas: of the gateway and of each provider; models:
+    what is known of further ones.
+    """
+    known = [*({"name": name, "context": context} for name, context in CONTEXTS.items()), *models]
+    common = {"replicas": replicas, "timeouts": timeouts, "models": known, "any_model": True, "drain": 120}
     urls = {"primary": ("openai", f"{upstream}/v1"), "second": ("anthropic", upstream)}
     if swift:
         urls["swift"] = ("openai", f"{swift}/v1")
@@ -110,25 +118,34 @@ def swift_upstream() -> Iterator[str]:
 
 
 class Options(NamedTuple):
-    """The command line: only cases whose name holds `only`; fewer of everything; where logs are kept, "" nowhere."""
+    """The command line: only cases whose name holds `only`; fewer of everything; where logs are kept, "" nowhere;
+    requests of the soak, kills of the audit, 0: as many as usual.
+    """
 
     only: str = ""
     quick: bool = False
     keep: str = ""
     requests: int = 0
+    runs: int = 0
 
 
 @contextlib.contextmanager
-def scene(given: Options, **settings: Any) -> Iterator[Scene]:
-    """A Scene from the first banner to the last process's end. settings: as `configuration` takes them."""
+def scene(given: Options, *, variables: Mapping[str, str] = MappingProxyType({}), **settings: Any) -> Iterator[Scene]:
+    """A Scene from the first banner to the last process's end. variables: further ones of its environment; settings:
+    as `configuration` takes them.
+    """
     with UpstreamProcess() as upstream, tempfile.TemporaryDirectory(prefix="faults-") as directory:
         first = free_ports(20)
         # Serve's own ports are chosen long before they are bound: another start beside this one would choose the same.
         internal = {name: str(first + 12 + number) for number, name in enumerate(INTERNAL_PORTS)}
         secrets = {"OPENAI_API_KEY": "sk-test-faults", "ANTHROPIC_API_KEY": "sk-test-faults"}
         state = Path(directory, "state")
-        variables = environment(state, first, first + 1, PENSTOCK_API_KEY=KEY, **secrets, **internal)
-        running = Running(Path(directory), variables, configuration(upstream.url, **settings))
+        more = {**secrets, **internal, **variables}
+        running = Running(
+            Path(directory),
+            environment(state, first, first + 1, PENSTOCK_API_KEY=KEY, **more),
+            configuration(upstream.url, **settings),
+        )
         try:
             running.wait()
             print(f"\nPenstock is up after {running.up - running.began:.1f} s: {running.url}")

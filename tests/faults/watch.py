@@ -5,7 +5,8 @@ Above it: `deaths`, `redeploy`. Below it: `hearing`, `scene`. Outside it: what h
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tests.faults.hearing import Heard, ask
@@ -42,12 +43,16 @@ class Asked(NamedTuple):
 
 
 class Trickle:
-    """Requests that begin every so often, on each of `ways`, from `start` to `stop`."""
+    """Requests that begin every so often, on each of `ways`, from `start` to `stop`.
 
-    def __init__(self, scene: Scene, every: float, ways: Sequence[Way] = DOORS) -> None:
+    keyed: each has an Idempotency-Key of its own.
+    """
+
+    def __init__(self, scene: Scene, every: float, ways: Sequence[Way] = DOORS, *, keyed: bool = False) -> None:
         self._scene = scene
         self._every = every
         self._ways = ways
+        self._keyed = keyed
         self._asking: list[asyncio.Task[Asked]] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -73,16 +78,22 @@ class Trickle:
         while True:
             for way in self._ways:
                 form = way._replace(stream=number % 3 > 0)
-                self._asking.append(asyncio.create_task(one(self._scene, form, "steady", timeout=LATE)))
+                headers = {"idempotency-key": uuid.uuid4().hex} if self._keyed else {}
+                asking = one(self._scene, form, "steady", timeout=LATE, headers=headers)
+                self._asking.append(asyncio.create_task(asking))
             number += 1
             await asyncio.sleep(self._every)
 
 
-async def one(scene: Scene, way: Way, model: str, timeout: float = 40.0, **more: Any) -> Asked:
-    """One request."""
+async def one(
+    scene: Scene, way: Way, model: str, timeout: float = 40.0, headers: Mapping[str, str] = {}, **more: Any
+) -> Asked:
+    """One request. headers: beside the usual ones; more: members of its body."""
     at = time.monotonic()
-    body = way.body(model, **more)
-    return Asked(way, at, await ask(way.url(scene.running), way.path(), way.dialect, body, timeout=timeout))
+    heard = await ask(
+        way.url(scene.running), way.path(), way.dialect, way.body(model, **more), timeout=timeout, headers=headers
+    )
+    return Asked(way, at, heard)
 
 
 def recovered(asked: Sequence[Asked], since: float) -> float:

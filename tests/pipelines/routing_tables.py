@@ -4,6 +4,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from pipelines.routing.ask import Needs
 from pipelines.routing.table import (
     BreakerState,
     ModelCard,
@@ -25,6 +26,13 @@ def provider(name: str, *cards: ModelCard, state: ProviderState = "ready", **mor
 
 def table(*providers: ProviderEntry) -> Table:
     return Table("epoch", 1, True, providers)
+
+
+def able(card: ModelCard, needs: Needs) -> bool:
+    """Whether the model can do what is needed, said once more and not by the code that is tested."""
+    if any(getattr(needs, name) and not getattr(card, name) for name in ("vision", "audio", "tools", "json_schema")):
+        return False
+    return card.context == 0 or needs.context <= card.context
 
 
 prices = st.none() | st.floats(0, 100)

@@ -52,6 +52,7 @@ def test_parts_fold_in_order_of_their_index_though_they_interleave() -> None:
     assert whole.message.parts == (
         Reasoning("hm", {"d": {"signature": "s"}}),
         ToolCall("c", "f", '{"a":1}', {"d": {"x": 1}}),
+        Foreign({"penstock": {"run": {"call_id": "c", "name": "f", "text": "done"}}}),
         Refusal("no"),
         Foreign({"d": {"block": [1, 2]}}),
     )

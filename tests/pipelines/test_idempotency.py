@@ -5,6 +5,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from pipelines.answer_shelf import OVERHEAD
 from pipelines.calls import Call, Caller
 from pipelines.conversation import Request
 from pipelines.errors import BadRequest
@@ -13,7 +14,6 @@ from pipelines.idempotency import (
     LIFETIME,
     MAX_KEY,
     NEXT,
-    OVERHEAD,
     SETTLING,
     VERDICTS,
     Head,

@@ -310,11 +310,19 @@ def test_a_refusal_after_text_is_two_parts() -> None:
 
 
 def test_tool_events_of_our_executors_go_through() -> None:
-    body: list[Event] = [ToolStarted("c", "f"), ToolProgress("c", "half"), ToolEnded("c", "all", "")]
+    body: list[Event] = [ToolStarted("c", "f", '{"a":1}'), ToolProgress("c", "half"), ToolEnded("c", "all", "")]
     events: list[Event] = [Started(id="r", model="m"), *body, Finished("stop", "completed")]
     wire = encode(events)
     assert decode(wire) == events
-    assert [e["type"] for e in payloads(wire)][2:-1] == [f"penstock.tool_{w}" for w in ("started", "progress", "ended")]
+    assert [e["type"].removeprefix("response.") for e in payloads(wire)][2:-1] == [
+        "output_item.added",
+        "mcp_call.in_progress",
+        "mcp_call_arguments.delta",
+        "mcp_call_arguments.done",
+        "penstock.tool_progress",
+        "mcp_call.completed",
+        "output_item.done",
+    ]
 
 
 def test_the_response_echoes_what_was_asked() -> None:

@@ -1,3 +1,4 @@
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -5,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.conversation import Usage
-from pipelines.pricing import UNKNOWN, Cost, Rate, Rates, configured, cost_of, per_token
+from pipelines.pricing import UNKNOWN, Cost, Rate, Rates, configured, cost_of, in_dollars, likely_cost, per_token
 from pipelines.routing.table import ModelCard
 
 SONNET = Rates(
@@ -94,3 +95,23 @@ def test_more_tokens_never_cost_less_and_the_parts_never_more_than_the_whole(a: 
 def test_a_price_list_s_dollars_become_whole_pico_dollars() -> None:
     figures: dict[float, Any] = {0.0375: 37_500, 1.25: 1_250_000, 0.0: 0, 75.0: 75_000_000}
     assert {price: per_token(price) for price in figures} == figures
+
+
+@given(st.integers(1, 10**6), st.integers(0, 10**6))
+def test_what_is_likely_to_be_paid_is_what_is_paid(question: int, answer: int) -> None:
+    nano = cost_of(Usage(input=question, output=answer), SONNET).nano
+    likely = likely_cost(SONNET, question, answer)
+    assert nano is not None
+    assert likely is not None
+    assert nano <= likely <= nano + 1
+    assert likely_cost(None, question, answer) is None
+    assert likely_cost(Rates(source="x", output=Rate(1)), question, answer) is None
+    assert likely_cost(Rates(source="x", input=Rate(1_000), request=Rate(5_000)), question, 0) == question + 5
+
+
+@given(st.integers(-(10**19), 10**19))
+def test_dollars_are_exact(nano: int) -> None:
+    text = in_dollars(nano)
+    assert Decimal(text) * 10**9 == nano
+    assert "E" not in text
+    assert not text.endswith(".")

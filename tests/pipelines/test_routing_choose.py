@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.errors import BadRequest, ConfigurationError, Denied, Overloaded, PenstockError, UnknownModel
-from pipelines.routing.choose import Ask, Decision, Needs, choose, lacking, pick
+from pipelines.routing.choose import Ask, Decision, Needs, choose, pick
 from pipelines.routing.table import ModelCard, Performance, ProviderEntry, ReplicaEntry, Table
 from pipelines.routing.worth import WEIGHTS
-from tests.pipelines.routing_tables import provider, table, tables
+from tests.pipelines.routing_tables import able, provider, table, tables
 
 FAST = ModelCard("fast", input_price=0.1, output_price=0.4, quality=0.5)
 CLEVER = ModelCard("clever", vision=True, context=100_000, input_price=3, output_price=15, quality=0.9)
@@ -57,7 +57,7 @@ def test_a_model_that_lacks_a_capability_is_never_chosen(among: Table, ask: Ask)
         assert entry.state == "ready"
         assert entry.replicas
         for card in entry.models:
-            assert card.name != candidate.model or lacking(card, ask.needs) is None
+            assert card.name != candidate.model or able(card, ask.needs)
 
 
 @given(tables(), asks)

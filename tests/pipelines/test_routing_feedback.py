@@ -13,7 +13,7 @@ from pipelines.conversation import Message, OutputFormat, Part, Request, Text, T
 from pipelines.errors import BadRequest, PenstockError
 from pipelines.events import Completion, Finished, FinishReason, Started
 from pipelines.routing.ask import Ask, Bounds
-from pipelines.routing.choose import choose, lacking
+from pipelines.routing.choose import choose
 from pipelines.routing.estimate import Estimate, Known, read
 from pipelines.routing.feedback import Feedback, Said, feedback_of
 from pipelines.routing.form import asks_for_form, seen
@@ -29,7 +29,7 @@ from pipelines.routing.record import Record, reproduced, without_unused
 from pipelines.routing.standing import Point, frontier, standing
 from pipelines.routing.strategies import STRATEGIES, Plan
 from pipelines.routing.table import Decided, ModelCard, Table
-from tests.pipelines.routing_tables import provider, table, tables
+from tests.pipelines.routing_tables import able, provider, table, tables
 from tests.pipelines.test_routing_choose import asks
 
 QUESTION = Request("auto", (Message("user", (Text("Write a Python function that sorts a list."),)),))
@@ -191,7 +191,7 @@ def test_whatever_was_learned_no_capability_is_violated_and_terms_add_up(
         entry = among.provider(candidate.provider)
         assert entry is not None
         assert entry.state == "ready"
-        assert all(card.name != candidate.model or lacking(card, ask.needs) is None for card in entry.models)
+        assert all(card.name != candidate.model or able(card, ask.needs) for card in entry.models)
         assert sum(candidate.terms.values()) == pytest.approx(candidate.score)
         assert -1e-9 <= candidate.score <= 1 + 1e-9
         breaker = entry.performance[candidate.model].breaker if candidate.model in entry.performance else "closed"

@@ -18,7 +18,7 @@ Above it: tests, `make faults`. Below it: `script`, `connection`. Outside it: wh
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self
 
 import msgspec
@@ -30,7 +30,7 @@ from tests.upstream.script import End, Send, Step, read_asked, read_json, script
 
 
 class Seen(msgspec.Struct):
-    """One request as it came. body: its JSON, None where it is none; fault: what was done with it."""
+    """One request as it came. body: its JSON, None where it is none; fault: what was done, whole: to its end."""
 
     number: int
     connection: int
@@ -40,6 +40,7 @@ class Seen(msgspec.Struct):
     headers: list[tuple[str, str]]
     body: Any
     fault: str
+    whole: bool = False
 
     def header(self, name: str) -> str | None:
         """The first value of a header, None without one."""
@@ -94,7 +95,7 @@ class Upstream:
         await self.stop_listening()
         for connection in list(self._live.values()):
             connection.abort()
-        await self.until(lambda: not self._live, 5.0)
+        await self.until(lambda: not self._live)
 
     async def listen(self) -> None:
         """Begin (or begin again, on the same port) to accept connections. Raises OSError if it is taken."""
@@ -139,11 +140,11 @@ class Upstream:
         """How many the peer has not closed."""
         return sum(link.closed is None for link in self._links if not link.control)
 
-    async def wait_requests(self, count: int, timeout: float = 5.0) -> None:
+    async def wait_requests(self, count: int, timeout: float = 30.0) -> None:
         """Until so many requests have come in all. Raises TimeoutError."""
         await self.until(lambda: len(self.requests) >= count, timeout)
 
-    async def wait_closed(self, number: int | None = None, timeout: float = 5.0) -> float:
+    async def wait_closed(self, number: int | None = None, timeout: float = 30.0) -> float:
         """Until connection `number` (None: all) is closed; returns when the last was. Raises TimeoutError."""
 
         def links() -> list[Link]:
@@ -152,7 +153,7 @@ class Upstream:
         await self.until(lambda: all(link.closed is not None for link in links()), timeout)
         return max((link.closed or 0.0 for link in links()), default=0.0)
 
-    async def until(self, true: Callable[[], bool], timeout: float = 5.0) -> None:
+    async def until(self, true: Callable[[], bool], timeout: float = 30.0) -> None:
         """Until `true()`, looked at whenever a request, a pause or a close happens. Raises TimeoutError."""
         async with asyncio.timeout(timeout):
             while not true():
@@ -191,22 +192,21 @@ class Upstream:
         body = read_json(received.body)
         asked = read_asked(path, body, time.time())
         fault = self._fault(asked.model, path)
-        self.requests.append(
-            Seen(
-                number=len(self.requests) + 1,
-                connection=link.number,
-                at=received.at,
-                method=received.method,
-                path=received.path,
-                headers=received.headers,
-                body=body,
-                fault=fault.name,
-            )
+        seen = Seen(
+            number=len(self.requests) + 1,
+            connection=link.number,
+            at=received.at,
+            method=received.method,
+            path=received.path,
+            headers=received.headers,
+            body=body,
+            fault=fault.name,
         )
+        self.requests.append(seen)
         self.changed()
         if received.method == "GET" and fault == Fault():
             return [Send(whole(200, answers.model_list(asked.wire, self.models))), End("keep")]
-        return script(fault, asked)
+        return _followed(script(fault, asked), seen)
 
     def _fault(self, model: str, path: str) -> Fault:
         queue = self._plans.get(model) or self._plans.get(path)
@@ -231,3 +231,10 @@ class Upstream:
             return whole(400, msgspec.json.encode({"error": str(error)}))
         self.plan(plan.key, *plan.faults, times=plan.times)
         return whole(200, b"{}")
+
+
+def _followed(steps: Iterable[Step], seen: Seen) -> Iterator[Step]:
+    """The steps; who gets to the end has sent everything."""
+    for step in steps:
+        seen.whole = isinstance(step, End)
+        yield step

@@ -8,13 +8,14 @@ Above it: `dialect`. Below it: `decoder`, `encoder`, `blocks`.
 import msgspec
 
 from pipelines.conversation import Json, Refusal, Request
-from pipelines.dialects.anthropic_messages.blocks import answer_block
+from pipelines.dialects.anthropic_messages.blocks import answer_blocks
 from pipelines.dialects.anthropic_messages.decoder import MessagesDecoder
 from pipelines.dialects.anthropic_messages.encoder import start_message
 from pipelines.dialects.anthropic_messages.failures import stream_failure
 from pipelines.dialects.anthropic_messages.opaque import own
 from pipelines.dialects.anthropic_messages.reasons import write_reason
 from pipelines.dialects.anthropic_messages.usage import write_usage
+from pipelines.dialects.base import our_members
 from pipelines.errors import ProtocolError
 from pipelines.events import Completion, Event
 
@@ -54,9 +55,10 @@ def write_answer(completion: Completion, request: Request) -> dict[str, Json]:
     refused = any(isinstance(part, Refusal) for part in parts)
     return {
         **start_message(completion.started, request.model),
-        "content": [block for part in parts if (block := answer_block(part)) is not None],
+        "content": [block for part in parts for block in answer_blocks(part)],
         "stop_reason": write_reason(finished, refused=refused),
         "stop_sequence": None,
         **own(finished.opaque),
         "usage": write_usage(finished.usage),
+        **our_members(finished.opaque),
     }

@@ -5,7 +5,9 @@ Above it: `answers`, `content_writer`. Below it: `conversation`, `opaque`, `argu
 
 from pipelines.conversation import Foreign, Json, Part, Reasoning, Refusal, Text, ToolCall
 from pipelines.dialects.anthropic_messages.opaque import own, seal
+from pipelines.dialects.anthropic_messages.tool_blocks import run_blocks
 from pipelines.dialects.arguments import arguments
+from pipelines.events import run_of
 
 _STREAMED = ("deltas",)
 
@@ -25,6 +27,15 @@ def answer_block(part: Part) -> dict[str, Json] | None:
             return own(part.opaque) or None
         case _:
             return None
+
+
+def answer_blocks(part: Part) -> list[dict[str, Json]]:
+    """The blocks of one part: a tool that ran here has two."""
+    run = run_of(part)
+    if run is not None:
+        return run_blocks(run)
+    block = answer_block(part)
+    return [] if block is None else [block]
 
 
 def text_block(part: Text) -> dict[str, Json]:

@@ -28,6 +28,7 @@ from pipelines.conversation import (
 )
 from pipelines.dialects.anthropic_messages.opaque import NAME, owned, rest, unseal
 from pipelines.dialects.anthropic_messages.sources import read_document, read_image
+from pipelines.dialects.anthropic_messages.tool_blocks import without_ours
 from pipelines.dialects.openai_responses.fields import an_object, optional, required
 from pipelines.errors import BadRequest
 
@@ -45,7 +46,7 @@ Block = dict[str, Json]
 def read_messages(messages: list[Json]) -> tuple[Message, ...]:
     """All messages; one of the wire may become several. Raises BadRequest naming the path of what is wrong."""
     read: list[Message] = []
-    for place, entry in enumerate(messages):
+    for place, entry in enumerate(without_ours(messages)):
         path = f"messages.{place}"
         message = an_object(entry, path)
         role = _ROLES.get(required(message, "role", str, f"{path}."))

@@ -28,4 +28,5 @@ ANTHROPIC_MESSAGES = Dialect(
     read_answer=answers.read_answer,
     read_error=failures.read_error,
     relay_request=relay.relay_request,
+    set_cost=relay.set_cost,
 )

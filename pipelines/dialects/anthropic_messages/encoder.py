@@ -9,7 +9,8 @@ while another was open wait until that one has ended.
 - thinking has a signature only if there is one; what another dialect needs back of its reasoning travels sealed in it
 - a foreign part of this dialect goes whole when it has ended; one of another dialect has no form here and is left out
 - answers after the first (n > 1) have no form here and are left out
-- events of our executors go in `ping` events under the member `penstock`: clients pass over pings
+- a tool that ran here is two blocks once it is over; what it does meanwhile goes in `ping` events under the member
+  `penstock`: clients pass over pings
 - an error is `event: error`, and nothing follows it
 
 Source: Anthropic API reference, "Streaming messages".
@@ -24,6 +25,7 @@ from pipelines.dialects import base, sse
 from pipelines.dialects.anthropic_messages.failures import write_error
 from pipelines.dialects.anthropic_messages.opaque import own, seal
 from pipelines.dialects.anthropic_messages.reasons import write_reason
+from pipelines.dialects.anthropic_messages.tool_blocks import run_blocks
 from pipelines.dialects.anthropic_messages.usage import write_usage
 from pipelines.errors import PenstockError
 from pipelines.events import (
@@ -32,6 +34,7 @@ from pipelines.events import (
     PartDelta,
     PartEnded,
     PartStarted,
+    Run,
     Started,
     ToolEnded,
     ToolProgress,
@@ -80,6 +83,8 @@ class MessagesEncoder(base.Encoder):
     def __init__(self, request: Request) -> None:
         self._request = request
         self._waiting: dict[int, list[PartEvent]] = {}
+        self._begun: dict[str, ToolStarted] = {}
+        self._runs: list[Run] = []
         self._skipped: set[int] = set()
         self._current: PartStarted | None = None
         self._opaque: Opaque | None = None
@@ -96,8 +101,14 @@ class MessagesEncoder(base.Encoder):
                 return event_frame({"type": "message_start", "message": start_message(event, self._request.model)})
             case Finished():
                 return self._finished(event)
-            case ToolStarted() | ToolProgress() | ToolEnded():
+            case ToolStarted() | ToolProgress():
+                if isinstance(event, ToolStarted):
+                    self._begun[event.call_id] = event
                 return event_frame({"type": "ping", "penstock": msgspec.to_builtins(event)})
+            case ToolEnded():
+                begun = self._begun.pop(event.call_id)
+                self._runs.append(Run(begun.call_id, begun.name, begun.arguments, event.text, event.error))
+                return self._ran()
 
     def error(self, error: PenstockError) -> bytes:
         """See `base.Encoder.error`."""
@@ -120,7 +131,14 @@ class MessagesEncoder(base.Encoder):
             return self._delta(event)
         if isinstance(event, PartStarted):
             return self._start(event)
-        return self._end(event) + self._next()
+        return self._end(event) + self._next() + self._ran()
+
+    def _ran(self) -> bytes:
+        """The calls of tools that ran here and are over, once no other block is open."""
+        if self._current is not None:
+            return b""
+        runs, self._runs = self._runs, []
+        return b"".join([self._open(block) + self._close() for run in runs for block in run_blocks(run)])
 
     def _next(self) -> bytes:
         """Say what waited, part by part, up to one that has not ended."""

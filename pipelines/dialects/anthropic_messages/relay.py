@@ -1,4 +1,4 @@
-"""The same dialect on both sides: what is changed of a caller's body. Frames pass as they are.
+"""The same dialect on both sides: what is changed of a caller's body. Frames pass as they are, but for the cost.
 
 Above it: `dialect`. Below it: `opaque`.
 """
@@ -7,6 +7,7 @@ import re
 
 from pipelines.conversation import Json
 from pipelines.dialects import base
+from pipelines.dialects.anthropic_messages.tool_blocks import without_ours
 from pipelines.dialects.sealing import SEAL
 
 TELLING = re.compile(
@@ -25,12 +26,21 @@ def relay_request(body: dict[str, Json], model: str) -> dict[str, Json]:
     """See `base.Dialect.relay_request`.
 
     Thinking whose signature is our own seal of another provider's reasoning is taken out: Anthropic would refuse it.
+    Calls of tools that ran here become such as it knows.
     """
     sent = base.relay_request(body, model)
     messages = sent.get("messages")
     if isinstance(messages, list):
-        sent["messages"] = [_unsealed(message) for message in messages]
+        sent["messages"] = [_unsealed(message) for message in without_ours(messages, legal=True)]
     return sent
+
+
+def set_cost(event: dict[str, Json], cost: float | None) -> bool:
+    """See `base.Dialect.set_cost`: the member `penstock` of the event that has the usage; clients pass it over."""
+    if event.get("type") != "message_delta":
+        return False
+    event["penstock"] = {**(event.get("penstock") or {}), "cost": cost}
+    return True
 
 
 def _unsealed(message: Json) -> Json:

@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from pipelines.conversation import Json, ToolChoice, ToolSpec
 from pipelines.dialects.anthropic_messages.opaque import NAME, owned, rest
 from pipelines.dialects.openai_responses.fields import an_object, optional, required
+from pipelines.dialects.own_runs import our_tool
 from pipelines.errors import BadRequest
+from pipelines.events import OURS
 
 _FIELDS = frozenset({"type", "name", "description", "input_schema", "strict"})
 
@@ -23,6 +25,8 @@ def read_tools(body: Mapping[str, Json]) -> tuple[ToolSpec, ...]:
 
 def _tool(tool: dict[str, Json], path: str) -> ToolSpec:
     kind = optional(tool, "type", str, path)
+    if kind == OURS:
+        return our_tool(tool)
     if kind not in (None, "custom"):
         return ToolSpec(optional(tool, "name", str, path) or str(kind), opaque={NAME: dict(tool)})
     name = required(tool, "name", str, path)

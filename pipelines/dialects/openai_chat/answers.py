@@ -8,6 +8,7 @@ Above it: `dialect`. Below it: `decoder`, `messages_writer`, `events`.
 import msgspec
 
 from pipelines.conversation import Json, Message, Reasoning, Request, Text, ToolCall
+from pipelines.dialects.base import our_members
 from pipelines.dialects.openai_chat.decoder import ChatDecoder
 from pipelines.dialects.openai_chat.encoder import handed_on
 from pipelines.dialects.openai_chat.legacy import is_legacy
@@ -16,7 +17,7 @@ from pipelines.dialects.openai_chat.reasons import write_reason
 from pipelines.dialects.openai_chat.thoughts import FIELD, own
 from pipelines.dialects.openai_chat.usage import write_usage
 from pipelines.errors import ProtocolError, StreamBroken
-from pipelines.events import ChoiceEnd, Completion, Event
+from pipelines.events import OURS, ChoiceEnd, Completion, Event, run_of
 
 
 def read_answer(body: bytes) -> list[Event]:
@@ -74,6 +75,10 @@ def write_answer(completion: Completion, request: Request) -> dict[str, Json]:
     answer.update(handed_on(started.opaque))
     if finished.usage:
         answer["usage"] = write_usage(finished.usage)
+    answer.update(our_members(finished.opaque))
+    runs = [run for part in completion.message.parts if (run := run_of(part)) is not None]
+    if runs:
+        answer[OURS] = {**answer.get(OURS, {}), "tools": msgspec.to_builtins(runs)}
     return answer
 
 

@@ -31,4 +31,5 @@ OPENAI_CHAT = Dialect(
     relay_request=relay.relay_request,
     relay_frame=relay.relay_frame,
     mender=Repeats,
+    set_cost=relay.set_cost,
 )

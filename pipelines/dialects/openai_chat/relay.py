@@ -47,6 +47,18 @@ def relay_frame(raw: bytes, body: Mapping[str, Json]) -> bytes:
     return b"" if only_usage else raw
 
 
+def set_cost(chunk: dict[str, Json], cost: float | None) -> bool:
+    """See `base.Dialect.set_cost`: the member `cost` of the usage, as OpenRouter has it ("Usage accounting").
+
+    What the provider says itself stays.
+    """
+    usage = chunk.get("usage")
+    if not isinstance(usage, dict) or usage.get("cost") is not None:
+        return False
+    usage["cost"] = cost
+    return True
+
+
 def wants_usage(body: Mapping[str, Json]) -> bool:
     """Whether the caller asked for the usage of his stream."""
     options = body.get("stream_options")

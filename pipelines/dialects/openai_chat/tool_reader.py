@@ -20,6 +20,8 @@ from pipelines.dialects.openai_chat.fields import (
 )
 from pipelines.dialects.openai_chat.legacy import LEGACY
 from pipelines.dialects.openai_chat.thoughts import KEY
+from pipelines.dialects.own_runs import our_tool
+from pipelines.events import OURS
 
 _FUNCTION = frozenset(("name", "description", "parameters", "strict"))
 _TOOL = frozenset(("type", "function"))
@@ -45,6 +47,8 @@ def _tool(entry: Json, path: str) -> ToolSpec:
     """A function; any other kind is kept whole, under its own name or its type's."""
     tool = _object(entry, path)
     name = needed_text(tool, "type", path)
+    if name == OURS:
+        return our_tool(tool)
     if name != "function":
         inner = tool.get(name)
         own = inner.get("name") if isinstance(inner, dict) else tool.get("name")

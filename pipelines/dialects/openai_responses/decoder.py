@@ -19,7 +19,7 @@ from pipelines.dialects.base import Decoder
 from pipelines.dialects.openai_chat.failures import stream_failure
 from pipelines.dialects.openai_responses.fields import count_of, object_of, objects_of, text_of
 from pipelines.dialects.openai_responses.parts import KINDS, ForeignItem, Item, Out
-from pipelines.dialects.openai_responses.tool_events import TOOL_EVENTS, read_tool_event
+from pipelines.dialects.openai_responses.tool_events import PROGRESS, RunReader, is_ours
 from pipelines.dialects.openai_responses.usage import finished
 from pipelines.errors import ProtocolError
 from pipelines.events import Event, Started
@@ -50,6 +50,7 @@ class ResponsesDecoder(Decoder):
         self._items: list[Item] = []
         self._by_id: dict[str, Item] = {}
         self._by_index: dict[int, Item] = {}
+        self._runs = RunReader()
 
     def frame(self, frame: sse.Frame) -> list[Event]:
         """One frame to events. Raises UpstreamError where it reports a failure."""
@@ -89,16 +90,22 @@ class ResponsesDecoder(Decoder):
             self._start(object_of(event, "response"))
         elif kind == "response.output_item.added":
             self._start({})
-            self._added(event)
+            item = object_of(event, "item")
+            if is_ours(item):
+                self.out.events += self._runs.added(item)
+            else:
+                self._added(event)
         elif kind == "response.output_item.done":
             self._start({})
             item = object_of(event, "item")
+            if is_ours(item):
+                self.out.events += self._runs.done(item)
+                return
             (self._known(event, text_of(item, "id"), text_of(item, "type")) or self._added(event)).done(item)
         elif kind.startswith("response."):
             self._about(kind.removeprefix("response."), event)
-        elif kind.startswith(TOOL_EVENTS):
-            self._start({})
-            self.out.events += read_tool_event(kind, event)
+        elif kind == PROGRESS:
+            self.out.events += self._runs.progress(event)
 
     def _start(self, response: Mapping[str, Json]) -> None:
         if not self._started:
@@ -145,7 +152,10 @@ class ResponsesDecoder(Decoder):
         output = objects_of(response, "output")
         if not self._items:
             for item in output:
-                self._added({"item": item}).done(item)
+                if is_ours(item):
+                    self.out.events += self._runs.done(item)
+                else:
+                    self._added({"item": item}).done(item)
         final = {text_of(item, "id"): item for item in output}
         for open_item in self._items:
             open_item.done(final.get(text_of(open_item.first, "id"), open_item.first))

@@ -9,11 +9,12 @@ chat dialect reads and writes.
 
 import re
 
+from pipelines.conversation import Json
 from pipelines.dialects.base import Dialect
 from pipelines.dialects.openai_chat import failures
 from pipelines.dialects.openai_responses.decoder import ResponsesDecoder, read_answer
 from pipelines.dialects.openai_responses.encoder import ResponsesEncoder
-from pipelines.dialects.openai_responses.input_writer import add_user_turn
+from pipelines.dialects.openai_responses.input_writer import add_user_turn, relay_request
 from pipelines.dialects.openai_responses.opaque import NAME
 from pipelines.dialects.openai_responses.output import write_answer
 from pipelines.dialects.openai_responses.request_reader import read_request
@@ -24,6 +25,16 @@ TELLING = re.compile(
     rb'|data: ?\{"type": ?"response\.[a-z_]+\.delta")[^\r\n]*+(?:\r\n|\n|\r)*+)+\Z)'
 )
 """Matches whatever is not deltas and nothing else; written so that a delta costs one pass at the speed of C."""
+
+
+def set_cost(event: dict[str, Json], cost: float | None) -> bool:
+    """See `base.Dialect.set_cost`: the member `penstock` of the response that has ended; clients pass it over."""
+    response = event.get("response")
+    if event.get("type") not in ("response.completed", "response.incomplete") or not isinstance(response, dict):
+        return False
+    response["penstock"] = {**(response.get("penstock") or {}), "cost": cost}
+    return True
+
 
 OPENAI_RESPONSES = Dialect(
     name=NAME,
@@ -36,8 +47,10 @@ OPENAI_RESPONSES = Dialect(
     write_answer=write_answer,
     write_error=failures.write_error,
     add_user_turn=add_user_turn,
+    relay_request=relay_request,
     write_request=write_request,
     decoder=ResponsesDecoder,
     read_answer=read_answer,
     read_error=failures.read_error,
+    set_cost=set_cost,
 )

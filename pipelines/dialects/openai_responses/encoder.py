@@ -27,7 +27,7 @@ from pipelines.dialects.openai_responses.output import (
     response_frame,
     response_id,
 )
-from pipelines.dialects.openai_responses.tool_events import write_tool_event
+from pipelines.dialects.openai_responses.tool_events import RunWriter, write_progress
 from pipelines.dialects.openai_responses.usage import incomplete_reason
 from pipelines.dialects.openai_responses.writing import WRITERS, ItemWriter
 from pipelines.errors import BadRequest, PenstockError, UpstreamError
@@ -55,6 +55,7 @@ class ResponsesEncoder(Encoder):
         self._place = 0
         self._writers: dict[int, ItemWriter] = {}
         self._waiting: list[ItemWriter] = []
+        self._runs: dict[str, RunWriter] = {}
         self._output: dict[int, dict[str, Json]] = {}
         self._over = False
 
@@ -76,7 +77,7 @@ class ResponsesEncoder(Encoder):
             case Finished():
                 return self._finish(event)
             case ToolStarted() | ToolProgress() | ToolEnded():
-                return self._settle() + self._say([write_tool_event(event)])
+                return self._settle() + self._say(self._ran(event))
 
     def error(self, error: PenstockError) -> bytes:
         """`response.failed` with the error, and nothing after it.
@@ -112,6 +113,20 @@ class ResponsesEncoder(Encoder):
         if writer is not None:
             writer.ended(event)
             self._waiting.append(writer)
+
+    def _ran(self, event: ToolStarted | ToolProgress | ToolEnded) -> list[dict[str, Json]]:
+        """What a tool does that runs here: its item, which is no part, has a place like a part's."""
+        match event:
+            case ToolStarted():
+                run = self._runs[event.call_id] = RunWriter(event, self._place)
+                self._place += 1
+                return run.start()
+            case ToolProgress():
+                return [write_progress(event)]
+            case ToolEnded():
+                run = self._runs.pop(event.call_id)
+                events, self._output[run.place] = run.done(event)
+                return events
 
     def _settle(self, cut_off: bool = False) -> bytes:
         """The closing events of the items that wait. cut_off: the last item of all is incomplete."""

@@ -27,6 +27,7 @@ from pipelines.conversation import (
 )
 from pipelines.dialects.openai_responses.fields import an_object, optional, required, rest
 from pipelines.dialects.openai_responses.opaque import BREAK, CONTENT_PART, NAME, own, owned, reasoning_opaque
+from pipelines.dialects.openai_responses.tool_events import without_ours
 from pipelines.errors import BadRequest
 
 _DATA_URL = re.compile(r"data:([^;,]*);base64,(.*)", re.DOTALL | re.IGNORECASE)
@@ -57,7 +58,7 @@ def read_input(source: str | Sequence[Json]) -> list[Message]:
     if isinstance(source, str):
         return [Message("user", (Text(source),))]
     messages: list[Message] = []
-    for number, entry in enumerate(source):
+    for number, entry in enumerate(without_ours(source)):
         message = _item(an_object(entry, f"input.{number}"), f"input.{number}.")
         last = messages[-1] if messages else None
         if last is not None and last.role == message.role == "assistant":

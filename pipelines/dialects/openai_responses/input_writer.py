@@ -22,7 +22,9 @@ from pipelines.conversation import (
     ToolCall,
     ToolResult,
 )
+from pipelines.dialects import base
 from pipelines.dialects.openai_responses.opaque import CONTENT_PART, NAME, own, reasoning_item
+from pipelines.dialects.openai_responses.tool_events import without_ours
 
 _CONTENT_FIELDS = frozenset({"annotations", "logprobs"})
 """What belongs to a text's own part; the rest of what this dialect keeps of a text is its message's."""
@@ -47,6 +49,14 @@ def add_user_turn(body: dict[str, Json], text: str) -> dict[str, Json]:
     given = body.get("input") or []
     items = [_turn(given)] if isinstance(given, str) else given
     return {**body, "input": [*items, _turn(text)]}
+
+
+def relay_request(body: dict[str, Json], model: str) -> dict[str, Json]:
+    """See `base.Dialect.relay_request`: calls of tools that ran here become such as the provider knows."""
+    sent = base.relay_request(body, model)
+    if isinstance(sent.get("input"), list):
+        sent["input"] = without_ours(sent["input"], legal=True)
+    return sent
 
 
 def _turn(text: str) -> dict[str, Json]:

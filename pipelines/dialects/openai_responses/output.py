@@ -18,8 +18,9 @@ from pipelines.dialects.openai_responses.request_writer import (
     write_tool_choice,
     write_tools,
 )
+from pipelines.dialects.openai_responses.tool_events import run_item
 from pipelines.dialects.openai_responses.usage import incomplete_reason, write_usage
-from pipelines.events import Completion, Finished, Started
+from pipelines.events import Completion, Finished, Started, run_of
 
 _PREFIXES = {"text": "msg_", "refusal": "msg_", "reasoning": OUR_ID, "tool_call": "fc_"}
 
@@ -117,7 +118,8 @@ def output_item(part: Part, identity: str, status: str = "completed") -> dict[st
         case ToolCall():
             return call_item(identity, status, part)
         case Foreign():
-            return own(part.opaque) or None
+            run = run_of(part)
+            return run_item(run) if run is not None else own(part.opaque) or None
     return None
 
 

@@ -24,7 +24,9 @@ from pipelines.dialects.openai_responses.fields import an_object, optional, requ
 from pipelines.dialects.openai_responses.input_reader import read_input
 from pipelines.dialects.openai_responses.opaque import NAME, owned
 from pipelines.dialects.openai_responses.request_writer import ENCRYPTED, LOGPROBS, wants_encrypted
+from pipelines.dialects.own_runs import our_tool
 from pipelines.errors import BadRequest
+from pipelines.events import OURS
 
 _STATEFUL = ("previous_response_id", "conversation", "background")
 
@@ -134,6 +136,9 @@ def _tools(body: Mapping[str, Json]) -> tuple[ToolSpec, ...]:
         tool = an_object(entry, f"tools.{number}")
         path = f"tools.{number}."
         kind = required(tool, "type", str, path)
+        if kind == OURS:
+            tools.append(our_tool(tool))
+            continue
         if kind != "function":
             name = tool.get("name")
             tools.append(ToolSpec(name if isinstance(name, str) else kind, opaque={NAME: tool}))

@@ -3,7 +3,7 @@
 A decision is found by the caller's key and the id of his request, so that nobody rates another's. Each answer teaches
 once by a rating, and each pair once by a comparison: who repeats himself is heard, and not counted.
 
-Above it: the learner of the router actor. Below it: `evidence`, `record`, `feedback`. Outside it: clocks.
+Above it: the learner of the router actor. Below it: `evidence`, `repeats`, `record`, `feedback`. Outside it: clocks.
 """
 
 from collections import OrderedDict
@@ -13,6 +13,7 @@ import msgspec
 
 from pipelines.routing.feedback import Said, Verdict
 from pipelines.routing.learning.evidence import Compared, Evidence, Kind, Rated
+from pipelines.routing.learning.repeats import Repeats
 from pipelines.routing.record import Record
 from pipelines.routing.table import Decided
 
@@ -41,6 +42,7 @@ class Decisions:
 
     def __init__(self) -> None:
         self._kept: OrderedDict[_Key, _Kept] = OrderedDict()
+        self._repeats = Repeats()
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -67,6 +69,15 @@ class Decisions:
         """The record of a request of this caller's key; None where there is none."""
         kept = self._find(caller, request, now)
         return _records.decode(kept.record) if kept is not None else None
+
+    def repeated(self, one: Decided, now: float) -> Evidence | None:
+        """What it says of an earlier answer that the same was asked again, if it was (`repeats`)."""
+        if not one.conversation:
+            return None
+        began = _records.decode(one.record).at
+        request = self._repeats.before(one.caller, one.conversation, one.request, began, now)
+        record = self.record(one.caller, request, now) if request is not None else None
+        return rated(record, "retry", 0.0) if record is not None else None
 
     def judge(self, said: Said, now: float) -> tuple[Verdict, Evidence | None]:
         """What feedback teaches, if anything."""

@@ -88,30 +88,31 @@ def _bucket(stem: str) -> int:
 
 def buckets(prompt: Prompt) -> list[int]:
     """The hashed words of the question, each once, in ascending order."""
-    return sorted({_bucket(word[:STEM]) for word in set(prompt.words)})
+    return sorted({_bucket(word[:STEM]) for word in prompt.said})
 
 
 def topics(prompt: Prompt, weights: Weights = SHIPPED) -> Vector:
     """How likely each topic is."""
-    evidence = weights.evidence[buckets(prompt)].sum(axis=0, dtype=numpy.int32) * (SHARPNESS * weights.unit)
-    likelihood = numpy.exp(evidence - evidence.max())
-    shares: Vector = (likelihood / likelihood.sum()).astype(numpy.float32)
+    seen = weights.evidence.take(buckets(prompt), axis=0)
+    evidence = numpy.add.reduce(seen, axis=0, dtype=numpy.int32) * (SHARPNESS * weights.unit)
+    likelihood = numpy.exp(evidence - numpy.maximum.reduce(evidence))
+    shares: Vector = (likelihood / numpy.add.reduce(likelihood)).astype(numpy.float32)
     return shares
 
 
 def shape(prompt: Prompt, difficulty: float) -> list[float]:
     """What the question looks like, in the order of SHAPES."""
-    text, words = prompt.stem, _WORD.findall(prompt.stem.lower())
+    text, words = prompt.stem, _WORD.findall(prompt.stem.lower() if prompt.choices else prompt.lower)
     count, said = max(1, len(words)), set(words)
     numbers = len(_NUMBER.findall(text))
-    digits = sum(map(str.isdigit, prompt.options))
+    digits = sum(map(str.isdigit, prompt.options)) if prompt.options else 0
     values = (
         difficulty,
         math.log1p(max(SHORT, prompt.characters)) / 8.0,
         math.log1p(len(words)) / 5.0,
         numbers / (3.0 + numbers),
         sum(map(len, words)) / count / 8.0,
-        3.0 * sum(len(word) > 8 for word in words) / count,
+        3.0 * len([word for word in words if len(word) > 8]) / count,
         10.0 * sum(map(text.count, _SYMBOLS)) / (10.0 + len(text)),
         min(1.0, len(said & _NEGATIONS) / 2.0),
         math.log1p(len(prompt.options)) / 6.0,

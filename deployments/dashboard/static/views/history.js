@@ -1,0 +1,59 @@
+// What was used and what it cost, over days and hours.
+
+import { json } from "../api.js";
+import { draw } from "../charts.js";
+import { field, fill, h, problem, table } from "../element.js";
+import { count, dollars, percent } from "../format.js";
+
+export const title = "History";
+
+const SPANS = { "24 hours": [1, "hour"], "7 days": [7, "day"], "30 days": [30, "day"], "90 days": [90, "day"] };
+/** Groups of a chart; the table has them all. */
+const SHOWN = 8;
+const GROUPS = ["model", "provider", "key", "tag", "task"];
+
+const sum = (rows, name) => rows.reduce((total, row) => total + (row[name] ?? 0), 0);
+
+function bars(rows, period, group, name) {
+  const groups = [...new Set(rows.map((row) => row[group] || "–"))]
+    .map((one) => [one, rows.filter((row) => (row[group] || "–") === one)])
+    .sort((one, other) => sum(other[1], "cost") - sum(one[1], "cost")).slice(0, SHOWN);
+  return groups.map(([one, found]) => ({ type: "bar", name: one, x: found.map((row) => row[period]), y: found.map((row) => row[name]) }));
+}
+
+const COLUMNS = (group) => [
+  { name: group, value: (row) => row[group] || "–" },
+  { name: "Requests", number: true, value: (row) => count(row.requests) },
+  { name: "Failed", number: true, value: (row) => row.requests ? percent(row.errors / row.requests) : "–" },
+  { name: "Attempts", number: true, value: (row) => count(row.attempts) },
+  { name: "Tokens in", number: true, value: (row) => count(row.tokens.input) },
+  { name: "Tokens out", number: true, value: (row) => count(row.tokens.output) },
+  { name: "Cost", number: true, value: (row) => dollars(row.cost) },
+  { name: "Cost unknown", number: true, value: (row) => count(row.unknown_costs) },
+];
+
+export function show(node) {
+  const span = h("select", {}, Object.keys(SPANS).map((name) => h("option", { selected: name === "7 days" }, name)));
+  const group = h("select", {}, GROUPS.map((name) => h("option", { value: name }, name)));
+  const cost = h("div", { class: "chart" }), requests = h("div", { class: "chart" });
+  const groups = h("div", { class: "card" });
+  const load = async () => {
+    try {
+      const [days, period] = SPANS[span.value];
+      const since = `${days}d`;
+      const by = group.value;
+      const [grouped, over] = await Promise.all([json(`/v1/usage?since=${since}&by=${by}`), json(`/v1/usage?since=${since}&by=${by},${period}`)]);
+      fill(groups, table(`Usage by ${by}, the last ${span.value}`, COLUMNS(by), grouped.data, { empty: "Nothing was used." }));
+      const stacked = { barmode: "stack", bargap: 0.3, xaxis: period === "day" ? { type: "category" } : { type: "date" } };
+      await draw(cost, `Dollars by ${period} and ${by}`, bars(over.data, period, by, "cost"), stacked);
+      await draw(requests, `Requests by ${period} and ${by}`, bars(over.data, period, by, "requests"), stacked);
+    } catch (error) {
+      fill(groups, problem(error));
+    }
+  };
+  for (const one of [span, group]) one.addEventListener("change", load);
+  fill(node, h("div", { class: "row card" }, field("Span", span), field("By", group)),
+    h("div", { class: "charts" }, h("figure", {}, h("figcaption", {}, "US dollars"), cost), h("figure", {}, h("figcaption", {}, "Requests"), requests)),
+    h("h3", {}, "Sums"), groups);
+  load();
+}

@@ -1,0 +1,54 @@
+// Every provider with its models: state and why, breakers, limits, how they do.
+
+import { fill, h, problem, state, table } from "../element.js";
+import { count, percent, rate, seconds } from "../format.js";
+import { json } from "../api.js";
+
+export const title = "Providers";
+
+const BREAKER = { closed: "good", half_open: "warn", open: "bad" };
+
+const COLUMNS = [
+  { name: "Model", value: (row) => row.model },
+  { name: "Breaker", value: (row) => state(row.breaker.replace("_", "-"), BREAKER[row.breaker]) },
+  { name: "In flight", number: true, value: (row) => count(row.in_flight) },
+  { name: "Attempts", number: true, value: (row) => count(row.attempts) },
+  { name: "Errors", number: true, value: (row) => row.attempts ? percent(row.error_rate) : "–" },
+  { name: "First token", number: true, value: (row) => seconds(row.first_output) },
+  { name: "p95", number: true, value: (row) => seconds(row.slow_first_output) },
+  { name: "Tokens/s", number: true, value: (row) => rate(row.tokens_per_second) },
+];
+
+function models(provider) {
+  const known = Object.entries(provider.performance).map(([model, how]) => ({ breaker: "closed", error_rate: 0, in_flight: 0, attempts: 0, ...how, model }));
+  const idle = provider.models.filter((model) => !(model in provider.performance));
+  return [
+    known.length ? table(`Models of ${provider.name} that were asked`, COLUMNS, known) : null,
+    idle.length ? h("p", { class: "note" }, `Not asked yet: ${idle.slice(0, 30).join(", ")}${idle.length > 30 ? ` and ${idle.length - 30} more` : ""}`) : null,
+  ];
+}
+
+function card(provider) {
+  const ready = provider.state === "ready";
+  return h("section", { class: "card" },
+    h("h3", { style: "margin-top:0" }, provider.name, " ", state(provider.state, ready ? "good" : provider.state === "unconfigured" ? "warn" : "bad")),
+    provider.why ? h("p", { class: "note" }, provider.why) : null,
+    h("p", {}, `${count(provider.replicas)} ${provider.replicas === 1 ? "replica" : "replicas"}`,
+      provider.limit ? `, ${count(provider.in_flight)} of ${count(provider.limit)} places taken, ${count(provider.queued)} waiting` : ""),
+    models(provider));
+}
+
+export function show(node, live) {
+  const load = async () => {
+    try {
+      const { data } = await json("/v1/providers");
+      const rank = (one) => one.state === "ready" ? 0 : 1;
+      fill(node, data.sort((one, other) => rank(one) - rank(other) || one.name.localeCompare(other.name)).map(card));
+    } catch (error) {
+      fill(node, problem(error));
+    }
+  };
+  load();
+  let turn = 0;
+  return live.on("snapshot", () => { if (++turn % 5 === 0) load(); });
+}

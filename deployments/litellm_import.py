@@ -1,0 +1,336 @@
+"""A LiteLLM proxy's configuration as one of ours: providers, models, aliases, strategies, fallbacks, timeouts.
+
+Sources: https://docs.litellm.ai/docs/proxy/configs (the file), https://docs.litellm.ai/docs/routing (strategies),
+https://docs.litellm.ai/docs/providers (prefixes of model names and the addresses behind them).
+
+What has no counterpart here is named, never dropped in silence. A key that stands in the file itself is not carried
+over: it belongs into a variable, which is named in its place.
+
+Above it: `cli`. Below it: `config`, which checks the result. Outside it: files.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from deployments.config import GatewaySettings, ProviderSettings
+from pipelines.errors import ConfigurationError
+
+FIRST_PORT = 8100
+"""Of the own listeners, as in `ray_config.yaml`."""
+
+_VARIABLE = "os.environ/"
+_MILLION = 1_000_000
+
+_KINDS = {
+    "openai": "openai",
+    "anthropic": "anthropic",
+    "openrouter": "openrouter",
+    "ollama": "ollama",
+    "ollama_chat": "ollama",
+}
+"""Prefixes of model names that an adapter of ours stands for."""
+
+_COMPATIBLE = {
+    "groq": "https://api.groq.com/openai/v1",
+    "together_ai": "https://api.together.xyz/v1",
+    "deepseek": "https://api.deepseek.com/v1",
+    "mistral": "https://api.mistral.ai/v1",
+    "fireworks_ai": "https://api.fireworks.ai/inference/v1",
+    "perplexity": "https://api.perplexity.ai",
+    "xai": "https://api.x.ai/v1",
+    "cerebras": "https://api.cerebras.ai/v1",
+    "gemini": "https://generativelanguage.googleapis.com/v1beta/openai",
+}
+"""Prefixes of services that speak OpenAI's dialect, and where they are."""
+
+_SERVERS = ("hosted_vllm", "vllm", "openai_like", "custom_openai", "lm_studio", "llamafile", "text-completion-openai")
+"""Prefixes of servers of one's own, whose address stands in `api_base`."""
+
+_STRATEGIES = {
+    "simple-shuffle": "weighted",
+    "least-busy": "least_busy",
+    "latency-based-routing": "lowest_latency",
+    "cost-based-routing": "cheapest",
+    "usage-based-routing": "least_busy",
+    "usage-based-routing-v2": "least_busy",
+}
+
+_CARRIED = {
+    "model_list": "model_name litellm_params model_info rpm tpm",
+    "litellm_params": "model api_key api_base base_url rpm tpm weight timeout stream_timeout max_retries",
+    "model_info": "id mode base_model max_input_tokens max_tokens max_output_tokens input_cost_per_token "
+    "output_cost_per_token supports_vision supports_function_calling supports_reasoning",
+    "router_settings": "routing_strategy fallbacks context_window_fallbacks default_fallbacks model_group_alias "
+    "num_retries timeout stream_timeout enable_pre_call_checks allowed_fails cooldown_time",
+    "litellm_settings": "fallbacks context_window_fallbacks default_fallbacks num_retries request_timeout drop_params "
+    "set_verbose",
+    "general_settings": "master_key",
+    "the file": "model_list router_settings litellm_settings general_settings environment_variables",
+}
+"""Members that are carried over, or that what happens here anyway makes needless."""
+
+
+class Imported(NamedTuple):
+    """configuration: as `ray_config.yaml` has it; notes: what a person should know, one sentence each."""
+
+    configuration: dict[str, Any]
+    notes: list[str]
+
+
+class _Deployment(NamedTuple):
+    """One entry of `model_list`: who is asked, for what, and how."""
+
+    group: str
+    provider: str
+    model: str
+    weight: float
+
+    @property
+    def target(self) -> str:
+        return f"{self.provider}/{self.model}"
+
+
+def imported(given: Any) -> Imported:
+    """The configuration that does the same. Raises ConfigurationError for a file that is none of LiteLLM's."""
+    if not isinstance(given, Mapping) or not isinstance(given.get("model_list"), list):
+        raise ConfigurationError("this is no LiteLLM configuration: it has no list `model_list`")
+    work = _Import(given)
+    return work.result()
+
+
+class _Import:
+    """One import under way."""
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        self._given = given
+        self._router = _object(given, "router_settings")
+        self._library = _object(given, "litellm_settings")
+        self._providers: dict[str, dict[str, Any]] = {}
+        self._deployments: list[_Deployment] = []
+        self.notes: list[str] = []
+
+    def result(self) -> Imported:
+        """Read everything, and check what came of it against our own settings."""
+        for section in ("the file", "router_settings", "litellm_settings", "general_settings"):
+            self._leftover(section, self._given if section == "the file" else _object(self._given, section))
+        for entry in self._given["model_list"]:
+            self._deployment(entry)
+        aliases = self._aliases()
+        GatewaySettings.model_validate({"aliases": aliases})
+        applications = [_application("gateway", "/", "gateway", {"listen": _listen(0), "aliases": aliases})]
+        for number, (name, settings) in enumerate(self._providers.items(), 1):
+            arguments = {"listen": _listen(number), **settings}
+            ProviderSettings.model_validate(arguments)
+            applications.append(_application(name, f"/{name}", "provider", arguments))
+        if "master_key" in _object(self._given, "general_settings"):
+            self._note("the master key: put it into PENSTOCK_API_KEY, it becomes the administrator's key")
+        return Imported(
+            {
+                "proxy_location": "EveryNode",
+                "http_options": {"host": "127.0.0.1", "port": 8000},
+                "applications": applications,
+            },
+            self.notes,
+        )
+
+    def _deployment(self, entry: Any) -> None:
+        params = _object(entry, "litellm_params")
+        group, asked = entry.get("model_name"), params.get("model")
+        if not group or not asked:
+            raise ConfigurationError("an entry of `model_list` has no model_name, or no litellm_params.model")
+        self._leftover("model_list", entry)
+        self._leftover("litellm_params", params)
+        info = _object(entry, "model_info")
+        self._leftover("model_info", info)
+        prefix, slash, model = asked.partition("/")
+        if not slash:
+            prefix, model = ("anthropic" if asked.startswith("claude") else "openai"), asked
+        if "*" in model or "*" in group:
+            self._note(f"{group}: wildcards need no entry, callers may ask for `{prefix}/<model>`")
+        settings = self._service(group, prefix, params)
+        if settings is None:
+            return
+        provider = self._provider(prefix, settings)
+        self._limits(provider, {**params, **{name: entry[name] for name in ("rpm", "tpm") if name in entry}})
+        if "*" in model or "*" in group:
+            return
+        self._model(provider, model, params, info)
+        weight = params.get("weight") or params.get("rpm") or entry.get("rpm") or params.get("tpm") or entry.get("tpm")
+        self._deployments.append(_Deployment(group, provider, model, float(weight or 1)))
+
+    def _service(self, group: str, prefix: str, params: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Kind, address and key of who is asked; None, and a note, where nothing of ours can."""
+        base = self._plain(params.get("api_base") or params.get("base_url"), f"{group}: api_base")
+        settings: dict[str, Any] = {}
+        if prefix in _KINDS:
+            settings["kind"] = _KINDS[prefix] if prefix != "openai" or not base else "local"
+        elif prefix in _COMPATIBLE:
+            settings["kind"], base = "local", base or _COMPATIBLE[prefix]
+        elif prefix in _SERVERS and base:
+            settings["kind"] = "local"
+        else:
+            self._note(f"{group}: nothing here asks `{prefix}` models; it is left out")
+            return None
+        if base:
+            settings["base_url"] = base
+        key = params.get("api_key")
+        usual = f"{re.sub(r'[^A-Z0-9]+', '_', prefix.upper())}_API_KEY"
+        if isinstance(key, str) and key.startswith(_VARIABLE):
+            settings["key_variable"] = key.removeprefix(_VARIABLE)
+        elif key:
+            settings["key_variable"] = usual
+            self._note(f"{group}: its key stands in the file; put it into the variable {usual}")
+        elif prefix in _COMPATIBLE:
+            settings["key_variable"] = usual
+        return settings
+
+    def _provider(self, prefix: str, settings: dict[str, Any]) -> str:
+        """The name of the provider that is asked so; the same service is one provider."""
+        wanted = re.sub(r"[^a-z0-9-]+", "-", prefix.lower())
+        name, number = wanted, 1
+        while name in self._providers and any(
+            self._providers[name].get(one) != settings.get(one) for one in ("kind", "base_url", "key_variable")
+        ):
+            number += 1
+            name = f"{wanted}-{number}"
+        if name not in self._providers:
+            named = {} if name == settings["kind"] else {"name": name}
+            self._providers[name] = {**settings, **named, **self._patience(), "models": []}
+        return name
+
+    def _limits(self, provider: str, params: Mapping[str, Any]) -> None:
+        """Limits of a key at a provider: LiteLLM has them by model, here they are the key's."""
+        limits = {
+            ours: params[theirs]
+            for ours, theirs in (("requests_per_minute", "rpm"), ("tokens_per_minute", "tpm"))
+            if params.get(theirs)
+        }
+        settings = self._providers[provider]
+        variable = settings.get("key_variable")
+        if not limits or not variable or "keys" in settings:
+            return
+        del settings["key_variable"]
+        settings["keys"] = [{"variable": variable, **limits}]
+        self._note(f"{provider}: rpm and tpm limit the key {variable}, over all of its models")
+
+    def _model(self, provider: str, model: str, params: Mapping[str, Any], info: Mapping[str, Any]) -> None:
+        card: dict[str, Any] = {"name": model}
+        context, most = info.get("max_input_tokens") or info.get("max_tokens"), info.get("max_output_tokens")
+        card |= {name: value for name, value in (("context", context), ("max_output", most)) if value}
+        card |= {"vision": True} if info.get("supports_vision") else {}
+        card |= {"reasoning": True} if info.get("supports_reasoning") else {}
+        card |= {"tools": False} if info.get("supports_function_calling") is False else {}
+        for ours, theirs in (("input_price", "input_cost_per_token"), ("output_price", "output_cost_per_token")):
+            if info.get(theirs) is not None:
+                card[ours] = round(float(info[theirs]) * _MILLION, 6)
+        if params.get("timeout") or params.get("stream_timeout"):
+            card["timeouts"] = _timeouts(params.get("timeout"), params.get("stream_timeout"))
+        models = self._providers[provider]["models"]
+        if all(known["name"] != model for known in models):
+            models.append(card)
+
+    def _patience(self) -> dict[str, Any]:
+        """Timeouts and retries that LiteLLM has for all models."""
+        found: dict[str, Any] = {}
+        total = self._router.get("timeout") or self._library.get("request_timeout")
+        if total or self._router.get("stream_timeout"):
+            found["timeouts"] = _timeouts(total, self._router.get("stream_timeout"))
+        retries = self._router.get("num_retries", self._library.get("num_retries"))
+        if isinstance(retries, int):
+            found["retry"] = {"attempts": min(10, retries + 1)}
+        return found
+
+    def _aliases(self) -> dict[str, Any]:
+        strategy = _STRATEGIES.get(self._router.get("routing_strategy", "simple-shuffle"))
+        if strategy is None:
+            self._note(f"the strategy {self._router['routing_strategy']!r} is not known here: weights decide")
+            strategy = "weighted"
+        groups: dict[str, list[_Deployment]] = {}
+        for deployment in self._deployments:
+            groups.setdefault(deployment.group, []).append(deployment)
+        aliases: dict[str, Any] = {name: _alias(found, strategy) for name, found in groups.items()}
+        for name, others in self._fallbacks():
+            if name == "*":
+                for group in groups:
+                    _append(aliases, group, others)
+            elif name in aliases:
+                _append(aliases, name, others)
+        for name, target in _object(self._router, "model_group_alias").items():
+            aliases[name] = [target["model"] if isinstance(target, dict) else target]
+        return aliases
+
+    def _fallbacks(self) -> Iterable[tuple[str, list[str]]]:
+        """Fallbacks by group, those for all of them last. For a long prompt only a larger context is asked anyway."""
+        for section in (self._router, self._library):
+            for kind in ("fallbacks", "context_window_fallbacks"):
+                for one in section.get(kind) or []:
+                    yield from one.items()
+        for section in (self._router, self._library):
+            if others := section.get("default_fallbacks"):
+                yield "*", others
+
+    def _plain(self, value: Any, what: str) -> str | None:
+        """A value that may be the name of a variable, which settings of ours do not read."""
+        if isinstance(value, str) and value.startswith(_VARIABLE):
+            self._note(f"{what} stands in the variable {value.removeprefix(_VARIABLE)}: write its value into base_url")
+            return "http://set-me.invalid/v1"
+        return str(value).rstrip("/") if value else None
+
+    def _leftover(self, section: str, given: Mapping[str, Any]) -> None:
+        unknown = sorted(given.keys() - set(_CARRIED[section].split()))
+        if unknown:
+            self._note(f"{section}: not carried over: {', '.join(unknown)}")
+        if section == "the file" and given.get("environment_variables"):
+            self._note(f"environment_variables: set them yourself: {', '.join(sorted(given['environment_variables']))}")
+
+    def _note(self, sentence: str) -> None:
+        if sentence not in self.notes:
+            self.notes.append(sentence)
+
+
+def _alias(found: list[_Deployment], strategy: str) -> Any:
+    """One name for a group: as many targets as there are, chosen as LiteLLM would."""
+    weights: dict[str, float] = {}
+    for one in found:
+        weights[one.target] = weights.get(one.target, 0.0) + one.weight
+    if len(weights) == 1:
+        return list(weights)
+    alias: dict[str, Any] = {"models": list(weights), "strategy": strategy}
+    return alias | ({"weights": weights} if strategy == "weighted" and len(set(weights.values())) > 1 else {})
+
+
+def _append(aliases: dict[str, Any], name: str, others: list[str]) -> None:
+    """Those who are asked where the group itself fails, in their order."""
+    alias = aliases[name]
+    group = alias if isinstance(alias, list) else alias["models"]
+    fresh = [other for other in others if other not in group and other != name]
+    if isinstance(alias, list):
+        aliases[name] = group + fresh
+    elif fresh:
+        # A strategy orders all of its models: those of the group stay among themselves.
+        aliases[f"{name} (group)"] = alias
+        aliases[name] = [f"{name} (group)", *fresh]
+
+
+def _timeouts(total: Any, stream: Any) -> dict[str, float]:
+    found = {"total": float(total)} if total else {}
+    return found | ({"first_event": float(stream), "idle": float(stream)} if stream else {})
+
+
+def _application(name: str, prefix: str, builder: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "route_prefix": prefix, "import_path": f"deployments.app:{builder}", "args": arguments}
+
+
+def _listen(number: int) -> dict[str, Any]:
+    return {"host": "127.0.0.1", "port": FIRST_PORT + number}
+
+
+def _object(given: Any, name: str) -> dict[str, Any]:
+    """A member that is an object; what is missing is an empty one. Raises ConfigurationError for anything else."""
+    found = given.get(name) if isinstance(given, Mapping) else None
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise ConfigurationError(f"`{name}` must be an object")
+    return found

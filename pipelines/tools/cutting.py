@@ -1,0 +1,44 @@
+"""A result, cut to what a model is shown of it.
+
+Above it: `actors.workshop`, `actors.executor`. Below it: `catalogue`.
+"""
+
+import msgspec
+
+from pipelines.conversation import File, Image, Text
+from pipelines.tools.catalogue import Ran
+
+MOST_DATA = 4 * 1024 * 1024
+"""Bytes of pictures and files, in base64, of one result. Half a picture is none, so these are kept or left out."""
+
+
+def cut(ran: Ran, most: int) -> Ran:
+    """`ran` with `most` bytes of text and MOST_DATA bytes of data at most; size and cut say what there was."""
+    size = sum(map(_size, ran.parts))
+    if size <= most:
+        return ran if ran.cut or ran.size == size else msgspec.structs.replace(ran, size=size)
+    kept: list[Text | Image | File] = []
+    text, data = most, MOST_DATA
+    for part in ran.parts:
+        if isinstance(part, Text):
+            kept.append(msgspec.structs.replace(part, text=_shorter(part.text, text)))
+            text = max(0, text - _size(part))
+        elif _size(part) <= data:
+            kept.append(part)
+            data -= _size(part)
+    if sum(map(_size, kept)) == size:
+        return msgspec.structs.replace(ran, size=size)
+    return msgspec.structs.replace(ran, parts=tuple(kept), size=max(size, ran.size), cut=True)
+
+
+def _size(part: Text | Image | File) -> int:
+    if isinstance(part, Text):
+        return len(part.text) if part.text.isascii() else len(part.text.encode(errors="surrogatepass"))
+    return len(part.data) + len(part.url) + (len(part.text) if isinstance(part, File) else 0)
+
+
+def _shorter(text: str, most: int) -> str:
+    """Its beginning, of `most` bytes at most and whole characters."""
+    if len(text) <= most and text.isascii():
+        return text
+    return text[:most].encode(errors="replace")[:most].decode(errors="ignore")

@@ -1,0 +1,206 @@
+"""An OpenAPI 3.0 or 3.1 document as tools: one for each operation.
+
+    paths -> method -> Operation(name, description, schema of the arguments, where each argument goes)
+
+An argument is named as its parameter is, and `body` is what is sent as the body; of two parameters of one name the
+later one has its place behind it (`id_query`). An operation that cannot be asked by JSON, a form or plain text, or
+whose parameters are written in a way that is not known here, is left out with a reason.
+
+Source: https://spec.openapis.org/oas/v3.1.1.html (and v3.0.4).
+
+Above it: `openapi_requests`, `actors.openapi_source`. Below it: `openapi_schemas`. Outside it: reading the document,
+asking the service.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Literal, NamedTuple, get_args
+
+from pipelines.conversation import Json
+from pipelines.tools.openapi_schemas import Schemas, Unusable
+from pipelines.tools.references import resolve
+
+MOST_OPERATIONS = 1_000
+
+Place = Literal["path", "query", "header", "cookie"]
+Style = Literal["form", "simple", "deepObject", "spaceDelimited", "pipeDelimited", "json"]
+
+_METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
+_STYLES: Mapping[Place, tuple[Style, ...]] = {
+    "path": ("simple",),
+    "query": ("form", "deepObject", "spaceDelimited", "pipeDelimited"),
+    "header": ("simple",),
+    "cookie": ("form",),
+}
+"""Of each place, the usual one first."""
+
+_NOT_PARAMETERS = {"accept", "content-type", "authorization"}
+"""Headers that a document's parameters do not set (Parameter Object, `name`)."""
+
+_FORM, _TEXT = "application/x-www-form-urlencoded", "text/plain"
+_UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
+
+
+class Parameter(NamedTuple):
+    """argument: its name among the tool's arguments; name: at the service. explode: lists and objects written out."""
+
+    argument: str
+    name: str
+    place: Place
+    style: Style
+    explode: bool
+
+
+class Operation(NamedTuple):
+    """One operation. method: in upper case; path: with `{name}` for parameters. body: its media type, "" for none."""
+
+    name: str
+    description: str
+    schema: dict[str, Json]
+    method: str
+    path: str
+    parameters: tuple[Parameter, ...]
+    body: str
+
+
+class Left(NamedTuple):
+    """An operation that is no tool, and why."""
+
+    name: str
+    why: str
+
+
+def operations_of(document: Json) -> tuple[tuple[Operation, ...], tuple[Left, ...]]:
+    """The document's operations, and those that are left out. Raises Unusable for what is no such document."""
+    if not isinstance(document, dict) or not re.match(r"3\.[01](\.|$)", str(document.get("openapi", ""))):
+        raise Unusable("this is no OpenAPI document of version 3.0 or 3.1")
+    made: dict[str, Operation] = {}
+    left: list[Left] = []
+    for path, item, method, operation in _listed(document):
+        name = _name(operation, method, path)
+        while name in made:
+            name += "_"
+        try:
+            made[name] = _operation(document, name, path, item, method, operation)
+        except Unusable as error:
+            left.append(Left(name, str(error)))
+        if len(made) > MOST_OPERATIONS:
+            raise Unusable(f"the document has more than {MOST_OPERATIONS} operations")
+    return tuple(made.values()), tuple(left)
+
+
+def _listed(document: dict[str, Json]) -> Iterable[tuple[str, dict[str, Json], str, dict[str, Json]]]:
+    paths = document.get("paths")
+    for path, given in paths.items() if isinstance(paths, dict) else ():
+        item = _here(document, given)
+        if item is None or not isinstance(path, str) or not path.startswith("/"):
+            continue
+        for method in _METHODS:
+            operation = item.get(method)
+            if isinstance(operation, dict):
+                yield path, item, method, operation
+
+
+def _here(document: Json, given: Json) -> dict[str, Json] | None:
+    """The object, or the one in the document that it refers to."""
+    for _ in range(8):
+        if not isinstance(given, dict):
+            return None
+        if "$ref" not in given:
+            return given
+        given = resolve(document, given["$ref"])
+    return None
+
+
+def _name(operation: dict[str, Json], method: str, path: str) -> str:
+    given = operation.get("operationId")
+    wanted = given if isinstance(given, str) and given.strip() else method + path
+    return _UNSAFE.sub("_", wanted).strip("_") or method
+
+
+def _operation(
+    document: Json, name: str, path: str, item: dict[str, Json], method: str, operation: dict[str, Json]
+) -> Operation:
+    schemas = Schemas(document)
+    properties: dict[str, Json] = {}
+    required: list[str] = []
+    parameters: list[Parameter] = []
+    for given in _parameters(document, item, operation):
+        parameter = _parameter(given, properties)
+        parameters.append(parameter)
+        properties[parameter.argument] = _described(schemas.taken(_schema(given)), given)
+        if given.get("required") is True or parameter.place == "path":
+            required.append(parameter.argument)
+    missing = set(re.findall(r"\{([^}]*)\}", path)) - {one.name for one in parameters if one.place == "path"}
+    if missing:
+        raise Unusable("its path has a parameter that is not described")
+    body = ""
+    if (asked := operation.get("requestBody")) is not None:
+        body, described, needed = _body(document, asked, schemas)
+        properties["body"] = described
+        required += ["body"] if needed else []
+    schema: dict[str, Json] = {"type": "object", "properties": properties, "additionalProperties": False}
+    schema |= {"required": required} if required else {}
+    schema |= {"$defs": schemas.definitions} if schemas.definitions else {}
+    words = [operation.get("summary"), operation.get("description")]
+    description = "\n\n".join(dict.fromkeys(word.strip() for word in words if isinstance(word, str) and word.strip()))
+    return Operation(name, description, schema, method.upper(), path, tuple(parameters), body)
+
+
+def _parameters(document: Json, item: dict[str, Json], operation: dict[str, Json]) -> list[dict[str, Json]]:
+    """Those of the path and those of the operation, which come before them where they are the same."""
+    found: dict[tuple[Json, Json], dict[str, Json]] = {}
+    for holder in (item, operation):
+        for given in holder.get("parameters") or ():
+            one = _here(document, given)
+            if one is None or not isinstance(one.get("name"), str) or one.get("in") not in get_args(Place):
+                raise Unusable("it has a parameter that is not in the document, or without name or place")
+            if one["in"] != "header" or one["name"].lower() not in _NOT_PARAMETERS:
+                found[one["name"], one["in"]] = one
+    return list(found.values())
+
+
+def _parameter(given: dict[str, Json], taken: Mapping[str, Json]) -> Parameter:
+    place: Place = given["in"]
+    style = "json" if isinstance(given.get("content"), dict) else given.get("style", _STYLES[place][0])
+    if style not in (*_STYLES[place], "json"):
+        raise Unusable(f"its parameter {given['name']} has the style {style}, which is not known here")
+    argument = given["name"]
+    while argument in taken or argument == "body":
+        argument += f"_{place}"
+    explode = given.get("explode", style in ("form", "deepObject"))
+    return Parameter(argument, given["name"], place, style, explode is True)
+
+
+def _schema(given: dict[str, Json]) -> Json:
+    """What a parameter, or a body of one media type, may be; anything where nothing is said."""
+    content = given.get("content")
+    if isinstance(content, dict) and content:
+        given = next(iter(content.values()))
+    return given.get("schema", {}) if isinstance(given, dict) else {}
+
+
+def _described(schema: Json, given: dict[str, Json]) -> Json:
+    description = given.get("description")
+    if isinstance(schema, dict) and isinstance(description, str) and "description" not in schema:
+        return {**schema, "description": description}
+    return schema
+
+
+def _body(document: Json, given: Json, schemas: Schemas) -> tuple[str, Json, bool]:
+    """The media type that is sent, its schema, and whether it must be there."""
+    asked = _here(document, given)
+    content = asked.get("content") if asked is not None else None
+    if asked is None or not isinstance(content, dict):
+        raise Unusable("its body is not described")
+    for wanted in (_is_json, _FORM.__eq__, _TEXT.__eq__):
+        for media_type, described in content.items():
+            plain = str(media_type).partition(";")[0].strip().lower()
+            if wanted(plain) and isinstance(described, dict):
+                schema = schemas.taken(described.get("schema", {}))
+                return plain, _described(schema, asked), asked.get("required") is True
+    raise Unusable("its body is neither JSON, a form nor plain text")
+
+
+def _is_json(media_type: str) -> bool:
+    return media_type in ("application/json", "*/*", "application/*") or media_type.endswith("+json")

@@ -1,0 +1,120 @@
+"""Arguments of an operation as an HTTP request: what goes into the path, the query, headers, cookies and the body.
+
+Source: https://spec.openapis.org/oas/v3.1.1.html#style-values. Whatever an argument says, the request goes to the
+base URL's origin and below its path: a value is one piece of the path, with everything in it encoded that could begin
+another, and a piece that would climb (`..`) is refused.
+
+Above it: `actors.openapi_source`. Below it: `openapi`. Outside it: credentials, sending.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+from urllib.parse import quote, urlencode
+
+from pipelines.conversation import Json
+from pipelines.errors import ToolFailed
+from pipelines.tools.openapi import Operation, Parameter
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_BETWEEN = {"spaceDelimited": " ", "pipeDelimited": "|"}
+
+
+class Asked(NamedTuple):
+    """A request. url: whole; body: None for none."""
+
+    method: str
+    url: str
+    headers: dict[str, str]
+    body: bytes | None
+
+
+def request_of(
+    operation: Operation, base_url: str, arguments: Mapping[str, Json], more: Mapping[str, str] = {}
+) -> Asked:
+    """The request that the arguments make. more: further members of the query, credentials.
+
+    Raises ToolFailed for an argument that has no place in a path or a header.
+    """
+    path, query = operation.path, [*more.items()]
+    headers: dict[str, str] = {"accept": "application/json, text/*;q=0.9, */*;q=0.1"}
+    cookies: list[str] = []
+    for parameter in operation.parameters:
+        value = arguments.get(parameter.argument)
+        if value is None:
+            continue
+        if parameter.place == "path":
+            path = path.replace(f"{{{parameter.name}}}", _simple(parameter, value, "path"))
+        elif parameter.place == "query":
+            query += _pairs(parameter, value)
+        elif parameter.place == "header":
+            headers[parameter.name] = _simple(parameter, value, "header")
+        else:
+            cookies += [f"{name}={quote(text, safe='')}" for name, text in _pairs(parameter, value)]
+    if cookies:
+        headers["cookie"] = "; ".join(cookies)
+    if any(piece in (".", "..") for piece in path.split("/")) or "{" in path:
+        raise ToolFailed("the arguments make no path below the service's own", status=400)
+    body = _body(operation, arguments.get("body"))
+    if body is not None:
+        headers["content-type"] = "application/json" if "*" in operation.body else operation.body
+    url = base_url.rstrip("/") + path + (f"?{urlencode(query, quote_via=quote)}" if query else "")
+    return Asked(operation.method, url, headers, body)
+
+
+def _simple(parameter: Parameter, value: Json, place: str) -> str:
+    """The value in the style `simple`: members separated by commas."""
+    if parameter.style == "json":
+        pieces = [json.dumps(value)]
+    elif isinstance(value, dict):
+        pairs = [(str(name), _text(one)) for name, one in value.items()]
+        pieces = [f"{a}={b}" for a, b in pairs] if parameter.explode else [word for pair in pairs for word in pair]
+    else:
+        pieces = [_text(one) for one in value] if isinstance(value, list) else [_text(value)]
+    if place == "path":
+        text = ",".join(quote(piece, safe="") for piece in pieces)
+        if not text:
+            raise ToolFailed(f"the argument {parameter.argument!r} is empty", status=400)
+        return text
+    text = ",".join(pieces)
+    if _CONTROL.search(text) or not text.isascii():
+        raise ToolFailed(f"the argument {parameter.argument!r} has characters that no header can have", status=400)
+    return text
+
+
+def _pairs(parameter: Parameter, value: Json) -> list[tuple[str, str]]:
+    """The value as members of a query, in the styles that these have."""
+    name = parameter.name
+    if parameter.style == "json":
+        return [(name, json.dumps(value))]
+    if isinstance(value, dict):
+        items = [(str(key), _text(one)) for key, one in value.items()]
+        if parameter.style == "deepObject":
+            return [(f"{name}[{key}]", text) for key, text in items]
+        if parameter.explode:
+            return items
+        return [(name, ",".join(word for pair in items for word in pair))]
+    if isinstance(value, list):
+        texts = [_text(one) for one in value]
+        if parameter.explode:
+            return [(name, text) for text in texts]
+        return [(name, _BETWEEN.get(parameter.style, ",").join(texts))]
+    return [(name, _text(value))]
+
+
+def _text(value: Json) -> str:
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _body(operation: Operation, value: Json) -> bytes | None:
+    if not operation.body or value is None:
+        return None
+    if operation.body == "application/x-www-form-urlencoded":
+        pairs = value.items() if isinstance(value, dict) else ()
+        return urlencode([(name, _text(one)) for name, one in pairs]).encode()
+    if operation.body == "text/plain":
+        return _text(value).encode()
+    return json.dumps(value, ensure_ascii=False).encode()

@@ -1,0 +1,112 @@
+"""Arguments that are guarded: over the real file system, and over a resolver of our own."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from actors.argument_guards import OUTSIDE, guarded, inside
+from pipelines.errors import ToolFailed
+from pipelines.tools.catalogue import ArgumentGuard
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A root with a file, links to the outside and inside, a loop, and a neighbour whose name begins alike."""
+    root = tmp_path / "root"
+    (root / "deep").mkdir(parents=True)
+    (root / "file").write_text("inside")
+    (root / "~").mkdir()
+    (tmp_path / "root-neighbour").mkdir()
+    (tmp_path / "secret").write_text("outside")
+    (root / "out").symlink_to(tmp_path)
+    (root / "out-file").symlink_to(tmp_path / "secret")
+    (root / "dangling").symlink_to(tmp_path / "not-yet")
+    (root / "in").symlink_to(root / "deep")
+    (root / "loop").symlink_to(root / "loop")
+    return root
+
+
+@pytest.mark.parametrize("text", [".", "file", "deep/new/one", "in/x", "deep/../file", "%2e%2e/file", "..file", "a~"])
+def test_what_is_inside_is_resolved(root: Path, text: str) -> None:
+    assert inside(text, [str(root)]) == str((root / text).resolve())
+    assert inside(str(root / text), [str(root)]) == str((root / text).resolve())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "..",
+        "../secret",
+        "deep/../../secret",
+        "out",
+        "out/secret",
+        "out-file",
+        "dangling",
+        "in/../../secret",
+        "loop/x",
+        "/",
+        "/etc/passwd",
+        "//etc/passwd",
+        "/proc/self/root/etc/passwd",
+        "../root-neighbour",
+        "~",
+        "~/file",
+        "~root/file",
+        "file\0",
+        "file:///etc/passwd",
+        "FILE:file",
+    ],
+)
+def test_what_is_outside_is_refused(root: Path, text: str) -> None:
+    with pytest.raises(ToolFailed) as caught:
+        inside(text, [str(root)])
+    assert caught.value.code == OUTSIDE
+
+
+def test_each_root_counts_and_none_means_nothing(root: Path, tmp_path: Path) -> None:
+    assert inside(str(tmp_path / "secret"), [str(root), str(tmp_path)])
+    with pytest.raises(ToolFailed):
+        inside("file", [])
+
+
+async def resolve(host: str, port: int) -> Sequence[str]:
+    if host == "nowhere.example":
+        raise OSError("no such name")
+    return ["93.184.215.14"] if host == "good.example" else ["93.184.215.14", "127.0.0.1"]
+
+
+async def test_arguments_are_replaced_where_they_are_guarded(root: Path) -> None:
+    guards = (
+        ArgumentGuard(argument="where.path", kind="path", roots=(str(root),)),
+        ArgumentGuard(argument="urls", kind="url"),
+        ArgumentGuard(argument="absent", kind="path", roots=(str(root),)),
+    )
+    given = {"where": {"path": "in/x", "kept": 1}, "urls": ["http://GOOD.example:8080/"], "more": [1]}
+    assert await guarded(given, guards, resolve) == {
+        "where": {"path": str(root / "deep" / "x"), "kept": 1},
+        "urls": ["http://good.example:8080/"],
+        "more": [1],
+    }
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"url": "http://bad.example/"},
+        {"url": "http://nowhere.example/"},
+        {"url": ["http://good.example/", "http://127.0.0.1/"]},
+        {"url": 7},
+        {"url": {"x": 1}},
+    ],
+)
+async def test_a_url_that_leads_inside_is_refused(given: dict[str, object]) -> None:
+    with pytest.raises(ToolFailed):
+        await guarded(given, [ArgumentGuard(argument="url", kind="url")], resolve)
+
+
+async def test_a_url_is_held_to_the_hosts_that_are_named() -> None:
+    guard = ArgumentGuard(argument="url", kind="url", hosts=("other.example",))
+    with pytest.raises(ToolFailed):
+        await guarded({"url": "http://good.example/"}, [guard], resolve)

@@ -1,0 +1,236 @@
+"""The dashboard in a real browser, and the stream that keeps it live."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Page, expect
+
+from deployments.dashboard import assets
+from tests.clients import Caller, Frame
+from tests.deployments.browser import browsing
+from tests.deployments.house import KEY, House, client_of, house, url_of
+
+VIEWS = ("now", "history", "providers", "models", "decisions", "requests", "tools", "keys", "playground")
+PICTURES = Path("build/screenshots")
+HELLO: dict[str, Any] = {"model": "simulator/fast", "messages": [{"role": "user", "content": "Hello, dashboard"}]}
+
+
+@pytest.fixture
+async def penstock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[House]:
+    """A whole Penstock."""
+    async with house(tmp_path, monkeypatch) as built:
+        yield built
+
+
+def page_of(penstock: House) -> str:
+    return f"{url_of(penstock.gateway)}/dashboard"
+
+
+@asynccontextmanager
+async def watching(penstock: House, key: str = KEY) -> AsyncIterator[Caller]:
+    """A reader of the live stream, which has begun."""
+    async with await Caller.connect(url_of(penstock.gateway)) as caller:
+        await caller.request("GET", "/v1/live", headers=[("authorization", f"Bearer {key}")])
+        head = await caller.head()
+        assert (head.status, head.headers["content-type"]) == (200, "text/event-stream")
+        yield caller
+
+
+async def event(caller: Caller) -> Frame:
+    """The next one that is no comment."""
+    while True:
+        frame = await caller.frame()
+        assert frame is not None
+        if frame.event:
+            return frame
+
+
+async def ask(penstock: House, key: str = KEY, **more: Any) -> httpx.Response:
+    async with client_of(penstock.gateway, key) as client:
+        return await client.post("/v1/chat/completions", json={**HELLO, **more})
+
+
+async def sign_in(page: Page, key: str = KEY) -> None:
+    await page.get_by_label("API key").fill(key)
+    await page.get_by_role("button", name="Sign in").click()
+    await expect(page.locator("#link")).to_have_text("live")
+
+
+async def go(page: Page, view: str) -> None:
+    await page.evaluate(f"location.hash = '#/{view}'")
+    await expect(page.locator(f"#places a[data-view={view}]")).to_have_attribute("aria-current", "page")
+
+
+async def picture(page: Page, name: str) -> None:
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    await page.screenshot(path=PICTURES / f"{name}.png", full_page=True)
+
+
+async def test_the_page_is_open_and_the_figures_are_not(penstock: House) -> None:
+    async with httpx.AsyncClient(base_url=url_of(penstock.gateway), trust_env=False) as client:
+        page = await client.get("/dashboard")
+        assert page.status_code == 200
+        assert page.headers["content-type"] == "text/html; charset=utf-8"
+        assert page.headers["content-security-policy"] == assets.POLICY
+        again = await client.get("/dashboard", headers={"if-none-match": page.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+        assert (await client.get("/dashboard/views/now.js")).headers["content-type"].startswith("text/javascript")
+        for closed in (
+            "/v1/live",
+            "/dashboard/nothing.js",
+            "/dashboard/..%2fapp.py",
+            "/dashboardx",
+            "/dashboard/views",
+        ):
+            assert (await client.get(closed)).status_code == 401
+        assert (await client.post("/dashboard")).status_code == 401
+
+
+def test_no_file_fetches_from_elsewhere() -> None:
+    here = Path(assets.__file__).with_name("static")
+    for file in here.rglob("*.*"):
+        text = file.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+        assert "://" not in text, file.name
+
+
+async def test_the_stream_tells_of_requests_and_of_the_cluster(penstock: House) -> None:
+    async with watching(penstock) as caller:
+        answered = await ask(penstock)
+        seen: dict[str, Any] = {}
+        while not ("snapshot" in seen and seen["snapshot"]["requests_per_second"] and "requests" in seen):
+            frame = await event(caller)
+            seen[frame.event] = json.loads(frame.data)
+    row = seen["requests"][0]
+    assert row["request_id"] == answered.headers["x-request-id"]
+    assert (row["provider"], row["model"], row["outcome"]) == ("simulator", "fast", "ok")
+    assert [one["name"] for one in seen["snapshot"]["providers"]] == ["simulator"]
+    assert seen["snapshot"]["error_ratio"] == 0
+
+
+async def test_a_plain_key_sees_its_own_requests_alone(penstock: House) -> None:
+    async with client_of(penstock.gateway) as client:
+        made = (await client.post("/v1/keys", json={"name": "plain"})).json()
+    async with watching(penstock, made["secret"]) as caller:
+        await ask(penstock)
+        own = await ask(penstock, made["secret"])
+        frame = await event(caller)
+        assert frame.event == "requests"
+        assert [row["request_id"] for row in json.loads(frame.data)] == [own.headers["x-request-id"]]
+
+
+async def test_nobody_asks_the_router_while_nobody_watches(penstock: House) -> None:
+    live = penstock.gateway._live
+    async with watching(penstock) as caller:
+        await event(caller)
+        (feed,) = live._feeds.values()
+        task = feed._task
+        assert task is not None
+    await penstock.until(lambda: not live._feeds and task.done(), 30.0)
+
+
+async def test_a_person_at_work(penstock: House) -> None:
+    async with browsing(page_of(penstock)) as watched:
+        page = watched.page
+        await page.get_by_label("API key").fill("psk-wrong")
+        await page.get_by_role("button", name="Sign in").click()
+        await expect(page.get_by_role("alert")).to_have_text("This key is not known here.")
+        watched.complaints.clear()  # the browser itself notes the 401
+
+        await sign_in(page)
+        await go(page, "requests")
+        await expect(page.get_by_text("No request fits.")).to_be_visible()
+        await ask(penstock)
+        row = page.locator("tbody tr").first
+        await expect(row).to_contain_text("simulator/fast")
+        await row.get_by_role("button").click()
+        story = page.get_by_role("dialog")
+        await expect(story).to_contain_text("simulator/fast")
+        await expect(story.get_by_role("heading", name="Attempts")).to_be_visible()
+        await picture(page, "story")
+        await page.keyboard.press("Escape")
+        await expect(story).to_have_count(0)
+
+        await go(page, "keys")
+        await page.get_by_label("Name").fill("made by a person")
+        await page.get_by_label("Dollars a day").fill("1.5")
+        await page.get_by_role("button", name="Create").click()
+        secret = await page.locator("[data-secret]").inner_text()
+        assert (await ask(penstock, secret)).status_code == 200
+        await page.get_by_role("button", name="Revoke made by a person").click()
+        await page.get_by_role("dialog").get_by_role("button", name="Revoke").click()
+        await expect(page.locator("tbody tr", has_text="made by a person")).to_contain_text("revoked")
+        while (await ask(penstock, secret)).status_code != 401:
+            pass
+        assert watched.complaints == []
+        assert watched.strangers == []
+
+
+async def test_the_playground_streams_and_shows_the_route(penstock: House) -> None:
+    async with browsing(page_of(penstock)) as watched:
+        page = watched.page
+        await sign_in(page)
+        await go(page, "playground")
+        await page.get_by_label("Prompt").fill("Which rivers meet at Koblenz?")
+        await page.get_by_role("button", name="Send").click()
+        await expect(page.locator("[data-said]")).to_contain_text("You said: Which rivers meet at Koblenz?")
+        await expect(page.get_by_role("link", name="its story")).to_be_visible()
+        await expect(page.get_by_role("region", name="Candidates, best first")).to_contain_text("simulator/thinking")
+        await picture(page, "playground")
+        await page.get_by_role("link", name="its story").click()
+        await expect(page.get_by_role("dialog")).to_contain_text("Attempts")
+        assert watched.complaints == []
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1300, False), (1300, True), (390, False)])
+async def test_every_view_is_readable(penstock: House, width: int, dark: bool) -> None:
+    """No serious finding of axe (WCAG), nothing wider than the screen, no complaint, nobody else asked."""
+    for model in ("simulator/fast", "auto", "nothing/there"):
+        await ask(penstock, model=model)
+    async with browsing(page_of(penstock), width=width, dark=dark) as watched:
+        page = watched.page
+        findings: dict[str, list[str]] = {"login": await _serious(page)}
+        await sign_in(page)
+        for view in VIEWS:
+            await go(page, view)
+            await expect(page.locator("main h2")).to_be_visible()
+            if view in ("now", "history", "models"):
+                await expect(page.locator(".chart .main-svg").first).to_be_visible()
+            findings[view] = await _serious(page)
+            wide = await page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
+            assert not wide, view
+            await picture(page, f"{view}-{width}{'-dark' if dark else ''}")
+        assert {view: found for view, found in findings.items() if found} == {}
+        assert watched.complaints == []
+        assert watched.strangers == []
+
+
+async def test_the_keyboard_is_enough(penstock: House) -> None:
+    await ask(penstock)
+    async with browsing(page_of(penstock)) as watched:
+        page = watched.page
+        await page.keyboard.type(KEY)
+        await page.keyboard.press("Enter")
+        await expect(page.locator("#link")).to_have_text("live")
+        await page.locator("#places a[data-view=requests]").focus()
+        await page.keyboard.press("Enter")
+        await expect(page.locator("tbody tr").first).to_be_visible()
+        await page.locator("tbody tr button").first.focus()
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("dialog")).to_be_visible()
+        await page.keyboard.press("Escape")
+        await expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+async def _serious(page: Page) -> list[str]:
+    results = await Axe().run(page)
+    return [
+        f"{one['id']}: {one['nodes'][0]['html'][:120]}"
+        for one in results.response["violations"]
+        if one["impact"] in ("serious", "critical")
+    ]

@@ -1,0 +1,137 @@
+"""A LiteLLM proxy's configuration becomes one of ours that does the same."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from deployments.cli.commands import app
+from deployments.config import GatewaySettings, ProviderSettings
+from deployments.litellm_import import imported
+from pipelines.errors import ConfigurationError
+
+FILE = """
+model_list:
+  - model_name: gpt-4o
+    litellm_params: {model: openai/gpt-4o, api_key: os.environ/OPENAI_API_KEY, rpm: 480, weight: 3}
+    model_info:
+      {max_input_tokens: 128000, input_cost_per_token: 0.0000025, output_cost_per_token: 0.00001, supports_vision: true}
+  - model_name: gpt-4o
+    litellm_params: {model: openrouter/openai/gpt-4o, api_key: os.environ/OPENROUTER_API_KEY, weight: 1}
+  - model_name: claude
+    litellm_params: {model: claude-sonnet-4-5, api_key: sk-ant-in-the-file, stream_timeout: 20}
+  - model_name: fast
+    litellm_params: {model: groq/llama-3.3-70b-versatile, temperature: 0.2}
+  - model_name: own
+    litellm_params: {model: hosted_vllm/qwen, api_base: "http://gpu:8000/v1/"}
+  - model_name: cloud
+    litellm_params: {model: bedrock/anthropic.claude-v2}
+  - model_name: "anthropic/*"
+    litellm_params: {model: "anthropic/*", api_key: os.environ/TEAM_KEY}
+router_settings:
+  routing_strategy: simple-shuffle
+  num_retries: 2
+  timeout: 120
+  fallbacks: [{gpt-4o: [claude]}]
+  model_group_alias: {gpt-4: gpt-4o}
+  redis_host: localhost
+litellm_settings:
+  default_fallbacks: [own]
+  callbacks: [langfuse]
+general_settings:
+  master_key: sk-1234
+"""
+
+
+def parts(text: str = FILE) -> tuple[dict[str, Any], dict[str, dict[str, Any]], list[str]]:
+    """The gateway's arguments, the providers', and the notes."""
+    found = imported(yaml.safe_load(text))
+    by_name = {one["name"]: one["args"] for one in found.configuration["applications"]}
+    return by_name.pop("gateway"), by_name, found.notes
+
+
+def test_our_own_settings_take_it() -> None:
+    gateway, providers, _ = parts()
+    GatewaySettings.model_validate(gateway)
+    for arguments in providers.values():
+        ProviderSettings.model_validate(arguments)
+    ports = [one["listen"]["port"] for one in (gateway, *providers.values())]
+    assert len(set(ports)) == len(ports)
+
+
+def test_providers_are_who_is_asked() -> None:
+    _, providers, _ = parts()
+    assert set(providers) == {"openai", "openrouter", "anthropic", "anthropic-2", "groq", "hosted-vllm"}
+    assert providers["groq"]["kind"] == "local"
+    assert providers["groq"]["base_url"] == "https://api.groq.com/openai/v1"
+    assert providers["groq"]["key_variable"] == "GROQ_API_KEY"
+    assert providers["hosted-vllm"]["base_url"] == "http://gpu:8000/v1"
+    assert providers["openai"]["keys"] == [{"variable": "OPENAI_API_KEY", "requests_per_minute": 480}]
+    assert providers["openai"]["retry"] == {"attempts": 3}
+    assert providers["openai"]["timeouts"] == {"total": 120.0}
+
+
+def test_models_keep_what_is_known_of_them() -> None:
+    _, providers, _ = parts()
+    (model,) = providers["openai"]["models"]
+    assert model == {
+        "name": "gpt-4o",
+        "context": 128000,
+        "vision": True,
+        "input_price": 2.5,
+        "output_price": 10.0,
+    }
+    assert providers["anthropic"]["models"][0]["timeouts"] == {"first_event": 20.0, "idle": 20.0}
+
+
+def test_groups_become_aliases_with_their_weights_and_fallbacks() -> None:
+    gateway, _, _ = parts()
+    aliases = gateway["aliases"]
+    assert aliases["gpt-4o (group)"] == {
+        "models": ["openai/gpt-4o", "openrouter/openai/gpt-4o"],
+        "strategy": "weighted",
+        "weights": {"openai/gpt-4o": 3.0, "openrouter/openai/gpt-4o": 1.0},
+    }
+    assert aliases["gpt-4o"] == ["gpt-4o (group)", "claude", "own"]
+    assert aliases["claude"] == ["anthropic/claude-sonnet-4-5", "own"]
+    assert aliases["gpt-4"] == ["gpt-4o"]
+    assert aliases["own"] == ["hosted-vllm/qwen"]
+
+
+def test_what_is_not_carried_over_is_named() -> None:
+    _, _, notes = parts()
+    said = "\n".join(notes)
+    for word in ("bedrock", "redis_host", "callbacks", "temperature", "master key", "ANTHROPIC_API_KEY", "wildcards"):
+        assert word in said
+
+
+def test_no_key_comes_along() -> None:
+    gateway, providers, notes = parts()
+    assert "sk-" not in yaml.safe_dump([gateway, providers, notes])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        "[]",
+        "3",
+        "model_list: {}",
+        "model_list: [{model_name: x}]",
+        "model_list: [{model_name: x, litellm_params: 3}]",
+    ],
+)
+def test_another_file_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError):
+        imported(yaml.safe_load(text))
+
+
+def test_the_command_writes_yaml_and_notes(tmp_path: Path) -> None:
+    file = tmp_path / "litellm.yaml"
+    file.write_text(FILE)
+    done = CliRunner().invoke(app, ["import-litellm", str(file)])
+    assert done.exit_code == 0
+    assert yaml.safe_load(done.stdout)["applications"][0]["name"] == "gateway"
+    assert "redis_host" in done.stderr

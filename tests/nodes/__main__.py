@@ -1,0 +1,35 @@
+"""The command line: `python -m tests.nodes [name …]`; without a name all of them.
+
+Above it: the Makefile. Below it: the scenarios. Outside it: what they do.
+"""
+
+import os
+import shutil
+import sys
+
+from tests.faults.table import Sheet
+from tests.nodes import losing, rolling, scaling
+
+SCENARIOS = {"scaling": scaling.main, "rolling": rolling.main, "losing": losing.main}
+COLUMNS = (("scenario", 44), ("what was seen", 84), ("figure", -10))
+
+
+def main() -> int:
+    """Run what was named; 1 if something was not as it should be."""
+    names = sys.argv[1:] or list(SCENARIOS)
+    if unknown := [name for name in names if name not in SCENARIOS]:
+        print(f"there is no scenario {unknown[0]}: {', '.join(SCENARIOS)}")
+        return 2
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        print("machines of our own want root and `ip` (iproute2)")
+        return 2
+    passed = True
+    for name in names:
+        sheet = Sheet(name, COLUMNS)
+        SCENARIOS[name](sheet)
+        passed = sheet.end() and passed
+    return 0 if passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

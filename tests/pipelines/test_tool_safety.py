@@ -1,0 +1,196 @@
+"""Arguments, offers, results and secrets: what stands between a model and a tool, and between a tool and a model."""
+
+import hashlib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.conversation import Image, Request, Text, ToolSpec
+from pipelines.errors import BadRequest, Denied
+from pipelines.tools.arguments import Checker, WrongArguments, fingerprint
+from pipelines.tools.catalogue import Catalogue, Ran, Tool
+from pipelines.tools.offers import MOST, names_ours, offered
+from pipelines.tools.policy import Rights
+from pipelines.tools.redaction import Redactor
+from pipelines.tools.results import result_of, shown
+from tests.pipelines.scripted_turns import ECHO, SUM
+
+KEYS = [
+    "sk-proj-abcdefghij0123456789ABCDEFGHIJ",
+    "sk-ant-api03-abcdefghij0123456789",
+    "ghp_abcdefghijklmnopqrstuvwxyz0123456789",
+    "github_pat_11ABCDEFG0abcdefghijklmnop",
+    "AKIAIOSFODNN7EXAMPLE",
+    "xoxb-123456789012-abcdefghijkl",
+    "AIza" + "b" * 35,
+    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl",
+    "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA\n-----END RSA PRIVATE KEY-----",
+    "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXk",
+]
+
+
+@pytest.mark.parametrize("secret", KEYS)
+@pytest.mark.parametrize("around", ["{}", 'key="{}",', "a\n{}\nb", "({})", "url?token={}&x=1"])
+def test_keys_of_known_shapes_are_taken_out(secret: str, around: str) -> None:
+    told = Redactor().redacted(around.format(secret))
+    assert secret.splitlines()[-1][:16] not in told
+    assert "[redacted]" in told
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Authorization: Bearer abc.def",
+        '"authorization": "Basic dXNlcjpwYXNz"',
+        "proxy-authorization=token abcdef123",
+        "curl -H 'X-Api-Key: 0123456789abcdef'",
+        "postgres://user:passw0rd@host/db",
+    ],
+)
+def test_credentials_where_they_are_usually_written_are_taken_out(text: str) -> None:
+    told = Redactor().redacted(text)
+    assert not any(word in told for word in ("abc.def", "dXNl", "abcdef", "passw0rd"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The authorization of the budget is due on Monday.",
+        "sk-learn is a package; so is npm_config_registry",
+        "https://example.org/a:b@c?key=value",
+        "a" * 64 + " " + hashlib.sha256(b"").hexdigest(),
+        "basic income, bearer bonds and api keys",
+    ],
+)
+def test_plain_text_stays(text: str) -> None:
+    assert Redactor().redacted(text) == text
+
+
+def test_values_that_are_known_by_their_hash_and_the_operators_patterns() -> None:
+    value = "correct-horse-battery-staple"
+    redactor = Redactor([r"EMP-\d{4}"], [hashlib.sha256(value.encode()).hexdigest()])
+    assert redactor.redacted(f"pass {value}, EMP-1234, EMP-12") == "pass [redacted], [redacted], EMP-12"
+
+
+@given(st.text(max_size=300), st.integers(0, 200))
+def test_what_is_shown_is_no_longer_than_it_may(text: str, limit: int) -> None:
+    told = shown(text, limit, Redactor())
+    size = len(text.encode("utf-8", "surrogatepass"))
+    assert told == text if size <= limit else f"\n[cut: the first {limit} of {size} bytes]" in told
+    assert len(told.encode("utf-8", "surrogatepass")) <= max(limit, 0) + 60
+
+
+def test_a_secret_that_the_cut_would_halve_is_taken_out_first() -> None:
+    told = shown("x" * 90 + " " + KEYS[0], 100, Redactor())
+    assert "sk-" not in told
+
+
+def test_a_result_is_always_an_answer() -> None:
+    assert result_of("c", Ran(), 100, Redactor()).parts == (Text(""),)
+    failed = result_of("c", Ran(exit="timeout"), 100, Redactor())
+    assert (failed.is_error, failed.parts) == (True, (Text("Error: the tool took too long and was stopped"),))
+    both = result_of("c", Ran(parts=(Text("a" * 60), Image(data="b" * 60))), 100, Redactor())
+    assert isinstance(both.parts[1], Text)
+
+
+def checked(schema: dict[str, Any], arguments: str, source: str = "python") -> dict[str, Any]:
+    return Checker().read(Tool(name="t", description="", schema=schema, source=source), arguments)
+
+
+def test_arguments_are_read_and_checked() -> None:
+    checker = Checker()
+    assert checker.read(SUM, '{"numbers": [1, 2.5]}') == {"numbers": [1, 2.5]}
+    assert checker.read(ECHO, "  ") == {}
+    for wrong in ('{"numbers": 1}', '{"numbers": [], "more": 1}', "null", "{", '{"a":' * 2000, "\ud800"):
+        with pytest.raises(WrongArguments):
+            checker.read(SUM, wrong)
+    with pytest.raises(WrongArguments, match="longer"):
+        checker.read(ECHO, '{"a": "' + "x" * 2**20 + '"}')
+
+
+def test_no_reference_to_elsewhere_is_fetched() -> None:
+    for reference in ("http://127.0.0.1:9/schema.json", "file:///etc/passwd", "other.json#/a"):
+        with pytest.raises(WrongArguments, match="refers"):
+            checked({"type": "object", "properties": {"a": {"$ref": reference}}}, '{"a": 1}')
+    local = {"type": "object", "properties": {"a": {"$ref": "#/$defs/n"}}, "$defs": {"n": {"type": "number"}}}
+    assert checked(local, '{"a": 1}') == {"a": 1}
+    with pytest.raises(WrongArguments, match="a: "):
+        checked(local, '{"a": "x"}')
+
+
+def test_a_strangers_regular_expression_is_not_run() -> None:
+    endless = {"type": "object", "properties": {"a": {"type": "string", "pattern": "^(a+)+$"}}}
+    assert checked(endless, '{"a": "' + "a" * 60 + '!"}', "mcp:stranger")
+    closed = {"type": "object", "patternProperties": {"^(a+)+$": {}}, "additionalProperties": False}
+    assert checked(closed, '{"' + "a" * 60 + '!": 1}', "openapi:stranger")
+    with pytest.raises(WrongArguments):
+        checked({"type": "object", "properties": {"a": {"pattern": "^b$"}}}, '{"a": "c"}')
+    with pytest.raises(WrongArguments):
+        checked({"type": "object", "additionalProperties": False}, '{"a": 1}', "mcp:stranger")
+
+
+def test_a_changed_schema_is_looked_at_anew() -> None:
+    checker = Checker()
+    loose = Tool(name="t", description="", schema={"type": "object"}, source="python")
+    strict = Tool(name="t", description="", schema={"type": "object", "required": ["a"]}, source="python")
+    assert checker.read(loose, "{}") == {}
+    with pytest.raises(WrongArguments):
+        checker.read(strict, "{}")
+
+
+def test_a_call_is_itself_whatever_the_order_of_its_arguments() -> None:
+    assert fingerprint("t", {"a": 1, "b": {"c": 2, "d": 3}}) == fingerprint("t", {"b": {"d": 3, "c": 2}, "a": 1})
+    assert fingerprint("t", {"a": 1}) != fingerprint("u", {"a": 1})
+    assert fingerprint("t", {"a": 1}) != fingerprint("t", {"a": "1"})
+
+
+def ours(**entry: Any) -> ToolSpec:
+    return ToolSpec("penstock", opaque={"penstock": {"type": "penstock", **entry}})
+
+
+def offer(*tools: ToolSpec, rights: Rights = Rights(), n: int | None = None, **change: Any) -> list[str]:  # noqa: B008 # frozen
+    catalogue = Catalogue(tools=tuple(change.get("tools", (SUM, ECHO))))
+    return [spec.name for spec in offered(Request("m", (), tools=tools, n=n), catalogue, rights).request.tools]
+
+
+def test_what_is_asked_for_is_put_in_its_place() -> None:
+    own = ToolSpec("own", schema={})
+    assert names_ours(Request("m", (), tools=(own, ours(all=True))))
+    assert not names_ours(Request("m", (), tools=(own,)))
+    assert offer(own, ours(name="echo")) == ["own", "echo"]
+    assert offer(ours(all=True), ours(name="echo"), own) == ["math.sum", "echo", "own"]
+    assert offer(ours(all=True), rights=Rights(key=("math.*",))) == ["math.sum"]
+    assert offer(ours(all=True), rights=Rights(deny=("math.*",))) == ["echo"]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [{}, {"name": 1}, {"all": False}, {"name": "echo", "toolset": "x"}, {"name": "echo", "more": 1}, {"all": 1}],
+)
+def test_what_asks_for_nothing_is_refused(entry: dict[str, Any]) -> None:
+    with pytest.raises(BadRequest) as refused:
+        offer(ours(**entry))
+    assert str(refused.value.param).startswith("tools.0")
+
+
+def test_what_cannot_be_used_is_said_so() -> None:
+    held = Tool(name="held", description="", schema={}, source="mcp:x", held="its schema changed")
+    away = Tool(name="away", description="", schema={}, source="mcp:x", health="away", why="its server is away")
+    for name, words in (("held", "its schema changed"), ("away", "its server is away"), ("none", "no tool")):
+        with pytest.raises(BadRequest, match=words):
+            offer(ours(name=name), tools=(held, away))
+    with pytest.raises(BadRequest, match="no tool can be used"):
+        offer(ours(all=True), tools=(held, away))
+    with pytest.raises(Denied) as denied:
+        offer(ours(name="echo"), rights=Rights(key=()))
+    assert denied.value.status == 403
+    with pytest.raises(BadRequest, match="`n`"):
+        offer(ours(all=True), n=2)
+    with pytest.raises(BadRequest, match="beside the one"):
+        offer(ours(all=True), ToolSpec("echo", schema={}))
+    with pytest.raises(BadRequest, match="more than"):
+        offer(
+            ours(all=True), tools=[Tool(name=f"t{n}", description="", schema={}, source="x") for n in range(MOST + 1)]
+        )

@@ -1,0 +1,243 @@
+"""OpenAPI documents as tools, and arguments as requests."""
+
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+from yarl import URL
+
+from pipelines.errors import ToolFailed
+from pipelines.tools.openapi import Operation, operations_of
+from pipelines.tools.openapi_requests import Asked, request_of
+from pipelines.tools.openapi_schemas import Unusable
+
+BASE = "https://api.example/v1"
+
+
+def document(paths: dict[str, Any], version: str = "3.1.0", **components: Any) -> dict[str, Any]:
+    return {"openapi": version, "info": {"title": "t", "version": "1"}, "paths": paths, "components": components}
+
+
+def only(operation: dict[str, Any], path: str = "/things", version: str = "3.1.0", **components: Any) -> Operation:
+    made, left = operations_of(document({path: {"get": operation}}, version, **components))
+    assert not left
+    Draft202012Validator.check_schema(made[0].schema)
+    return made[0]
+
+
+def parameter(name: str, place: str = "query", **more: Any) -> dict[str, Any]:
+    return {"name": name, "in": place, "schema": {"type": "string"}, **more}
+
+
+def asked(parameters: list[dict[str, Any]], arguments: dict[str, Any], path: str = "/things") -> Asked:
+    return request_of(only({"parameters": parameters}, path), BASE, arguments)
+
+
+def test_an_operation_is_a_tool_with_all_its_arguments() -> None:
+    made, left = operations_of(
+        document(
+            {
+                "/pets/{id}": {
+                    "parameters": [parameter("id", "path", required=True, description="Which pet.")],
+                    "put": {
+                        "operationId": "pets.update",
+                        "summary": "Change a pet.",
+                        "description": "All of it.",
+                        "parameters": [parameter("id"), parameter("body", "header"), parameter("Accept", "header")],
+                        "requestBody": {
+                            "required": True,
+                            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Pet"}}},
+                        },
+                    },
+                }
+            },
+            schemas={
+                "Pet": {"type": "object", "properties": {"parent": {"$ref": "#/components/schemas/Pet"}}},
+            },
+        )
+    )
+    assert not left
+    (pet,) = made
+    assert (pet.name, pet.description) == ("pets_update", "Change a pet.\n\nAll of it.")
+    assert (pet.method, pet.path, pet.body) == ("PUT", "/pets/{id}", "application/json")
+    assert list(pet.schema["properties"]) == ["id", "id_query", "body_header", "body"]
+    assert pet.schema["properties"]["id"] == {"type": "string", "description": "Which pet."}
+    assert pet.schema["required"] == ["id", "body"]
+    assert pet.schema["properties"]["body"] == {"$ref": "#/$defs/Pet"}
+    assert pet.schema["$defs"]["Pet"]["properties"]["parent"] == {"$ref": "#/$defs/Pet"}
+    request = request_of(pet, BASE, {"id": "a/b", "id_query": "q", "body_header": "h", "body": {"parent": {}}})
+    assert (request.method, request.url) == ("PUT", f"{BASE}/pets/a%2Fb?id=q")
+    assert request.headers["body"] == "h"
+    assert request.headers["content-type"] == "application/json"
+    assert request.body == b'{"parent": {}}'
+
+
+def test_references_to_parameters_bodies_and_path_items_are_followed() -> None:
+    made, left = operations_of(
+        {
+            **document({"/a": {"$ref": "#/components/pathItems/A"}}),
+            "components": {
+                "pathItems": {
+                    "A": {
+                        "post": {
+                            "parameters": [{"$ref": "#/components/parameters/limit"}],
+                            "requestBody": {"$ref": "#/components/requestBodies/Words"},
+                        }
+                    }
+                },
+                "parameters": {"limit": parameter("limit")},
+                "requestBodies": {"Words": {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+            },
+        }
+    )
+    assert not left
+    assert (made[0].name, made[0].body) == ("post_a", "text/plain")
+    assert request_of(made[0], BASE, {"limit": "2", "body": "wörter"})[1:] == (
+        f"{BASE}/a?limit=2",
+        {"accept": "application/json, text/*;q=0.9, */*;q=0.1", "content-type": "text/plain"},
+        "wörter".encode(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("operation", "why"),
+    [
+        ({"parameters": [{"$ref": "other.json#/a"}]}, "not in the document"),
+        ({"parameters": [{"$ref": "http://169.254.169.254/#/a"}]}, "not in the document"),
+        ({"parameters": [parameter("a", schema={"$ref": "http://evil.example/schema"})]}, "not in the document"),
+        ({"parameters": [parameter("a", schema={"$ref": "#/components/schemas/Missing"})]}, "not in the document"),
+        ({"parameters": [parameter("a", "path", style="matrix", required=True)]}, "style matrix"),
+        ({"parameters": [parameter("a", "body")]}, "without name or place"),
+        ({"requestBody": {"content": {"multipart/form-data": {"schema": {}}}}}, "neither JSON"),
+        ({"requestBody": {"$ref": "#/nowhere"}}, "not described"),
+        ({"parameters": [parameter("a", schema="no schema")]}, "schema that is none"),
+    ],
+)
+def test_what_cannot_be_asked_is_left_out_with_a_reason(operation: dict[str, Any], why: str) -> None:
+    good = {"operationId": "good"}
+    made, left = operations_of(document({"/a": {"get": {**operation, "operationId": "bad"}}, "/b": {"get": good}}))
+    assert [one.name for one in made] == ["good"]
+    assert [one.name for one in left] == ["bad"]
+    assert why in left[0].why
+
+
+@pytest.mark.parametrize("content", [None, [], "text", {}, {"openapi": "2.0"}, {"swagger": "2.0"}, {"openapi": "3.2"}])
+def test_what_is_no_document_is_refused(content: Any) -> None:
+    with pytest.raises(Unusable):
+        operations_of(content)
+
+
+def test_a_path_whose_parameter_is_not_described_is_left_out() -> None:
+    made, left = operations_of(document({"/a/{id}": {"get": {}}}))
+    assert not made
+    assert "path" in left[0].why
+
+
+def test_the_words_of_the_older_version_become_those_of_json_schema() -> None:
+    schema = {
+        "type": "object",
+        "required": ["id", "name"],
+        "properties": {
+            "id": {"type": "string", "readOnly": True},
+            "name": {"type": "string", "nullable": True, "example": "Ada", "xml": {"name": "n"}},
+            "kind": {"enum": ["a"], "type": "string", "nullable": True},
+            "age": {"type": "number", "minimum": 0, "exclusiveMinimum": True, "maximum": 9, "exclusiveMaximum": False},
+            "example": {"type": "string"},
+            "link": {"nullable": True, "allOf": [{"$ref": "#/components/schemas/Link"}]},
+        },
+    }
+    made = only(
+        {"requestBody": {"content": {"application/json": {"schema": schema}}}}, version="3.0.3", schemas={"Link": {}}
+    )
+    body = made.schema["properties"]["body"]
+    assert body["required"] == ["name"]
+    assert body["properties"] == {
+        "name": {"type": ["string", "null"]},
+        "kind": {"anyOf": [{"enum": ["a"], "type": "string"}, {"type": "null"}]},
+        "age": {"type": "number", "exclusiveMinimum": 0, "maximum": 9},
+        "example": {"type": "string"},
+        "link": {"anyOf": [{"allOf": [{"$ref": "#/$defs/Link"}]}, {"type": "null"}]},
+    }
+
+
+def test_a_schema_that_grows_without_end_is_left_out() -> None:
+    reference = "#/components/schemas/L"
+    levels: dict[str, Any] = {
+        f"L{level}": {"properties": {name: {"$ref": f"{reference}{level + 1}"} for name in "abc"}}
+        for level in range(30)
+    }
+    made = only({"parameters": [parameter("a", schema={"$ref": f"{reference}0"})]}, schemas={**levels, "L30": {}})
+    assert len(made.schema["$defs"]) == 31
+    shared: Any = {"type": "string"}
+    for _ in range(20):
+        shared = {"anyOf": [shared, shared]}
+    _, left = operations_of(document({"/a": {"get": {"parameters": [parameter("a", schema=shared)]}}}))
+    assert "too large" in left[0].why
+
+
+@pytest.mark.parametrize(
+    ("more", "value", "query"),
+    [
+        ({}, ["a", "b&c"], "x=a&x=b%26c"),
+        ({"explode": False}, ["a", "b"], "x=a%2Cb"),
+        ({"style": "spaceDelimited"}, ["a", "b"], "x=a%20b"),
+        ({"style": "pipeDelimited"}, ["a", "b"], "x=a%7Cb"),
+        ({}, {"k": 1, "l": True}, "k=1&l=true"),
+        ({"explode": False}, {"k": 1, "l": "v"}, "x=k%2C1%2Cl%2Cv"),
+        ({"style": "deepObject"}, {"k": "v"}, "x%5Bk%5D=v"),
+        ({"content": {"application/json": {"schema": {}}}}, {"k": [1]}, "x=%7B%22k%22%3A%20%5B1%5D%7D"),
+        ({}, 1.5, "x=1.5"),
+        ({}, "a b+c/ü?#", "x=a%20b%2Bc%2F%C3%BC%3F%23"),
+    ],
+)
+def test_values_of_a_query_in_their_styles(more: dict[str, Any], value: Any, query: str) -> None:
+    assert asked([parameter("x", **more)], {"x": value}).url == f"{BASE}/things?{query}"
+
+
+def test_headers_and_cookies() -> None:
+    parameters = [parameter("x", "header"), parameter("c", "cookie"), parameter("d", "cookie")]
+    request = asked(parameters, {"x": ["1", "2"], "c": "a; b", "d": 2})
+    assert request.headers["x"] == "1,2"
+    assert request.headers["cookie"] == "c=a%3B%20b; d=2"
+
+
+@pytest.mark.parametrize("value", ["a\r\nx-evil: 1", "a\0", "ü"])
+def test_a_header_carries_nothing_that_ends_it(value: str) -> None:
+    with pytest.raises(ToolFailed):
+        asked([parameter("x", "header")], {"x": value})
+
+
+@pytest.mark.parametrize("value", ["..", ".", "", [], {}])
+def test_a_path_does_not_climb(value: Any) -> None:
+    with pytest.raises(ToolFailed):
+        asked([parameter("id", "path", required=True)], {"id": value}, "/a/{id}/b")
+    with pytest.raises(ToolFailed):
+        asked(
+            [parameter("id", "path", required=True), parameter("to", "path", required=True)],
+            {"id": ".", "to": "."},
+            "/a/{id}{to}",
+        )
+
+
+@given(st.text())
+def test_whatever_a_path_is_told_the_request_stays_below_the_base_url(value: str) -> None:
+    try:
+        request = asked([parameter("id", "path", required=True)], {"id": value}, "/a/{id}")
+    except (ToolFailed, UnicodeEncodeError):
+        return
+    url = URL(request.url)
+    assert (url.host, url.port) == ("api.example", 443)
+    assert url.raw_path.startswith("/v1/a/")
+    assert len(url.raw_path.split("/")) == 4
+    assert not url.query
+
+
+def test_a_form_and_credentials_in_the_query() -> None:
+    form = {"application/x-www-form-urlencoded": {"schema": {"type": "object"}}}
+    made = only({"requestBody": {"content": form}, "parameters": [parameter("q")]})
+    request = request_of(made, BASE + "/", {"q": "1", "body": {"a": "x y", "b": 2}}, {"key": "s&t"})
+    assert parse_qsl(urlsplit(request.url).query) == [("key", "s&t"), ("q", "1")]
+    assert request.body == b"a=x+y&b=2"
