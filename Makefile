@@ -2,7 +2,7 @@
 # `make` alone lists the words.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-real test-mcp clients faults soak bench-router check format docs lock clean bench
+.PHONY: help serve test test-real test-mcp clients faults nodes soak bench-router check format docs lock clean bench
 .DELETE_ON_ERROR:
 SHELL := /bin/sh
 
@@ -11,6 +11,7 @@ CONFIG ?= ray_config.yaml
 TESTS ?= tests
 OUTCOMES ?= ../shared/routing/outcomes.csv
 FAULTS ?=
+NODES ?=
 REQUESTS ?= 200000
 REAL_MODEL := .venv-real/tiny.gguf
 SOURCES := actors bench deployments pipelines tests
@@ -51,6 +52,9 @@ clients: .venv/.dev .venv-real/.real $(CLIENT_STAMPS) $(NODE_CLIENTS)/node_modul
 
 faults: .venv/.dev ## providers, callers and processes that fail, against the real thing; FAULTS="caller --only slow" narrows
 	.venv/bin/python -m tests.faults $(FAULTS)
+
+nodes: .venv/.dev ## machines that die, scale, change, as network namespaces (root); NODES="losing heads" narrows
+	.venv/bin/python -m tests.nodes $(NODES)
 
 soak: .venv/.dev ## 200,000 requests with faults; memory must stand still; REQUESTS=n
 	.venv/bin/python -m tests.faults soak --requests $(REQUESTS)

@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     from actors.key_book import KeyBook
     from actors.ledger_store import LedgerStore
 
-GATHER = 0.001
-"""Seconds between the first row that waits and the commit that takes it: what comes within them goes along."""
-
 MOST_AT_ONCE = 5_000
 """Rows of one transaction, about."""
 
@@ -256,7 +253,8 @@ class Ledger:
     async def _write(self) -> None:
         while True:
             await self._some.wait()
-            await self._sleep(GATHER)
+            # Replicas have gathered their rows; what other ones send meanwhile waits for the next commit.
+            await self._sleep(0.0)
             some = self._taken()
             try:
                 book = self._book or await self._opened()

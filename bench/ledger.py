@@ -4,8 +4,9 @@
     python -m bench.ledger --rows 10000000 [postgresql://…]
 
 64 callers on one replica's bookkeeping, with the real actor in a Ray cluster of its own; between two requests each
-sleeps for so long as an answer may take. What a caller itself costs is measured without any bookkeeping and taken off.
-With `--rows` a month is filled instead (`ledger_month`), which ten million rows take 6 GB for.
+sleeps for about so long as an answer may take (half as long to half as long again, or they would all end at once).
+What a caller itself costs is measured without any bookkeeping and taken off. With `--rows` a month is
+filled instead (`ledger_month`), for which ten million rows want some 6 GB of disk.
 
 Above it: whoever runs it. Below it: the actor, `deployments.books`, `ledger_month`. Outside it: HTTP, providers.
 """
@@ -13,6 +14,7 @@ Above it: whoever runs it. Below it: the actor, `deployments.books`, `ledger_mon
 import argparse
 import asyncio
 import os
+import random
 import tempfile
 import time
 from pathlib import Path
@@ -75,6 +77,7 @@ async def measured(books: Books | None, pause: float) -> Figures:
     """64 callers for `SECONDS`; without books only themselves."""
     waits: list[float] = []
     ending = False
+    chance = random.Random(1)
 
     async def caller(number: int) -> None:
         while not ending:
@@ -85,7 +88,7 @@ async def measured(books: Books | None, pause: float) -> Figures:
             if books is not None:
                 await books.begin(call, 100)
                 books.attempt(own, lambda: OUTCOME)
-            await asyncio.sleep(pause)
+            await asyncio.sleep(pause * chance.uniform(0.5, 1.5))
             answer = Answer()
             answer.asked, answer.outcome = own, OUTCOME
             began = time.perf_counter()

@@ -11,10 +11,11 @@ from typing import Any
 from ray import serve
 from ray.serve import Application
 
-from deployments.config import AutoscalingSettings, GatewaySettings, ProviderSettings, ReplicaSettings
+from deployments.config import GatewaySettings, ProviderSettings, ReplicaSettings
 from deployments.gateway import Gateway
 from deployments.provider_replica import ProviderReplica
 from deployments.scaling import by_streams_in_flight
+from deployments.scaling_settings import AutoscalingSettings
 
 TELLING = 2.0
 """Seconds between two words of a replica to the controller on its streams."""

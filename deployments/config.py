@@ -7,17 +7,17 @@ Above it: `app`, the replicas, `launch`. Below it: pydantic, `pipelines.resilien
 """
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, TypeVar
+from typing import Any, ClassVar, Literal, Self
 
 import msgspec
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from actors.credentials import credential
 from actors.ledger_place import Place
 from deployments.guardrail_settings import GuardrailSettings
 from deployments.money_settings import PriceSettings, RetentionSettings
+from deployments.scaling_settings import AutoscalingSettings
 from deployments.setting import Settings
 from deployments.tool_settings import ToolSettings
 from pipelines.errors import ConfigurationError
@@ -156,27 +156,6 @@ class ObservabilitySettings(Settings):
     metrics: bool = Field(True, description="Whether this application counts for `GET /metrics`.")
     request_log: bool = Field(True, description="Whether there is a line of JSON for each request.")
     log_content: bool = Field(False, description="Whether that line holds the text of questions and answers.")
-
-
-Replicated = TypeVar("Replicated", bound="ReplicaSettings")
-
-
-class AutoscalingSettings(Settings):
-    """Replicas by the streams that they have in flight, over every port."""
-
-    min_replicas: int = Field(1, ge=1, description="Replicas at least.")
-    max_replicas: int = Field(ge=1, description="Replicas at most.")
-    target_in_flight: float = Field(
-        200.0, gt=0, description="Calls in flight on each replica; beyond it one more is started."
-    )
-    upscale_delay: float = Field(5.0, ge=0, description="Seconds that more must be wanted before more are started.")
-    downscale_delay: float = Field(300.0, ge=0, description="Seconds that fewer must be enough before one leaves.")
-
-    @model_validator(mode="after")
-    def _is_a_range(self) -> Self:
-        if self.max_replicas < self.min_replicas:
-            raise ValueError("max_replicas is less than min_replicas")
-        return self
 
 
 class ReplicaSettings(Settings):
@@ -350,8 +329,10 @@ class GatewaySettings(ReplicaSettings):
     """Arguments of the gateway application."""
 
     LIVE: ClassVar[frozenset[str]] = frozenset(
-        ("aliases", "policy", "max_cost", "max_latency", "min_quality", "explore")
-        + ("fall_back", "fall_back_reasons", "hedge", "wait_for_replica")
+        {
+            *("aliases", "policy", "max_cost", "max_latency", "min_quality", "explore"),
+            *("fall_back", "fall_back_reasons", "hedge", "wait_for_replica"),
+        }
     )
 
     aliases: dict[str, tuple[str, ...] | AliasSettings] = Field(
@@ -383,18 +364,3 @@ class GatewaySettings(ReplicaSettings):
     wait_for_replica: float = Field(
         10.0, ge=0, description="Seconds to wait for a provider whose replicas are all restarting."
     )
-
-
-def altered(settings: Replicated, given: Mapping[str, Any]) -> Replicated:
-    """The settings with what is `given` in place of theirs: names of LIVE and their values, as a person writes them.
-
-    Raises ConfigurationError for another name, and for a value that does not fit.
-    """
-    if others := sorted(given.keys() - settings.LIVE):
-        raise ConfigurationError(f"user_config cannot change {others[0]}: it may have {', '.join(sorted(settings.LIVE))}")
-    try:
-        return type(settings).model_validate({**settings.model_dump(exclude_unset=True), **given})
-    except ValidationError as error:
-        wrong = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        place = ".".join(map(str, wrong["loc"]))
-        raise ConfigurationError(f"user_config: {place}: {wrong['msg']}") from None

@@ -5,8 +5,8 @@ Two places hold its files. The *state directory* (`~/.penstock` unless `PENSTOCK
 700) goes when the run ends: Ray's session and HAProxy's files. It is under `/tmp`, for the path of a Unix socket
 has 107 bytes at most (unix(7)) and Ray and HAProxy put sockets deep below it.
 
-Above it: `preflight`, `launch`. Below it: `haproxy`, `actors.credentials`, `pipelines.errors`, PyYAML. Outside it: processes,
-a terminal.
+Above it: `preflight`, `launch`. Below it: `haproxy`, `actors.credentials`, `pipelines.errors`, PyYAML.
+Outside it: processes, a terminal.
 """
 
 import os

@@ -36,6 +36,7 @@ from deployments.loop_settings import LoopSettings
 from deployments.metrics import GAUGES
 from deployments.money_settings import PriceSettings, RetentionSettings
 from deployments.policy_settings import GuardSettings, PolicySettings
+from deployments.scaling_settings import AutoscalingSettings
 from deployments.tool_servers import (
     CredentialSettings,
     FetchSettings,
@@ -54,8 +55,8 @@ ENVIRONMENT = "### Environment\n"
 
 INTRODUCTION = """# Every setting
 
-Arguments (`args`) of the applications in `ray_config.yaml`. An unknown field is an error. What stands under "Gateway and
-provider" both take. All other fields of the file are Ray Serve's. `make docs` makes this page of the code.
+Arguments (`args`) of the applications in `ray_config.yaml`. An unknown field is an error. What stands under "Gateway
+and provider" both take. All other fields of the file are Ray Serve's. `make docs` makes this page of the code.
 
 """
 
@@ -69,6 +70,7 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("Gateway", GatewaySettings),
     ("Provider", ProviderSettings),
     ("Gateway and provider", ReplicaSettings),
+    ("`autoscaling`", AutoscalingSettings),
     ("`tools`", ToolSettings),
     ("`loop`", LoopSettings),
     ("`policies`", PolicySettings),

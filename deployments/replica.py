@@ -33,12 +33,13 @@ from actors.replay_link import ReplaysConnector
 from deployments.allowance import Allowances
 from deployments.books import Books
 from deployments.caching import Caching
-from deployments.config import LedgerSettings, ObservabilitySettings, ReplicaSettings, altered, state_directory
+from deployments.config import LedgerSettings, ObservabilitySettings, ReplicaSettings, state_directory
 from deployments.front import Front
 from deployments.guard import Guard, configured
 from deployments.guardrails import Guardrails
 from deployments.limiter import Limiter
 from deployments.listener import Listener
+from deployments.live_settings import altered
 from deployments.replaying import Replaying
 from deployments.request_log import RequestLog
 from deployments.scaling import IN_FLIGHT
@@ -123,7 +124,6 @@ class Replica:
         self._caching = Caching(self._replays, f"{lane} {name}")
         self._listeners: list[Listener] = []
         self._leaving = False
-        self._configured = False
 
     def _observe(self, wanted: ObservabilitySettings) -> None:
         """Make what watches: the log, the traces, the metrics."""
@@ -293,6 +293,8 @@ class Replica:
 
     # What Serve asks.
 
+    _configured = False
+
     def healthy(self) -> bool:
         """Whether new work is welcome."""
         return not self._leaving
@@ -327,7 +329,7 @@ class Replica:
         except ConfigurationError as error:
             if not self._configured:
                 raise
-            _logger.error("the configuration stays as it was: %s", error.message)
+            _logger.warning("the configuration stays as it was: %s", error.message)
         self._configured = True
 
     def record_autoscaling_stats(self) -> dict[str, float]:

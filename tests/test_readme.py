@@ -20,6 +20,7 @@ from deployments import reading
 from deployments.choosing import MAX_FALLBACKS
 from deployments.config import GatewaySettings, ProviderSettings, RetrySettings, TimeoutSettings
 from deployments.instance import SWITCHES
+from deployments.live_settings import altered
 from deployments.providers import KINDS
 from deployments.providers.attempt import MAX_ANSWER
 from deployments.providers.simulator import SPEEDS, STATUSES, Wish
@@ -42,6 +43,8 @@ HERE = {
     "by hand",
     "aliases",
     "trials",
+    "scaling",
+    "user config",
     "tool servers",
     "prometheus",
 }
@@ -172,6 +175,26 @@ def test_trials_are_written_so() -> None:
     _, code = example("trials")
     settings = GatewaySettings(**yaml.safe_load(code)).trials
     assert (settings.shadow, settings.duel, settings.judge) == (0.05, 0.02, "openai/gpt-5")
+
+
+def test_scaling_is_written_so() -> None:
+    _, code = example("scaling")
+    scaling = GatewaySettings(**yaml.safe_load(code)).autoscaling
+    assert scaling is not None
+    assert (scaling.min_replicas, scaling.max_replicas) == (2, 20)
+
+
+def test_the_user_config_is_written_so() -> None:
+    _, code = example("user config")
+    written = yaml.safe_load(code)
+    (gateway,), (provider,) = (written[name]["deployments"] for name in ("gateway", "openai"))
+    assert altered(GatewaySettings(), gateway["user_config"]).hedge
+    assert altered(ProviderSettings(kind="openai"), provider["user_config"]).timeouts.idle == 60
+    table = dict(rows("Replicas by load, changes without a restart"))
+    assert {name: words(live) for name, live in table.items()} == {
+        "gateway": set(GatewaySettings.LIVE),
+        "provider": set(ProviderSettings.LIVE),
+    }
 
 
 def test_the_policies_weights_are_those_of_the_table() -> None:

@@ -325,6 +325,8 @@ def _dollars(bill: Bill) -> float | None:
 
 def _carried(call: Call) -> dict[str, str]:
     """What lets the provider's logs and traces be found again: the request's id, and W3C Trace Context."""
-    carried: dict[str, str] = {name: call.headers[name] for name in ("traceparent", "tracestate") if name in call.headers}
+    carried: dict[str, str] = {
+        name: call.headers[name] for name in ("traceparent", "tracestate") if name in call.headers
+    }
     carried["x-request-id"] = call.id
     return carried

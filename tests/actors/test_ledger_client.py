@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors.ledger_client import ANNOUNCING, BEAT, LEISURE, PATIENCE, SHORT_PATIENCE, LedgerClient
+from actors.ledger_client import ANNOUNCING, BEAT, COLLECT, LEISURE, PATIENCE, SHORT_PATIENCE, LedgerClient
 from pipelines.errors import Overloaded
 from pipelines.ledger import LOST, Batch, RequestRow
 from tests.actors.ledger_rows import request
@@ -65,18 +65,21 @@ def provisional(number: int) -> RequestRow:
     return request(number)
 
 
-def test_the_first_does_not_wait_and_those_who_come_meanwhile_travel_together() -> None:
+def test_those_who_come_at_about_the_same_time_travel_together() -> None:
     async def work(client: LedgerClient, ledger: FakeLedger) -> None:
         loop = asyncio.get_running_loop()
         began = loop.time()
         assert await client.settle(request(0))
-        assert loop.time() - began == pytest.approx(0.004)
+        alone = COLLECT + 0.004
+        assert loop.time() - began == pytest.approx(alone)
         several = [asyncio.create_task(client.settle(request(n))) for n in range(1, 51)]
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(COLLECT / 2)
         several += [asyncio.create_task(client.settle(request(n))) for n in range(51, 101)]
+        await asyncio.sleep(COLLECT)
+        several += [asyncio.create_task(client.settle(request(n))) for n in range(101, 151)]
         assert all(await asyncio.gather(*several))
-        assert [len(batch.rows) for _, batch in ledger.batches] == [1, 50, 50]
-        assert loop.time() - began == pytest.approx(0.012)
+        assert [len(batch.rows) for _, batch in ledger.batches] == [1, 100, 50]
+        assert loop.time() - began == pytest.approx(3 * alone)
         assert client.waiting == 0
 
     scene(work)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from deployments.config import GatewaySettings, ProviderSettings, altered
+from deployments.config import GatewaySettings, ProviderSettings
+from deployments.live_settings import altered
 from deployments.provider_replica import ProviderReplica
 from pipelines.errors import ConfigurationError
 from tests.deployments.house import House, client_of, house

@@ -17,7 +17,8 @@ from pipelines.metering.cluster import Snapshot
 from pipelines.metering.instruments import TOOL_DURATION
 from pipelines.metering.meter import Series
 from pipelines.routing.table import Table
-from tests.deployments.house import House, client_of
+from tests.deployments.browser import browsing
+from tests.deployments.house import KEY, House, client_of, url_of
 from tests.deployments.scrape import Samples, by, parsed, scraped, total, until
 from tests.deployments.test_ledger import HELLO, read
 from tests.upstream import Fault, Upstream
@@ -54,6 +55,18 @@ async def asked(client: httpx.AsyncClient, model: str, *, stream: bool) -> str:
     return "ok" if answer.status_code == 200 and heard.rstrip().endswith(b"[DONE]") else "failed"
 
 
+async def shown(running: House) -> tuple[int, int]:
+    """Requests and attempts of the last days, as the dashboard adds them up for a person."""
+    async with browsing(f"{url_of(running.gateway)}/dashboard#/history") as watched:
+        await watched.page.get_by_label("API key").fill(KEY)
+        await watched.page.get_by_role("button", name="Sign in").click()
+        rows = watched.page.get_by_role("region", name="Usage by model").locator("tbody tr")
+        await rows.first.wait_for()
+        cells = [await row.locator("td").all_inner_texts() for row in await rows.all()]
+    counts = [[int(row[place].replace(",", "")) for row in cells] for place in (1, 3)]
+    return sum(counts[0]), sum(counts[1])
+
+
 async def test_metrics_ledger_and_callers_agree(running: House, upstream: Upstream) -> None:
     dice = random.Random(8)
     for model, faults in FAULTS.items():
@@ -75,7 +88,11 @@ async def test_metrics_ledger_and_callers_agree(running: House, upstream: Upstre
         await running.until(lambda: not any(replica.front.visits for replica in running.replicas), 60.0)
         requests, attempts = await read(running)
         told = await until(routed, lambda found: total(found, "penstock_attempts_total") == len(attempts))
+        usage = (await routed.get("/v1/usage", params={"since": "1d", "by": "provider"})).json()["total"]
     assert sum(seen.values()) == LOAD
+    assert (usage["requests"], usage["attempts"]) == (len(requests), len(attempts))
+    assert usage["errors"] == sum(row.outcome != "ok" for row in requests)
+    assert await shown(running) == (len(requests), len(attempts))
     assert min(seen.values()) > 10
 
     outcomes = by(told, "penstock_requests_total", "outcome")

@@ -8,9 +8,15 @@ import shutil
 import sys
 
 from tests.faults.table import Sheet
-from tests.nodes import losing, rolling, scaling
+from tests.nodes import heads, losing, rolling, scaling, sharing
 
-SCENARIOS = {"scaling": scaling.main, "rolling": rolling.main, "losing": losing.main}
+SCENARIOS = {
+    "scaling": scaling.main,
+    "rolling": rolling.main,
+    "losing": losing.main,
+    "sharing": sharing.main,
+    "heads": heads.main,
+}
 COLUMNS = (("scenario", 44), ("what was seen", 84), ("figure", -10))
 
 

@@ -25,12 +25,16 @@ from actors import administrator
 from deployments import instance as instances
 from tests.actors.postgres import postgres, programs
 from tests.nodes.machines import Machine, Network, network
+from tests.upstream import UpstreamProcess
 
 KEY = "psk-of-the-nodes-tests"
 ROOT = instances.ROOT
 INGRESS, GATEWAY, ALPHA, BETA = 8000, 8100, 8101, 8102
-CONTROL, REDIS = 6379, 6380
-"""Ports; of Ray's GCS, and of Redis on the callers' machine."""
+CONTROL, REDIS, UPSTREAM = 6379, 6380, 9000
+"""Ports; of Ray's GCS, and of Redis and the misbehaving upstream on the callers' machine."""
+
+CALLERS = "CALLERS"
+"""Stands in a configuration for the address of the callers' machine."""
 
 START = 240.0
 """Seconds in which everything must be there, on a machine that others use too."""
@@ -38,8 +42,14 @@ START = 240.0
 Config = dict[str, Any]
 
 
-def configuration(**replicas: int) -> Config:
-    """The gateway and two simulators on every address of their machines. replicas: how many of each, 1 if not said."""
+def configuration(*, simulated: bool = True, **replicas: int) -> Config:
+    """The gateway and two providers on every address of their machines. replicas: how many of each, 1 if not said.
+
+    simulated: simulators, else both ask the misbehaving upstream, which gives the same answer to all.
+    """
+    provider: Config = {"kind": "simulator"}
+    if not simulated:
+        provider = {"kind": "local", "base_url": f"http://{CALLERS}:{UPSTREAM}/v1", "any_model": True}
     common = {"drain": 120, "cpus": 0.1}
 
     def application(name: str, port: int, /, **arguments: Any) -> Config:
@@ -56,8 +66,8 @@ def configuration(**replicas: int) -> Config:
         "http_options": {"host": "0.0.0.0", "port": INGRESS},
         "applications": [
             application("gateway", GATEWAY),
-            application("alpha", ALPHA, kind="simulator", name="alpha"),
-            application("beta", BETA, kind="simulator", name="beta"),
+            application("alpha", ALPHA, name="alpha", **provider),
+            application("beta", BETA, name="beta", **provider),
         ],
     }
 
@@ -78,6 +88,7 @@ class Cluster:
         self.head = net.machine()
         self.workers = [net.machine() for _ in range(workers)]
         self.redis = False
+        self.upstream: UpstreamProcess
         self._more = {"PENSTOCK_LEDGER_URL": ledger, **more}
         self._processes: list[subprocess.Popen[bytes]] = []
 
@@ -130,7 +141,7 @@ class Cluster:
         """`serve deploy` from the callers' machine. AssertionError, with what it says, where it fails."""
         self.config = copy.deepcopy(config)
         file = self.directory / "deployed.yaml"
-        file.write_text(yaml.safe_dump(config))
+        file.write_text(yaml.safe_dump(config).replace(CALLERS, self.net.address))
         kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         address = f"http://{self.head.address}:8265"
         done = subprocess.run(
@@ -232,6 +243,7 @@ def cluster(workers: int, config: Config, *, redis: bool = False, **more: str) -
         ledger = stack.enter_context(postgres()).new_database("penstock") if programs() else ""
         made = Cluster(stack.enter_context(network()), directory, workers, config, ledger, **more)
         made.redis = redis
+        made.upstream = stack.enter_context(UpstreamProcess(UPSTREAM, made.net.address))
         if redis:
             stack.enter_context(_redis(made.net.address, directory))
         began = time.monotonic()

@@ -76,14 +76,15 @@ class Asked(NamedTuple):
 
 
 async def one(door: Door, *, tokens: int = 6, gap: int = 10, timeout: float = 40.0, **more: Any) -> Asked:
-    """One stream of so many tokens, `gap` milliseconds apart. more: members of the body; `key`: another caller's."""
-    key = more.pop("key", KEY)
-    headers = more.pop("headers", {})
+    """One stream of so many of the simulator's tokens, `gap` milliseconds apart.
+
+    more: members of the body; `prefix` in place of the door's, `named` in place of the simulator's model.
+    """
     prefix = more.pop("prefix", door.prefix)
-    fast = f"fast?tokens={tokens}&first=20&gap={gap}"
-    body = {"model": prefix + fast, "stream": True, "messages": [{"role": "user", "content": "Say words"}], **more}
+    name = more.pop("named", f"fast?tokens={tokens}&first=20&gap={gap}")
+    body = {"model": prefix + name, "stream": True, "messages": [{"role": "user", "content": "Say words"}], **more}
     at = time.monotonic()
-    heard = await ask(door.url, door.path, "chat", body, key=key, timeout=timeout, headers=headers)
+    heard = await ask(door.url, door.path, "chat", body, key=KEY, timeout=timeout)
     return Asked(door, at, heard)
 
 

@@ -12,15 +12,17 @@ from collections.abc import Sequence
 from pipelines.routing.table import ANNOUNCEMENT_LIFETIME
 from tests.faults.table import Sheet
 from tests.nodes.cluster import Cluster, cluster, configuration
-from tests.nodes.load import Asked, Streams, Trickle, doors, lies, listeners, recovered, ways
+from tests.nodes.load import PATH, Asked, Door, Streams, Trickle, doors, lies, listeners, recovered, ways
 from tests.nodes.machines import Machine, ip
+from tests.upstream import Fault
 
 CROWD = 200
+NAMES = ("ends in an error", "may be gone on with")
 END_LIMIT, NEW_LIMIT = 2.0, 5.0
 """Seconds after we know of it: to the last stream's end; to the first new request from which on all succeed."""
 
-AWAY = 8.0
-"""Seconds for which a machine is cut off: less than Ray takes to give a node up."""
+SHORT, LONG = 3.0, 20.0
+"""Seconds for which a machine is cut off: less than anybody notices, and more than Serve waits for a replica."""
 
 _SOCKET = re.compile(r"^\S+\s+\S+\s+(\S+):(\d+)\s+(\S+):\d+\s+.*pid=(\d+)")
 
@@ -31,7 +33,7 @@ def crossings(penstock: Cluster) -> tuple[int, int]:
     for machine in penstock.workers:
         providers = {*machine.replicas("alpha"), *machine.replicas("beta")}
         listening = _ports(machine, providers)
-        said = ip("netns", "exec", machine.name, "ss", "-Htnp", "state", "connected")
+        said = ip("netns", "exec", machine.name, "ss", "-Htnp", "state", "established")
         for found in filter(None, map(_SOCKET.match, said.splitlines())):
             if int(found[4]) in providers and int(found[2]) in listening:
                 within += found[3].endswith(machine.address)
@@ -49,13 +51,15 @@ def _ports(machine: Machine, pids: set[int]) -> set[int]:
     }
 
 
-def crowd(addresses: Sequence[str], seconds: float, timeout: float) -> list[Streams]:
+def crowd(penstock: Cluster, addresses: Sequence[str], seconds: float) -> list[Streams]:
     """Half of the streams may be gone on with by `beta`, half may not."""
-    settings = {"tokens": int(seconds / 0.1), "gap": 100, "timeout": timeout}
-    spare = {"models": [f"beta/fast?tokens={settings['tokens']}&first=20&gap=5"]}
-    continued = {"penstock": {"recovery": "continue"}, **spare}
-    places = doors(addresses)
-    return [Streams(places, CROWD // 2, **settings, **more) for more in ({}, continued)]
+    penstock.upstream.plan("long", Fault.answer(int(seconds / 0.1), gap=0.1), times=None)
+    penstock.upstream.plan("rest", Fault.answer(int(seconds / 0.1), gap=0.005), times=None)
+    continued = {"penstock": {"recovery": "continue"}, "models": ["beta/rest"]}
+    return [
+        Streams(doors(addresses), CROWD // 2, named="long", timeout=120.0, max_tokens=1000, **more)
+        for more in ({}, continued)
+    ]
 
 
 def told(sheet: Sheet, name: str, asked: Sequence[Asked], since: float, limit: float) -> None:
@@ -66,73 +70,90 @@ def told(sheet: Sheet, name: str, asked: Sequence[Asked], since: float, limit: f
     sheet.row([name, ways(asked), figure], wrong, lies(asked))
 
 
+def trickle_at(places: Sequence[Door]) -> Trickle:
+    """Short requests there."""
+    return Trickle(places, 0.5, named="short")
+
+
 async def death(penstock: Cluster, sheet: Sheet) -> None:
     """SIGKILL to everything on a worker, while streams run through all of them."""
     victim = penstock.workers[-1]
-    living = [worker.address for worker in penstock.workers if worker is not victim]
-    halves = crowd([worker.address for worker in penstock.workers], 30.0, 90.0)
-    places = doors(living, ingress=True, direct=True) + listeners(living)
+    living = [worker for worker in penstock.workers if worker is not victim]
+    places = doors([worker.address for worker in living], ingress=True, direct=True)
+    places += listeners([worker.address for worker in living if worker.replicas("alpha")])
+    halves = crowd(penstock, penstock.gateways(), 30.0)
     await asyncio.sleep(6.0)
     within, across = await asyncio.to_thread(crossings, penstock)
     wrong = [] if across else ["no hop crosses machines"]
     sheet.row(["hops from machine to machine", f"{across} of {within + across} connections", f"{across}"], wrong)
-    trickle = Trickle(places, 0.5)
+    trickle = trickle_at(places)
     await asyncio.sleep(3.0)
     at = time.monotonic()
-    count = victim.kill()
-    print(f"    killed {count} processes on {victim.name}", flush=True)
-    for name, streams in zip(("ends in an error", "may be gone on with"), halves, strict=True):
+    victim.kill()
+    for name, streams in zip(NAMES, halves, strict=True):
         told(sheet, f"a machine dies: {name}", await streams.ended(), at, END_LIMIT)
     await asyncio.sleep(5.0)
-    meanwhile = await trickle.stop()
-    for place in places:
-        mine = [each for each in meanwhile if each.door == place]
-        seconds = recovered(mine, at)
-        late = [f"new requests fail until {seconds:.1f} s"] if seconds > NEW_LIMIT else []
-        sheet.row([f"  new requests, {place.url[7:]}{place.path[:6]}", ways(mine), f"{seconds:.2f} s"], late, lies(mine))
+    fresh(sheet, "  new requests", await trickle.stop(), at)
     again = time.monotonic()
     await asyncio.to_thread(penstock.boot, victim)
-    await asyncio.to_thread(penstock.until, lambda: penstock.nodes() == len(penstock.workers) + 1, "the node is back")
+    await _whole(penstock)
+    seen = "its node is alive, every application runs"
+    sheet.figure(["  the machine is back", seen, f"{time.monotonic() - again:.1f} s"])
+
+
+def fresh(sheet: Sheet, name: str, asked: Sequence[Asked], since: float) -> None:
+    """A line for each door on the new requests there."""
+    for place in dict.fromkeys(each.door for each in asked):
+        mine = [each for each in asked if each.door == place]
+        seconds = recovered(mine, since)
+        late = [f"new requests fail until {seconds:.1f} s"] if seconds > NEW_LIMIT else []
+        where = place.url.removeprefix("http://") + place.path.removesuffix(PATH)
+        when = ", ".join(f"{each.at - since:.1f}" for each in mine if not each.served)
+        seen = f"{ways(mine)}{' asked at ' + when + ' s' if when else ''}"
+        sheet.row([f"{name}, {where}", seen, f"{seconds:.2f} s"], late, lies(mine))
+
+
+async def _whole(penstock: Cluster) -> None:
+    """Until Ray has all nodes, and Serve all that it should have."""
+    await asyncio.to_thread(penstock.until, lambda: penstock.nodes() == len(penstock.workers) + 1, "all nodes")
     await asyncio.to_thread(penstock.settled)
-    sheet.figure(["  the machine is back", "its node is alive, every application runs", f"{time.monotonic() - again:.1f} s"])
 
 
-async def partition(penstock: Cluster, sheet: Sheet) -> None:
-    """The link of a worker with a provider's replica is cut for some seconds; nobody is told."""
-    victim = next(worker for worker in penstock.workers if worker.replicas("alpha"))
+async def partition(penstock: Cluster, sheet: Sheet, seconds: float) -> None:
+    """The link of a worker with both kinds of replicas is cut for so long; nobody is told."""
+    kinds = ("gateway", "alpha")
+    victim = next(worker for worker in penstock.workers if all(map(worker.replicas, kinds)))
     living = [worker.address for worker in penstock.workers if worker is not victim and worker.replicas("gateway")]
-    halves = crowd(living, 40.0, 90.0)
-    inside = Streams(doors([victim.address]), 20, tokens=300, gap=100, timeout=90.0)
+    halves = crowd(penstock, living, 40.0)
+    inside = Streams(doors([victim.address]), 20, named="long", timeout=120.0, max_tokens=1000)
     await asyncio.sleep(6.0)
-    trickle = Trickle(doors(living), 0.5)
+    trickle = trickle_at(doors(living))
     await asyncio.sleep(2.0)
     at = time.monotonic()
     victim.link(False)
-    await asyncio.sleep(AWAY)
+    await asyncio.sleep(seconds)
     victim.link(True)
-    back = time.monotonic()
-    noticed = at + ANNOUNCEMENT_LIFETIME
-    for name, streams in zip(("ends in an error", "may be gone on with"), halves, strict=True):
-        told(sheet, f"a machine is cut off: {name}", await streams.ended(), noticed, END_LIMIT)
+    name = f"cut off for {seconds:g} s"
+    for kind, streams in zip(NAMES, halves, strict=True):
+        told(sheet, f"{name}: {kind}", await streams.ended(), at + ANNOUNCEMENT_LIFETIME, END_LIMIT)
     kept = await inside.ended()
-    sheet.row(["  streams through the cut", ways(kept), f"{AWAY:g} s"], [], lies(kept))
-    meanwhile = await trickle.stop()
-    seconds = recovered([each for each in meanwhile if each.at < back], noticed)
-    late = [f"new requests fail until {seconds:.1f} s"] if seconds > NEW_LIMIT else []
-    sheet.row(["  new requests elsewhere", ways(meanwhile), f"{seconds:.2f} s"], late, lies(meanwhile))
-    fresh = await Streams(doors([victim.address]), 10).ended()
-    wrong = [] if all(each.served for each in fresh) else ["the machine does not serve after it"]
-    sheet.row(["  requests at it, after it", ways(fresh), f"{time.monotonic() - back:.1f} s"], wrong, lies(fresh))
+    wrong = [] if seconds > SHORT or all(each.served for each in kept) else ["a short cut breaks streams"]
+    sheet.row(["  streams through the cut", ways(kept), f"{seconds:g} s"], wrong, lies(kept))
+    fresh(sheet, "  new requests elsewhere", await trickle.stop(), at)
+    await _whole(penstock)
+    back = await Streams(doors(await asyncio.to_thread(penstock.gateways)), 12, named="short").ended()
+    wrong = [] if all(each.served for each in back) else ["not all gateways serve after it"]
+    sheet.row(["  requests everywhere after it", ways(back), f"{time.monotonic() - at - seconds:.1f} s"], wrong)
 
 
 async def run(penstock: Cluster, sheet: Sheet) -> None:
     """The one after the other."""
-    await partition(penstock, sheet)
-    await asyncio.to_thread(penstock.settled)
     await death(penstock, sheet)
+    await partition(penstock, sheet, SHORT)
+    await partition(penstock, sheet, LONG)
 
 
 def main(sheet: Sheet) -> None:
     """Three workers, each with a gateway and most of them with both providers."""
-    with cluster(3, configuration(gateway=3, alpha=3, beta=2)) as penstock:
+    with cluster(3, configuration(simulated=False, gateway=3, alpha=3, beta=2)) as penstock:
         asyncio.run(run(penstock, sheet))

@@ -28,7 +28,9 @@ _LOST = re.compile(r"left with (\d+) connections unaccepted")
 class Step:
     """One change: its name, what it does to the configuration, and how one sees from outside that it holds."""
 
-    def __init__(self, name: str, change: Callable[[Config], None], holds: Callable[[], object], *replaced: str) -> None:
+    def __init__(
+        self, name: str, change: Callable[[Config], None], holds: Callable[[], object], *replaced: str
+    ) -> None:
         self.name = name
         self.change = change
         self.holds = holds

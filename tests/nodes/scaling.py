@@ -1,6 +1,7 @@
 """Replicas by the streams in flight: more under load, fewer after it, and no stream is cut by either.
 
-Above it: `__main__`. Below it: `cluster`, `load`. Outside it: the policy as a function (`tests.deployments.test_scaling`).
+Above it: `__main__`. Below it: `cluster`, `load`.
+Outside it: the policy as a function (`tests.deployments.test_scaling`).
 """
 
 import asyncio
@@ -26,7 +27,7 @@ async def run(penstock: Cluster, sheet: Sheet) -> None:
     began = time.monotonic()
     crowd = Streams(place, CROWD, tokens=int(LENGTH / 0.1), gap=100, timeout=120.0)
     trickle = Trickle(place[:1], 0.5)
-    seen = {name: 1 for name in ("gateway", "alpha")}
+    seen = dict.fromkeys(("gateway", "alpha"), 1)
     grown: dict[str, float] = {}
     while time.monotonic() - began < LENGTH and len(grown) < 2:
         for name in seen:

@@ -21,13 +21,14 @@ ROOT = Path(__file__).resolve().parents[2]
 class UpstreamProcess:
     """A context manager: started on entry, ended on exit. port: 0 for any."""
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, host: str = "127.0.0.1") -> None:
         self.port = port
+        self._host = host
         self.url = ""
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "tests.upstream", "--port", str(self.port)]
+        command = [sys.executable, "-m", "tests.upstream", "--host", self._host, "--port", str(self.port)]
         self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         self.url = self._process.stdout.readline().strip()
