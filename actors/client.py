@@ -30,6 +30,7 @@ from pipelines.errors import Overloaded
 from pipelines.metering.cluster import Snapshot
 from pipelines.metering.meter import Meter
 from pipelines.routing.feedback import Said, Verdict
+from pipelines.routing.state import SETTLING
 from pipelines.routing.table import Announcement, Decided, Outcome, Published, Report, Table, Welcome
 
 ANNOUNCING = 1.0
@@ -110,6 +111,8 @@ class RouterClient:
         self._leaving = False
         self._failure = ""
         self._tasks: list[asyncio.Task[None]] = []
+        self._successor = ("", 0.0)
+        self._putting_off: asyncio.TimerHandle | None = None
 
     @property
     def settled(self) -> bool:
@@ -214,6 +217,8 @@ class RouterClient:
     async def close(self) -> None:
         """Send what is left, if the router is there, and stop."""
         tasks, self._tasks = self._tasks, []
+        if self._putting_off is not None:
+            self._putting_off.cancel()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -302,9 +307,25 @@ class RouterClient:
                 self._seen(table)
 
     def _seen(self, table: Table) -> None:
-        """Keep the new table, unless a router that has just begun has not yet heard all that its forerunner knew."""
-        if not table.settled and self.table.epoch and self.table.epoch != table.epoch:
-            return
+        """Keep the new table, unless a router that has just begun has not yet heard all that its forerunner knew.
+
+        It may itself not know that there was one, and call its tables settled: they are put off all the same.
+        """
+        if self._putting_off is not None:
+            self._putting_off.cancel()
+            self._putting_off = None
+        if self.table.epoch and self.table.epoch != table.epoch:
+            loop = asyncio.get_running_loop()
+            if self._successor[0] != table.epoch:
+                self._successor = table.epoch, loop.time() + SETTLING
+            if not table.settled:
+                return
+            if loop.time() < self._successor[1]:
+                self._putting_off = loop.call_at(self._successor[1], self._take, table)
+                return
+        self._take(table)
+
+    def _take(self, table: Table) -> None:
         before, self.table = self.table, table
         if self._on_table is not None:
             self._on_table(before, table)

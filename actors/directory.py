@@ -40,6 +40,9 @@ REGISTRY = "registry"
 EXECUTOR = "executor"
 """The executor of a source of tools is named `executor:` and the source."""
 
+YIELDING = 2.0
+"""Seconds in which one who has lost an actor only looks for the next: Ray or somebody with newer code starts it."""
+
 FAREWELL = 3.0
 """Seconds that an actor has to close its files before it is stopped."""
 
@@ -142,15 +145,20 @@ def connect(
 
     state_directory is where a new one finds its files (on the head node, where it runs if there is one); arguments:
     what else its class is made of.
-    replace: stop one that runs other code than ours and start ours. Blocks, for a start some seconds: call it in
-    a thread. Raises Overloaded (503) if none answers within `patience` seconds.
+    replace: stop one that runs other code than ours and start ours. Whoever does not replace has lost one that it knew,
+    and leaves it to others for a moment to start the next: they may be those who replace it. Blocks, for a start some
+    seconds: call it in a thread. Raises Overloaded (503) if none answers within `patience` seconds.
     """
     kind = _kind(name)
-    deadline = time.monotonic() + patience
-    preceded = False
+    began = time.monotonic()
+    deadline = began + patience
+    preceded = not replace
     while True:
         try:
-            handle = _start(kind, name, state_directory, preceded, *arguments)
+            if not replace and time.monotonic() - began < min(YIELDING, patience / 2):
+                handle = ray.get_actor(name, namespace=NAMESPACE)
+            else:
+                handle = _start(kind, name, state_directory, preceded, *arguments)
             version = ray.get(handle.version.remote(), timeout=max(0.1, deadline - time.monotonic()))
             if version == kind.version(*arguments) or not replace:
                 return handle
@@ -160,6 +168,7 @@ def connect(
         except (RayActorError, TimeoutError, ValueError) as error:
             # Between the death of one and the name's being free again each of these may come.
             failure: Exception | None = error
+            preceded = preceded or isinstance(error, RayActorError)
         else:
             failure = None
         if time.monotonic() >= deadline:

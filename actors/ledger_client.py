@@ -34,9 +34,9 @@ AT_ONCE = 1
 MOST_ROWS = 2_000
 """Rows of one batch."""
 
-COLLECT = 0.002
-"""Seconds between the first row that somebody waits for and its batch: what comes within them goes along. Commits are
-what the ledger costs, and here they are saved together with the message and both ends' wake-ups."""
+PACE = 0.005
+"""Seconds from one batch to the next, at least: what comes within them travels together. Commits are what the ledger
+costs, and here they are saved with their message and both ends' wake-ups; who comes alone does not wait."""
 
 LEISURE = 0.25
 """Seconds that a row may wait which nobody waits for."""
@@ -110,7 +110,7 @@ class LedgerClient:
         self._wake = asyncio.Event()
         self._asleep = True
         self._urgent = False
-        self._spoke = 0.0
+        self._spoke = -PACE
         self._failure = ""
 
     @property
@@ -237,9 +237,10 @@ class LedgerClient:
     async def _send(self) -> None:
         while True:
             await self._moment()
-            if self._urgent and len(self._batches) < AT_ONCE:
-                await asyncio.sleep(COLLECT)
             now = self._now()
+            if self._urgent and not self._batches and now - self._spoke < PACE:
+                await asyncio.sleep(self._spoke + PACE - now)
+                now = self._now()
             self._give_up(now)
             while len(self._batches) < AT_ONCE and self._due(now):
                 self._dispatch(now)

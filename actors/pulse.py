@@ -21,8 +21,12 @@ from typing import Protocol
 BEAT = 1.0
 """Seconds between two windings."""
 
-SILENCE = 6.0
-"""Seconds without a turn of the loop after which the process is killed: longer than a busy machine makes it wait."""
+SILENCE = 8.0
+"""Seconds without a turn of the loop after which the process is killed: longer than a busy machine makes it wait, and
+short enough for a stop to be noticed within 15."""
+
+NICE_SILENCE = 40.0
+"""The same for a process that yields to all others (`RAY_worker_niceness` is 15 unless it is set): it may starve."""
 
 _CLOCK_MONOTONIC = 1
 _SIGEV_SIGNAL = 0
@@ -85,18 +89,23 @@ class KernelTimer:
             raise OSError(number, os.strerror(number))
 
 
-async def beat(timer: Timer) -> None:
+def patience(niceness: int) -> float:
+    """Seconds of silence that are borne of a process with this niceness (nice(2))."""
+    return SILENCE if niceness <= 0 else NICE_SILENCE
+
+
+async def beat(timer: Timer, silence: float = SILENCE) -> None:
     """Wind it up for as long as this task runs on a loop that turns; afterwards it kills nobody."""
     try:
         while True:
-            timer.wind(SILENCE)
+            timer.wind(silence)
             await asyncio.sleep(BEAT)
     finally:
         timer.wind(0.0)
 
 
 def hold() -> None:
-    """From now on this process is killed when the running loop has not turned for `SILENCE` seconds.
+    """From now on this process is killed when the running loop has not turned for as long as `patience` says.
 
     Once is enough; again does nothing.
     """
@@ -104,6 +113,7 @@ def hold() -> None:
     if _beating is not None:
         return
     try:
-        _beating = asyncio.get_running_loop().create_task(beat(KernelTimer()))
+        silence = patience(os.getpriority(os.PRIO_PROCESS, 0))
+        _beating = asyncio.get_running_loop().create_task(beat(KernelTimer(), silence))
     except OSError as error:
         _log.warning("nobody will notice if this process hangs: %s", error)

@@ -177,6 +177,12 @@ class ReplicaSettings(Settings):
     queued: int = Field(500, ge=0, description="Calls that may wait at one replica; more are refused.")
     patience: float = Field(30.0, gt=0, description="Seconds that a call may wait for its turn.")
     drain: float = Field(600.0, ge=0, description="Seconds that a leaving replica gives its streams.")
+    health_timeout: float = Field(
+        2.0,
+        gt=0,
+        description="Seconds in which a health check must be answered; after three that were not the replica is "
+        "replaced, and its streams end. More where nodes may be starved of CPU.",
+    )
     origins: tuple[str, ...] = Field((), description="Web origins whose pages may call (CORS); `*` for all.")
     listen: ListenSettings | None = Field(None, description="The own listener; none where absent.")
     ledger: LedgerSettings = Field(default_factory=LedgerSettings)

@@ -19,6 +19,8 @@ async def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     """A cluster of one node, in this process' care; its workers find the code by PYTHONPATH. Yields a directory."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    # As `make serve` has it: beside anything else nice workers starve.
+    monkeypatch.setenv("RAY_worker_niceness", "0")
     started = await asyncio.to_thread(
         ray.init,
         address="local",

@@ -269,9 +269,39 @@ def test_even_an_unsettled_table_is_kept_until_the_next_router_is_settled(tmp_pa
         world.begin(preceded=True)
         await asyncio.sleep(2.0)
         assert gateway.table is kept
-        await asyncio.sleep(2.0)
+        await asyncio.sleep(1.0 + SETTLING)
         assert gateway.table.epoch != kept.epoch
         assert addresses(gateway.table) == ["http://h:1"]
+
+    play(tmp_path, scene)
+
+
+def test_a_router_that_does_not_know_of_its_forerunner_takes_no_replica_away(tmp_path: Path) -> None:
+    async def scene(world: World) -> None:
+        slow = False
+
+        async def connect() -> RouterLink:
+            if slow:
+                raise ConnectionError("not found yet")
+            return await world.connect()
+
+        world.begin()
+        provider, gateway = RouterClient("r1", announcement=lambda: ONE, connector=connect), world.client("g1")
+        world.clients.append(provider)
+        for client in (provider, gateway):
+            await client.start()
+        await provider.announce()
+        await asyncio.sleep(0.2)
+        kept = gateway.table
+        world.kill()
+        slow = True
+        await asyncio.sleep(20.0)
+        world.begin(preceded=False)
+        for tenth in range(100):
+            slow = tenth < 15
+            await asyncio.sleep(0.1)
+            assert addresses(gateway.table) == ["http://h:1"]
+        assert gateway.table.epoch != kept.epoch
 
     play(tmp_path, scene)
 

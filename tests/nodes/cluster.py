@@ -11,6 +11,7 @@ import copy
 import http.client
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -42,15 +43,17 @@ START = 240.0
 Config = dict[str, Any]
 
 
-def configuration(*, simulated: bool = True, **replicas: int) -> Config:
+def configuration(*, simulated: bool = True, patient: bool = True, **replicas: int) -> Config:
     """The gateway and two providers on every address of their machines. replicas: how many of each, 1 if not said.
 
-    simulated: simulators, else both ask the misbehaving upstream, which gives the same answer to all.
+    simulated: simulators, else both ask the misbehaving upstream, which gives the same answer to all. patient: with
+    health checks that have more than the usual time.
     """
     provider: Config = {"kind": "simulator"}
     if not simulated:
         provider = {"kind": "local", "base_url": f"http://{CALLERS}:{UPSTREAM}/v1", "any_model": True}
-    common = {"drain": 120, "cpus": 0.1}
+    # All machines share this one's cores: Serve must not take a starved replica for one that hangs.
+    common = {"drain": 120, "cpus": 0.1, "health_timeout": 10.0 if patient else 2.0}
 
     def application(name: str, port: int, /, **arguments: Any) -> Config:
         listen = {"host": "0.0.0.0", "port": port}
@@ -91,14 +94,16 @@ class Cluster:
         self.upstream: UpstreamProcess
         self._more = {"PENSTOCK_LEDGER_URL": ledger, **more}
         self._processes: list[subprocess.Popen[bytes]] = []
+        self._started: dict[str, subprocess.Popen[bytes]] = {}
+        self._runs: list[Path] = []
 
     def up(self) -> None:
         """Everything, until requests are answered on every worker."""
         self.boot(self.head)
-        self.until(lambda: self.rest("/api/serve/applications/") is not None, "the head's dashboard")
+        self.until(lambda: self.rest("/api/serve/applications/") is not None or self._again(), "the head's dashboard")
         for worker in self.workers:
             self.boot(worker)
-        self.until(lambda: self.nodes() == len(self.workers) + 1, "all nodes")
+        self.until(lambda: self.nodes() == len(self.workers) + 1 or self._again(), "all nodes")
         self.deploy(self.config)
         self.settled()
 
@@ -110,6 +115,7 @@ class Cluster:
         if machine is self.head:
             administrator.write_keys(own, KEY)
         run = Path(tempfile.mkdtemp(prefix="penstock-", dir="/tmp"))
+        self._runs.append(run)
         place = ["--head", f"--port={CONTROL}", f"--dashboard-host={machine.address}", "--num-cpus=0"]
         if machine is not self.head:
             place = [f"--address={self.head.address}:{CONTROL}", "--num-cpus=4"]
@@ -122,9 +128,20 @@ class Cluster:
         log = self.directory / f"{machine.name}.log"
         self.start(machine, [*command, *place], self._environment(machine, state, run), log)
 
+    def _again(self) -> bool:
+        """Boot the machines again on which `ray start` has failed: it waits 30 s and no longer. False."""
+        for machine in self.net.machines:
+            began = self._started.get(machine.name)
+            if began is not None and began.poll():
+                machine.kill()
+                self.boot(machine)
+        return False
+
     def start(self, machine: Machine, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         """Start a program on a machine, for as long as the cluster lives."""
-        self._processes.append(machine.start(command, environment, log))
+        process = machine.start(command, environment, log)
+        self._processes.append(process)
+        self._started[machine.name] = process
 
     def _environment(self, machine: Machine, state: Path, run: Path) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "PENSTOCK_"))}
@@ -218,6 +235,8 @@ class Cluster:
             machine.kill()
         for process in self._processes:
             process.wait()
+        for run in self._runs:
+            shutil.rmtree(run, ignore_errors=True)
 
 
 def _get(host: str, port: int, path: str, token: str) -> Any:

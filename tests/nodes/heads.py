@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.faults.table import Sheet
 from tests.nodes.cluster import Cluster, cluster, configuration
-from tests.nodes.load import Streams, Trickle, doors, lies, listeners, one, recovered, ways
+from tests.nodes.load import Streams, Trickle, doors, lies, listeners, one, ways, where
 
 CROWD = 100
 LENGTH = 60.0
@@ -46,7 +46,7 @@ async def away(penstock: Cluster, sheet: Sheet, name: str, *, whole: bool) -> No
         ("while it is away", [each for each in asked if gone <= each.at < there]),
         ("once it is back", [each for each in asked if each.at >= there]),
     ):
-        wrong = [] if all(each.served for each in part) else [f"requests fail until {recovered(part, gone):.1f} s"]
+        wrong = where(part, gone)
         sheet.row([f"  new requests {when}", ways(part), f"{len(part)}"], wrong, lies(part))
     sheet.figure(["  every application says RUNNING", "", f"{settled - there:.1f} s"])
     await _deploys(penstock, sheet, f"after-{'machine' if whole else 'gcs'}")

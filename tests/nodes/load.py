@@ -102,9 +102,10 @@ class Streams:
 class Trickle:
     """Short requests that begin every `every` seconds at each door, from its making to `stop`."""
 
-    def __init__(self, doors: Sequence[Door], every: float = 0.5, **settings: Any) -> None:
+    def __init__(self, doors: Sequence[Door], every: float = 0.5, patience: float = LATE, **settings: Any) -> None:
         self.doors = list(doors)
         self._every = every
+        self._patience = patience
         self._settings = settings
         self._asked: list[asyncio.Task[Asked]] = []
         self._task = asyncio.create_task(self._drip())
@@ -112,7 +113,7 @@ class Trickle:
     async def _drip(self) -> None:
         while True:
             for door in self.doors:
-                asking = one(door, timeout=LATE, **self._settings)
+                asking = one(door, timeout=self._patience, **self._settings)
                 self._asked.append(asyncio.create_task(asking))
             await asyncio.sleep(self._every)
 
@@ -144,3 +145,12 @@ def recovered(asked: Sequence[Asked], since: float) -> float:
     failed = [each.at for each in asked if not each.served or each.heard.seconds > LATE]
     later = [each.at for each in asked if not failed or each.at > max(failed)]
     return max(0.0, min(later, default=float("inf")) - since) if failed else 0.0
+
+
+def where(asked: Sequence[Asked], since: float) -> list[str]:
+    """For each door at which something failed: how, and when it was asked, in seconds from `since`."""
+    failed: dict[tuple[str, str], list[float]] = {}
+    for each in asked:
+        if not each.served:
+            failed.setdefault((each.door.url + each.door.path, each.way), []).append(each.at - since)
+    return [f"{door}: {way}: {', '.join(f'{at:.1f}' for at in when)} s" for (door, way), when in failed.items()]

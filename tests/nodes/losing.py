@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pipelines.routing.table import ANNOUNCEMENT_LIFETIME
 from tests.faults.table import Sheet
 from tests.nodes.cluster import Cluster, cluster, configuration
-from tests.nodes.load import PATH, Asked, Door, Streams, Trickle, doors, lies, listeners, recovered, ways
+from tests.nodes.load import LATE, PATH, Asked, Door, Streams, Trickle, doors, lies, listeners, recovered, ways
 from tests.nodes.machines import Machine, ip
 from tests.upstream import Fault
 
@@ -70,9 +70,9 @@ def told(sheet: Sheet, name: str, asked: Sequence[Asked], since: float, limit: f
     sheet.row([name, ways(asked), figure], wrong, lies(asked))
 
 
-def trickle_at(places: Sequence[Door]) -> Trickle:
+def trickle_at(places: Sequence[Door], patience: float = LATE) -> Trickle:
     """Short requests there."""
-    return Trickle(places, 0.5, named="short")
+    return Trickle(places, 0.5, patience, named="short")
 
 
 async def death(penstock: Cluster, sheet: Sheet) -> None:
@@ -108,8 +108,9 @@ def fresh(sheet: Sheet, name: str, asked: Sequence[Asked], since: float) -> None
         seconds = recovered(mine, since)
         late = [f"new requests fail until {seconds:.1f} s"] if seconds > NEW_LIMIT else []
         where = place.url.removeprefix("http://") + place.path.removesuffix(PATH)
-        when = ", ".join(f"{each.at - since:.1f}" for each in mine if not each.served)
-        seen = f"{ways(mine)}{' asked at ' + when + ' s' if when else ''}"
+        slow = [each for each in mine if not each.served or each.heard.seconds > LATE]
+        when = ", ".join(f"{each.at - since:.1f}+{each.heard.seconds:.1f}" for each in slow)
+        seen = ways(mine) + (f"; late or failed, asked at + took: {when} s" if when else "")
         sheet.row([f"{name}, {where}", seen, f"{seconds:.2f} s"], late, lies(mine))
 
 
@@ -127,7 +128,7 @@ async def partition(penstock: Cluster, sheet: Sheet, seconds: float) -> None:
     halves = crowd(penstock, living, 40.0)
     inside = Streams(doors([victim.address]), 20, named="long", timeout=120.0, max_tokens=1000)
     await asyncio.sleep(6.0)
-    trickle = trickle_at(doors(living))
+    trickle = trickle_at(doors(living), patience=15.0)
     await asyncio.sleep(2.0)
     at = time.monotonic()
     victim.link(False)
@@ -139,7 +140,7 @@ async def partition(penstock: Cluster, sheet: Sheet, seconds: float) -> None:
     kept = await inside.ended()
     wrong = [] if seconds > SHORT or all(each.served for each in kept) else ["a short cut breaks streams"]
     sheet.row(["  streams through the cut", ways(kept), f"{seconds:g} s"], wrong, lies(kept))
-    fresh(sheet, "  new requests elsewhere", await trickle.stop(), at)
+    fresh(sheet, "  new requests elsewhere", await trickle.stop(), at + ANNOUNCEMENT_LIFETIME)
     await _whole(penstock)
     back = await Streams(doors(await asyncio.to_thread(penstock.gateways)), 12, named="short").ended()
     wrong = [] if all(each.served for each in back) else ["not all gateways serve after it"]
@@ -155,5 +156,5 @@ async def run(penstock: Cluster, sheet: Sheet) -> None:
 
 def main(sheet: Sheet) -> None:
     """Three workers, each with a gateway and most of them with both providers."""
-    with cluster(3, configuration(simulated=False, gateway=3, alpha=3, beta=2)) as penstock:
+    with cluster(3, configuration(simulated=False, patient=False, gateway=3, alpha=3, beta=2)) as penstock:
         asyncio.run(run(penstock, sheet))

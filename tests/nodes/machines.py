@@ -49,6 +49,7 @@ class Machine:
             return subprocess.Popen(
                 ["ip", "netns", "exec", self.name, *command],
                 env=dict(environment),
+                cwd="/",  # Ray puts the directory of `ray start` before every path of its workers
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
