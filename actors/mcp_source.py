@@ -52,6 +52,9 @@ ANSWER_WITHIN = 20.0
 
 MOST_PAGES = 100
 MOST_TOOLS = 1_000
+SENDING = 1.0
+"""Seconds beyond its time limit that a call may take to be sent."""
+
 MOST_PROGRESS = 64
 """Progress that waits to be read; what comes beyond it is left out."""
 
@@ -270,12 +273,14 @@ class McpSource:
         error = ""
         way: Exit = "ok"
         try:
-            result = await client.call_tool(
-                run.tool.removeprefix(f"{self._server}."),
-                run.arguments,
-                read_timeout_seconds=run.seconds,
-                progress_callback=progress,  # type: ignore[arg-type]
-            )
+            # The client's own limit begins when the call has been sent, which one that is just ending never does.
+            async with asyncio.timeout(run.seconds + SENDING):
+                result = await client.call_tool(
+                    run.tool.removeprefix(f"{self._server}."),
+                    run.arguments,
+                    read_timeout_seconds=run.seconds,
+                    progress_callback=progress,  # type: ignore[arg-type]
+                )
             parts = parts_of(result)
             if result.is_error:
                 error, way = text_of(parts) or "the tool failed without a word", "error"
@@ -283,6 +288,9 @@ class McpSource:
             error, way = _failure(failure)
             if failure.code not in _OF_THE_CALL:
                 self._look.set()
+        except TimeoutError:
+            error, way = "the server did not take the call", "timeout"
+            self._look.set()
         except (ValidationError, RuntimeError) as failure:
             error, way = f"the server's answer is not what the protocol has: {redacted(str(failure))[:500]}", "error"
         seconds = asyncio.get_running_loop().time() - began

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
@@ -14,6 +15,25 @@ from tests.actors.postgres import Postgres, postgres, programs
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def _started(attempts: int = 3) -> Any:
+    """Start Ray, which gives a node 30 s and no more to come up: on a busy machine more than once."""
+    while True:
+        attempts -= 1
+        try:
+            return ray.init(
+                address="local",
+                num_cpus=2,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+                configure_logging=False,
+            )
+        except Exception as error:
+            if not attempts or "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
+
+
 @pytest.fixture
 async def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Path]:
     """A cluster of one node, in this process' care; its workers find the code by PYTHONPATH. Yields a directory."""
@@ -21,15 +41,7 @@ async def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     # As `make serve` has it: beside anything else nice workers starve.
     monkeypatch.setenv("RAY_worker_niceness", "0")
-    started = await asyncio.to_thread(
-        ray.init,
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-        configure_logging=False,
-    )
+    started = await asyncio.to_thread(_started)
     monkeypatch.setenv("RAY_TEST_ADDRESS", started.address_info["gcs_address"])
     try:
         yield tmp_path / "state"

@@ -19,11 +19,16 @@ PATH = "/v1/chat/completions"
 
 
 class Door(NamedTuple):
-    """A way in: a base URL, a path, what comes before the model's name there."""
+    """A way in: a base URL, a path, what comes before the model's name there.
+
+    spare: another machine's URL for a connection that is refused, as a balancer has it: an own listener is only where a
+    replica is.
+    """
 
     url: str
     path: str = PATH
     prefix: str = "alpha/"
+    spare: str = ""
 
 
 def doors(addresses: Sequence[str], *, ingress: bool = False, direct: bool = False) -> list[Door]:
@@ -85,7 +90,14 @@ async def one(door: Door, *, tokens: int = 6, gap: int = 10, timeout: float = 40
     body = {"model": prefix + name, "stream": True, "messages": [{"role": "user", "content": "Say words"}], **more}
     at = time.monotonic()
     heard = await ask(door.url, door.path, "chat", body, key=KEY, timeout=timeout)
+    if door.spare and "Connect call failed" in heard.broken:
+        heard = await ask(door.spare, door.path, "chat", body, key=KEY, timeout=timeout)
     return Asked(door, at, heard)
+
+
+def balanced(doors: Sequence[Door]) -> list[Door]:
+    """The same ways in, each with the next one's machine as its spare."""
+    return [door._replace(spare=doors[(number + 1) % len(doors)].url) for number, door in enumerate(doors)]
 
 
 class Streams:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.faults.table import Sheet
 from tests.nodes.cluster import ROOT, Cluster, Config, arguments, cluster, configuration
-from tests.nodes.load import Door, Streams, Trickle, doors, lies, listeners, one, ways, where
+from tests.nodes.load import Door, Streams, Trickle, balanced, doors, lies, listeners, one, ways, where
 
 CROWD = 100
 LENGTH = 40.0
@@ -41,7 +41,8 @@ class Step:
 def places(penstock: Cluster) -> list[Door]:
     """Every way in: listener, ingress routed and direct, the provider's own listener."""
     addresses = [worker.address for worker in penstock.workers]
-    return doors(addresses, ingress=True, direct=True) + listeners(addresses[:1])
+    ingress = doors(addresses, ingress=True, direct=True)[len(addresses) :]
+    return [*balanced(doors(addresses)), *ingress, *balanced(listeners(addresses))]
 
 
 def archive(directory: Path) -> str:
@@ -162,5 +163,6 @@ def main(sheet: Sheet) -> None:
     config = configuration(gateway=2, alpha=2)
     # Serve would replace the replicas once where it is added to an application that has a runtime_env.
     config["applications"][0]["deployments"] = [{"name": "Gateway", "user_config": {}}]
-    with cluster(2, config) as penstock:
+    # The ingresses of other machines hear of a leaving replica some time after its own.
+    with cluster(2, config, RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S="10") as penstock:
         asyncio.run(run(penstock, sheet))
