@@ -22,7 +22,7 @@ from deployments import instance as instances
 from deployments import preflight, processes, waiting
 from pipelines.errors import ConfigurationError
 
-START_LIMIT = 120.0
+START_LIMIT = 300.0
 """Seconds that a start may take."""
 
 STRAGGLER_LIMIT = 20.0
