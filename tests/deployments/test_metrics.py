@@ -55,6 +55,11 @@ async def asked(client: httpx.AsyncClient, model: str, *, stream: bool) -> str:
     return "ok" if answer.status_code == 200 and heard.rstrip().endswith(b"[DONE]") else "failed"
 
 
+def told_of(found: Samples, requests: int, attempts: int) -> bool:
+    """Whether every replica has reported: each does so by itself."""
+    return (total(found, "penstock_requests_total"), total(found, "penstock_attempts_total")) == (requests, attempts)
+
+
 async def shown(running: House) -> tuple[int, int]:
     """Requests and attempts of the last days, as the dashboard adds them up for a person."""
     async with browsing(f"{url_of(running.gateway)}/dashboard#/history") as watched:
@@ -87,7 +92,7 @@ async def test_metrics_ledger_and_callers_agree(running: House, upstream: Upstre
         # What was cut off is over when the last replica has noticed.
         await running.until(lambda: not any(replica.front.visits for replica in running.replicas), 60.0)
         requests, attempts = await read(running)
-        told = await until(routed, lambda found: total(found, "penstock_attempts_total") == len(attempts))
+        told = await until(routed, lambda found: told_of(found, len(requests), len(attempts)))
         usage = (await routed.get("/v1/usage", params={"since": "1d", "by": "provider"})).json()["total"]
     assert sum(seen.values()) == LOAD
     assert (usage["requests"], usage["attempts"]) == (len(requests), len(attempts))
@@ -118,7 +123,7 @@ async def test_a_known_cost_is_that_of_the_ledger(running: House) -> None:
     async with client_of(running.gateway) as client:
         for stream in (True, False, True):
             await asked(client, "simulator/fast", stream=stream)
-        told = await until(client, lambda found: total(found, "penstock_attempts_total") == 3)
+        told = await until(client, lambda found: told_of(found, 3, 3))
     _, attempts = await read(running)
     cost = sum(row.bill.cost or 0 for row in attempts)
     assert cost > 0
