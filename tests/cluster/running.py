@@ -191,10 +191,11 @@ class Running:
         return {process.pid: _anonymous(process.pid) for process in self.processes()}
 
     def logs(self) -> list[Path]:
-        """Every file that it writes or has written: its state directory and Ray's session."""
+        """Every file that it writes or has written, its state directory and Ray's session, but those for credentials."""
         marker = self.state / "run"
         folders = [self.state, *([Path(marker.read_text().strip())] if marker.exists() else [])]
-        return [path for folder in folders for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+        files = (path for folder in folders for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+        return [path for path in files if path.parent.name != "credentials"]
 
     def stop(self) -> tuple[int, float]:
         """Ctrl-C; the exit code and the seconds that it took. AssertionError after STOP_LIMIT."""
