@@ -191,7 +191,7 @@ class Running:
         return {process.pid: _anonymous(process.pid) for process in self.processes()}
 
     def logs(self) -> list[Path]:
-        """Every file that it writes or has written, its state directory and Ray's session, but those for credentials."""
+        """Every file that it writes or has written, its state directory and Ray's session, but the credentials."""
         marker = self.state / "run"
         folders = [self.state, *([Path(marker.read_text().strip())] if marker.exists() else [])]
         files = (path for folder in folders for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
