@@ -83,10 +83,10 @@ def _table() -> Iterator[tuple[str, str, int]]:
 
 
 def unmet(cluster: Running) -> list[Row]:
-    """The rows that no listener fits."""
+    """The rows that no listener fits, but for ports of Ray's own choice: they come when its agents do, if at all."""
     found = listening(cluster)
-    missing = [row for row in rows() if not any(fits(row, listener, cluster) for listener in found)]
-    return [row for row in missing if not taken(row, cluster)]
+    own = [row for row in rows() if not row.port.isdigit()]
+    return [row for row in own if not any(fits(row, listener, cluster) for listener in found)]
 
 
 def fits(row: Row, listener: Listener, cluster: Running) -> bool:
