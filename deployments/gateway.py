@@ -201,7 +201,9 @@ class Gateway(Replica):
 
     def table_changed(self, before: Table, after: Table) -> None:
         """Give up what is under way at replicas that are gone; one that drains is still there."""
-        gone = _replicas(before) - _replicas(after)
+        there = _replicas(after)
+        gone = _replicas(before) - there
+        self._hop.regain(there)
         if gone:
             self._hop.lose(gone)
 

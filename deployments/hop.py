@@ -11,6 +11,7 @@ Above it: `gateway`. Below it: `transport`, `front`'s headers, `pipelines`. Outs
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
+from functools import partial
 
 import msgspec
 
@@ -31,6 +32,9 @@ from pipelines.resilience import RULES, Timeouts
 from pipelines.routing.table import Outcome, ReplicaEntry
 
 _CONNECT = Timeouts(connect=2.0)
+DOUBT = 1.0
+"""Seconds of silence after which a stream of a replica that is in no table any more is lost too."""
+
 _OURS = frozenset((REASON_HEADER, OUTCOME_HEADER))
 """Headers of a provider replica's answer that are for the gateway alone."""
 
@@ -49,6 +53,8 @@ class Hop:
         self._guard = guard
         self._transport = HttpTransport()
         self._under_way: dict[str, set[Watchdog]] = defaultdict(set)
+        self._flowing: dict[str, set[Watchdog]] = defaultdict(set)
+        self._lost: set[str] = set()
 
     async def ask(self, replica: ReplicaEntry, provider: str, model: str, call: Call) -> Answer:
         """The replica's answer, at its first content.
@@ -68,7 +74,7 @@ class Hop:
             "x-request-id": call.id,
         }
         url = replica.address + call.path + (f"?{call.query}" if call.query else "")
-        with self._guarded(replica, provider) as dog:
+        with self._guarded(self._under_way, replica, provider) as dog:
             dog.resume()
             try:
                 upstream = await self._transport.send("POST", url, headers, msgspec.json.encode(body), _CONNECT)
@@ -83,18 +89,36 @@ class Hop:
                 self._under_way[replica.replica].discard(dog)
 
     def lose(self, replicas: Iterable[str]) -> None:
-        """These replicas are gone, or silent for so long that they must be."""
+        """These replicas are gone, or silent for so long that they must be.
+
+        A stream that flows says otherwise (the replica, or the router, is short of CPU or cut off from the other): it
+        ends as soon as it falls silent.
+        """
+        for gone in [replica for replica, dogs in self._flowing.items() if not dogs]:
+            del self._flowing[gone]
+        self._lost.intersection_update(self._flowing)
         for replica in replicas:
             for dog in self._under_way.pop(replica, set()):
                 dog.bite(ReplicaLost("the provider's replica went away"))
+            self._lost.add(replica)
+            for dog in self._flowing.get(replica, set()):
+                dog.doubt(ReplicaLost("the provider's replica went away"), DOUBT, partial(self._is_lost, replica))
+
+    def regain(self, replicas: Iterable[str]) -> None:
+        """These replicas are there."""
+        if self._lost:
+            self._lost.difference_update(replicas)
+
+    def _is_lost(self, replica: str) -> bool:
+        return replica in self._lost
 
     async def close(self) -> None:
         """Close every connection."""
         await self._transport.close()
 
-    def _guarded(self, replica: ReplicaEntry, provider: str) -> Watchdog:
+    def _guarded(self, kennel: dict[str, set[Watchdog]], replica: ReplicaEntry, provider: str) -> Watchdog:
         dog = Watchdog(provider)
-        self._under_way[replica.replica].add(dog)
+        kennel[replica.replica].add(dog)
         return dog
 
     async def _read(self, replica: ReplicaEntry, upstream: UpstreamAnswer, provider: str, call: Call) -> Answer:
@@ -126,7 +150,7 @@ class Hop:
         """The replica's frames, whole ones only, without the trailer. Raises ReplicaLost if that never comes."""
         framer = Framer()
         try:
-            with self._guarded(replica, provider) as dog:
+            with self._guarded(self._flowing, replica, provider) as dog:
                 async with aclosing(upstream.chunks()) as chunks:
                     while True:
                         dog.resume()
@@ -145,7 +169,7 @@ class Hop:
             if answer.outcome is None:
                 raise ReplicaLost("the provider's replica went away in mid-stream", provider=provider) from error
         finally:
-            self._under_way[replica.replica].discard(dog)
+            self._flowing[replica.replica].discard(dog)
             await upstream.close()
         if answer.outcome is None:
             raise ReplicaLost("the provider's replica cut its answer off", provider=provider)

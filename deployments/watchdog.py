@@ -4,6 +4,7 @@ Above it: the providers, `hop`. Below it: asyncio. Outside it: which phase means
 """
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -32,6 +33,7 @@ class Watchdog:
         self._watching = False
         self._fired = False
         self._error: UpstreamError | None = None
+        self._rests = 0
 
     def limit(self, seconds: float) -> None:
         """Everything must be over in so many seconds from now (phase "total")."""
@@ -47,8 +49,9 @@ class Watchdog:
             self._arm()
 
     def rest(self) -> None:
-        """Nothing is waited for until the next `expect`."""
+        """Nothing is waited for until the next `expect`: what was has come."""
         self._watching = False
+        self._rests += 1
 
     def resume(self) -> None:
         """Go on waiting for the same thing, with the time that is left of it. Raises what `bite` was given."""
@@ -64,6 +67,20 @@ class Watchdog:
         if self._watching and self._task is not None:
             self._fired = True
             self._task.cancel()
+
+    def doubt(self, error: UpstreamError, seconds: float, doubted: Callable[[], bool]) -> None:
+        """As `bite`, but only once nothing has come for so many seconds; dropped as soon as `doubted()` is false."""
+        rests = self._rests
+
+        def look() -> None:
+            if self._task is None or not doubted():
+                return
+            if self._watching and self._rests == rests:
+                self.bite(error)
+            else:
+                self.doubt(error, seconds, doubted)
+
+        self._loop.call_later(seconds, look)
 
     def __enter__(self) -> Self:
         """Guard the current task."""

@@ -6,6 +6,7 @@ from typing import Any
 import openai
 import pytest
 
+from deployments import hop as hop_module
 from deployments.replica import Replica
 from tests.clients import Caller
 from tests.deployments.house import KEY, House, client_of, url_of
@@ -256,32 +257,52 @@ async def test_a_provider_without_a_key_is_up_and_says_why(running: House, monke
         assert "OPENAI_API_KEY" in text
 
 
-async def test_a_lost_replica_is_replaced_before_and_said_after_the_first_output(running: House) -> None:
-    second = await running.provider(kind="simulator", drain=1.0)
-
-    def replicas() -> list[str]:
-        entry = running.gateway.router.table.provider("simulator")
-        return [replica.replica for replica in entry.replicas] if entry else []
-
-    await running.until(lambda: len(replicas()) == 2)
+async def _lost_in_mid_stream(running: House, monkeypatch: pytest.MonkeyPatch, model: str) -> str:
+    """What a stream still says whose provider's replicas are in no table any more after its first line."""
+    hop = running.gateway._hop
+    entry = running.gateway.router.table.provider("simulator")
+    assert entry is not None
     async with (
         client_of(running.gateway) as client,
-        client.stream(
-            "POST", CHAT, json={"model": "simulator/fast?gap=50&tokens=200", "messages": HELLO, "stream": True}
-        ) as answer,
+        client.stream("POST", CHAT, json={"model": model, "messages": HELLO, "stream": True}) as answer,
     ):
         lines = answer.aiter_lines()
         await anext(lines)
-        running.gateway._hop.lose(replicas())
-        rest = "\n".join([line async for line in lines])
+        with monkeypatch.context() as patch:
+            patch.setattr(hop, "regain", lambda _: None)
+            hop.lose([replica.replica for replica in entry.replicas])
+            return "\n".join([line async for line in lines])
+
+
+async def test_a_lost_replica_is_replaced_before_and_said_after_the_first_output(
+    running: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rest = await _lost_in_mid_stream(running, monkeypatch, "simulator/fast?fault=stall&after=3")
     assert "went away" in rest
     assert "[DONE]" not in rest
     # A replica that is dead but still listed costs nothing but the next one.
+    second = await running.provider(kind="simulator", drain=1.0)
+
+    def replicas() -> int:
+        entry = running.gateway.router.table.provider("simulator")
+        return len(entry.replicas) if entry else 0
+
+    await running.until(lambda: replicas() == 2)
     for listener in second._listeners:
         await listener.stop()
     for _ in range(6):
         status, text, _ = await ask(running.gateway, "simulator/fast", stream=True)
         assert status == 200, text
+
+
+async def test_a_stream_that_flows_outlives_its_replicas_entry_in_the_table(
+    running: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It flows for longer than the silence that would end it."""
+    monkeypatch.setattr(hop_module, "DOUBT", 0.2)
+    rest = await _lost_in_mid_stream(running, monkeypatch, "simulator/fast?gap=20&tokens=60")
+    assert rest.endswith("[DONE]\n")
+    assert "went away" not in rest
 
 
 async def test_the_handles_give_plain_dicts_and_errors_as_the_last_one(running: House) -> None:

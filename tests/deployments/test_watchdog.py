@@ -70,3 +70,41 @@ async def test_it_bites_when_told_to_now_or_at_the_next_wait() -> None:
         await asyncio.sleep(0)
         with pytest.raises(StreamBroken):
             dog.resume()
+
+
+def test_a_doubted_one_is_bitten_once_it_is_silent_and_not_before() -> None:
+    lost = StreamBroken("gone")
+
+    async def flowing(doubted: bool) -> float:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        with Watchdog() as dog:
+            dog.doubt(lost, 1.0, lambda: doubted)
+            for _ in range(20):
+                dog.resume()
+                await asyncio.sleep(0.5)
+                dog.rest()
+            dog.resume()
+            await asyncio.sleep(60.0)
+        return loop.time() - began
+
+    async def bitten() -> float:
+        loop = asyncio.get_running_loop()
+        with pytest.raises(StreamBroken):
+            await flowing(doubted=True)
+        return loop.time()
+
+    assert 11.0 <= run(bitten()) <= 12.0
+    assert run(flowing(doubted=False)) == 70.0
+
+
+def test_a_slow_reader_is_no_silence() -> None:
+    async def slow() -> None:
+        with Watchdog() as dog:
+            dog.doubt(StreamBroken("gone"), 1.0, lambda: True)
+            for _ in range(5):
+                dog.rest()
+                await asyncio.sleep(10.0)
+                dog.resume()
+
+    run(slow())
