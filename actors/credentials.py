@@ -4,7 +4,7 @@ Whoever runs as the same user reads `/proc/<id>/environ` of every process, and w
 started with. So the launcher puts each such variable into a file of the run directory (mode 600, gone when the run
 ends), and whoever needs one asks here. Where Penstock is started otherwise the variables are where they were.
 
-Above it: `deployments.instance`, which withdraws them, and all who read one. Below it: files.
+Above it: `deployments.starting.instance`, which withdraws them, and all who read one. Below it: files.
 """
 
 import os

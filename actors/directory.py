@@ -24,9 +24,12 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError
 
-from actors import ledger, ledger_socket, pulse, replays, router
+from actors import pulse
 from actors.administrator import ensure_keys
-from actors.ledger_place import DEFAULT_PLACE, Place
+from actors.money import ledger, ledger_socket
+from actors.money.ledger_place import DEFAULT_PLACE, Place
+from actors.replaying import replays
+from actors.routing import router
 from actors.shelf import Shelf
 from pipelines.errors import Overloaded
 
@@ -188,7 +191,7 @@ def _kind(name: str) -> Kind:
     if name in _KINDS:
         return _KINDS[name]
     # What the tools' actors run is much to import for those who have no tools.
-    from actors import tool_actors
+    from actors.tools import tool_actors
 
     return tool_actors.KINDS[name.partition(":")[0]]
 

@@ -20,7 +20,7 @@ class Pieces(msgspec.Struct, frozen=True):
 
 
 class Shelf(Protocol):
-    """The ledger, as far as it keeps things for others; `actors.ledger.Ledger` is one itself."""
+    """The ledger, as far as it keeps things for others; `actors.money.ledger.Ledger` is one itself."""
 
     async def keep(self, pieces: bytes) -> None:
         """Put encoded Pieces in the place of those of the same names; durable when it returns."""

@@ -8,7 +8,7 @@ sleeps for about so long as an answer may take (half as long to half as long aga
 What a caller itself costs is measured without any bookkeeping and taken off. With `--rows` a month is
 filled instead (`ledger_month`), for which ten million rows want some 6 GB of disk.
 
-Above it: whoever runs it. Below it: the actor, `deployments.books`, `ledger_month`. Outside it: HTTP, providers.
+Above it: whoever runs it. Below it: the actor, `deployments.money.books`, `ledger_month`. Outside it: HTTP, providers.
 """
 
 import argparse
@@ -22,14 +22,14 @@ from typing import NamedTuple
 
 import ray
 
-from actors.databases import address
 from actors.directory import LEDGER, connect, stop
-from actors.ledger_client import LedgerClient
-from actors.ledger_place import Place
-from actors.ledger_store import LedgerStore
+from actors.money.databases import address
+from actors.money.ledger_client import LedgerClient
+from actors.money.ledger_place import Place
+from actors.money.ledger_store import LedgerStore
 from bench.ledger_month import fill, questions
-from deployments.books import Books, Measures, attempted, opened
 from deployments.identity import new_id
+from deployments.money.books import Books, Measures, attempted, opened
 from pipelines.calls import Answer, Call, Caller
 from pipelines.conversation import Request
 from pipelines.routing.table import Bill, Outcome

@@ -7,8 +7,8 @@ and provider, and with five models.
 Every question goes the ledger's own way: the parameters of a query string, `ledger_answers`, and the form that a caller
 reads. HTTP and the socket between replica and ledger are left out.
 
-Above it: `bench.ledger`. Below it: `actors.ledger_store`, `deployments.usage_query`, `deployments.ledger_forms`.
-Outside it: how rows come in.
+Above it: `bench.ledger`. Below it: `actors.money.ledger_store`, `deployments.pages.usage_query`,
+`deployments.pages.ledger_forms`. Outside it: how rows come in.
 """
 
 import time
@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 import msgspec
 from sqlalchemy import Connection, Table, func, select
 
-from actors.ledger_answers import answered
-from actors.ledger_store import LedgerStore
-from actors.ledger_tables import ATTEMPTS, HOURS, REQUESTS
-from deployments import ledger_forms, usage_query
+from actors.money.ledger_answers import answered
+from actors.money.ledger_store import LedgerStore
+from actors.money.ledger_tables import ATTEMPTS, HOURS, REQUESTS
+from deployments.pages import ledger_forms, usage_query
 from pipelines.ledger import HOUR, SUMS, Group, Question
 from pipelines.ledger_questions import Inquiry, Rows, Story, StoryQuestion
 

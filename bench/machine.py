@@ -3,7 +3,7 @@
 Source: proc(5): `stat` (fields 14 and 15, clock ticks), `smaps_rollup` (Pss: what is shared is divided among those
 who share it).
 
-Above it: the benchmarks. Below it: `deployments.processes`. Outside it: what the processes do.
+Above it: the benchmarks. Below it: `deployments.starting.processes`. Outside it: what the processes do.
 """
 
 import os
@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-from deployments.processes import every
+from deployments.starting.processes import every
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 

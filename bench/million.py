@@ -7,8 +7,8 @@ ledger's own code), `build/bench.json` where `make bench` has written it (the to
 design, section 4, measured with a mock in place of a provider. A part is full at 60 % of what it bears: beyond that
 callers wait (M/M/1: the mean wait is 1.5 times the service at 0.6, and 9 times at 0.9).
 
-Above it: whoever runs it. Below it: `pipelines.routing`, `actors.ledger_store`. Outside it: the real thing; nothing
-that meets another limit first (file descriptors, the network between machines) is seen here.
+Above it: whoever runs it. Below it: `pipelines.routing`, `actors.money.ledger_store`. Outside it: the real thing;
+nothing that meets another limit first (file descriptors, the network between machines) is seen here.
 """
 
 import argparse
@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from actors.client import ANNOUNCING, REPORTING
-from actors.databases import address
-from actors.ledger_store import LedgerStore
+from actors.money.databases import address
+from actors.money.ledger_store import LedgerStore
+from actors.routing.client import ANNOUNCING, REPORTING
 from pipelines.ledger import AttemptRow, Batch, RequestRow
 from pipelines.routing.state import STATISTICS_INTERVAL, RouterState
 from pipelines.routing.table import Announcement, Bill, ModelCard, Outcome, Report

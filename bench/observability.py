@@ -8,7 +8,7 @@ real sockets, and share router and ledger. They are asked in short turns, forwar
 one disturbs all; the ratio is the median of the turns' ratios, and `neither, again` shows how far chance takes it. CPU
 is that of all the process's threads, in nanoseconds (proc(5), `schedstat`). Upstream and load have their own processes.
 
-Above it: nothing. Below it: `bench.load`, the tests' house, `deployments.metrics`.
+Above it: nothing. Below it: `bench.load`, the tests' house, `deployments.telemetry.metrics`.
 """
 
 import argparse
@@ -34,7 +34,7 @@ import uvloop
 from bench import targets
 from bench.load import Plan, Result
 from deployments.gateway import Gateway
-from deployments.metrics import exposition
+from deployments.telemetry.metrics import exposition
 from pipelines.calls import Call, Caller
 from pipelines.conversation import Request
 from pipelines.errors import Reason

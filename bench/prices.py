@@ -9,7 +9,7 @@ list, the price of this answer is not known. With a real request that does not m
 
     python -m bench.prices
 
-Above it: whoever runs it, `tests/actors/test_price_list.py`. Below it: the recordings, `actors.price_list`.
+Above it: whoever runs it, `tests/actors/test_price_list.py`. Below it: the recordings, `actors.money.price_list`.
 """
 
 import re
@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from actors.price_list import PriceList
+from actors.money.price_list import PriceList
 from pipelines.conversation import Usage
 from pipelines.dialects import WIRES
 from pipelines.dialects.base import Wire

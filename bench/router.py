@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 import numpy
 
-from actors.client import RouterClient
+from actors.routing.client import RouterClient
 from deployments.choosing import Chooser
 from deployments.config import GatewaySettings
 from pipelines.calls import Call, Caller

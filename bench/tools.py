@@ -1,7 +1,7 @@
 """What running a tool costs, without the tool's own time: `python -m bench.tools` (some 20 s, and a Ray of its own).
 
 A toolbox in this process, the registry and the executor as actors of a local Ray, the calculator of
-`actors.example_tools` in a process of its own for each call.
+`actors.tools.example_tools` in a process of its own for each call.
 """
 
 import asyncio
@@ -14,9 +14,9 @@ from pathlib import Path
 import msgspec
 import ray
 
-from actors.tool_source import SourceSpec
-from actors.toolbox import ToolboxClient
-from deployments.tool_settings import ToolSettings
+from actors.tools.tool_source import SourceSpec
+from actors.tools.toolbox import ToolboxClient
+from deployments.settings.tool_settings import ToolSettings
 from pipelines.tools.catalogue import Ran, ToolRun
 
 ROOT = str(Path(__file__).resolve().parents[1])
@@ -24,7 +24,7 @@ WARM, CALLS = 20, 300
 WIDTH = 64
 """Calls at the same time."""
 
-SETTINGS = ToolSettings(functions=("actors.example_tools", "bench.trusted_tool"))
+SETTINGS = ToolSettings(functions=("actors.tools.example_tools", "bench.trusted_tool"))
 
 
 async def main() -> None:

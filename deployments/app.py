@@ -13,9 +13,9 @@ from ray.serve import Application
 
 from deployments.config import GatewaySettings, ProviderSettings, ReplicaSettings
 from deployments.gateway import Gateway
+from deployments.load.scaling import by_streams_in_flight
 from deployments.provider_replica import ProviderReplica
-from deployments.scaling import by_streams_in_flight
-from deployments.scaling_settings import AutoscalingSettings
+from deployments.settings.scaling_settings import AutoscalingSettings
 
 TELLING = 2.0
 """Seconds between two words of a replica to the controller on its streams."""

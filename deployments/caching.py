@@ -7,14 +7,15 @@ ones have a bound of their own. Where the store is away, or somebody else just a
 
 A hit costs nothing: its row has no attempt and says `cached`. No answer of a request with tools of ours is cached.
 
-Above it: `replica`. Below it: `replaying`, `actors.replay_client`. Outside it: who may cache, and for how long.
+Above it: `replica`. Below it: `replaying`, `actors.replaying.replay_client`. Outside it: who may cache, and for how
+long.
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
 import msgspec
 
-from actors.replay_client import ReplayClient
+from actors.replaying.replay_client import ReplayClient
 from deployments.identity import new_id
 from deployments.replaying import followed, free, led
 from pipelines.calls import Answer, Call

@@ -1,6 +1,7 @@
 """One gateway replica's choice of a model: a call becomes a question, a decision, and a record to learn from.
 
-Above it: `routed_lane`, `routing_pages`. Below it: `actors.client`, `pipelines.routing`. Outside it: asking anybody.
+Above it: `routed_lane`, `routing_pages`. Below it: `actors.routing.client`, `pipelines.routing`. Outside it: asking
+anybody.
 """
 
 import random
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from actors.client import RouterClient
+from actors.routing.client import RouterClient
 from deployments.config import AliasSettings, GatewaySettings
 from deployments.guard import may_ask
 from pipelines.calls import Answer, Call, Caller

@@ -14,12 +14,12 @@ import msgspec
 from pydantic import Field, model_validator
 
 from actors.credentials import credential
-from actors.ledger_place import Place
-from deployments.guardrail_settings import GuardrailSettings
-from deployments.money_settings import PriceSettings, RetentionSettings
-from deployments.scaling_settings import AutoscalingSettings
-from deployments.setting import Settings
-from deployments.tool_settings import ToolSettings
+from actors.money.ledger_place import Place
+from deployments.settings.guardrail_settings import GuardrailSettings
+from deployments.settings.money_settings import PriceSettings, RetentionSettings
+from deployments.settings.scaling_settings import AutoscalingSettings
+from deployments.settings.setting import Settings
+from deployments.settings.tool_settings import ToolSettings
 from pipelines.errors import ConfigurationError
 from pipelines.options import TimeoutOptions
 from pipelines.resilience import RetryPolicy, Timeouts

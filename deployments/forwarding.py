@@ -12,11 +12,11 @@ import random
 from collections.abc import AsyncGenerator, Mapping, MutableMapping
 from typing import Any
 
+from deployments.http.reading import HungUp, Receive
+from deployments.http.watchdog import Watchdog
 from deployments.providers import Provider
 from deployments.providers.turns import Turns
-from deployments.reading import HungUp, Receive
 from deployments.visit import Leaving, Visit
-from deployments.watchdog import Watchdog
 from pipelines.calls import Call, Caller
 from pipelines.conversation import Request
 from pipelines.dialects import WIRES

@@ -18,16 +18,16 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from deployments import spans
-from deployments.books import ACCOUNT_HEADER, COST_HEADER, Books, cost_of, opened, read
-from deployments.content import Listener
 from deployments.guard import Guard, permit
-from deployments.keep_alive import KeepAlive
-from deployments.listing import listed
+from deployments.http.keep_alive import KeepAlive
+from deployments.http.reading import HungUp, Receive, Scope, Send, body_of, json_object
+from deployments.money.books import ACCOUNT_HEADER, COST_HEADER, Books, cost_of, opened, read
+from deployments.pages.listing import listed
 from deployments.paths import Place, dialect_of, find
-from deployments.reading import HungUp, Receive, Scope, Send, body_of, json_object
-from deployments.request_log import RequestLog
-from deployments.tracing import Tracing
+from deployments.telemetry import spans
+from deployments.telemetry.content import Listener
+from deployments.telemetry.request_log import RequestLog
+from deployments.telemetry.tracing import Tracing
 from deployments.visit import OUTCOME_HEADER, Leaving, Visit, Voice
 from pipelines.calls import Answer, Answering, Call, Caller, Lane
 from pipelines.conversation import Json, Request

@@ -11,12 +11,11 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 
 import msgspec
 
-from actors.ledger_link import LedgerConnector
-from actors.link import Connector
-from actors.registry_link import RegistryConnector
-from actors.replay_link import ReplaysConnector
-from actors.toolbox import ToolboxClient
-from deployments.approval_pages import APPROVAL_PAGES, ApprovalPages
+from actors.money.ledger_link import LedgerConnector
+from actors.replaying.replay_link import ReplaysConnector
+from actors.routing.link import Connector
+from actors.tools.registry_link import RegistryConnector
+from actors.tools.toolbox import ToolboxClient
 from deployments.choosing import Chooser
 from deployments.config import GatewaySettings, state_directory
 from deployments.dashboard import assets
@@ -24,19 +23,20 @@ from deployments.dashboard.live import LiveFeed
 from deployments.guard import demand, may_ask, permit
 from deployments.handles import HandleCalls, call_from_body
 from deployments.hop import Hop
-from deployments.key_pages import KEY_PAGES, KeyPages
-from deployments.metrics import CONTENT_TYPE
-from deployments.metrics_page import MetricsPage
-from deployments.openapi import document
-from deployments.rates import ListedRates
+from deployments.money.rates import ListedRates
+from deployments.money.retention import Retention
+from deployments.pages.approval_pages import APPROVAL_PAGES, ApprovalPages
+from deployments.pages.key_pages import KEY_PAGES, KeyPages
+from deployments.pages.metrics_page import MetricsPage
+from deployments.pages.openapi import document
+from deployments.pages.routing_pages import RoutingPages
+from deployments.pages.tool_pages import ToolPages
+from deployments.pages.usage_pages import USAGE_PAGES, UsagePages
 from deployments.replica import Replica
-from deployments.retention import Retention
 from deployments.routed_lane import RoutedLane
-from deployments.routing_pages import RoutingPages
-from deployments.tool_lane import NoTools, ToolLane
-from deployments.tool_pages import ToolPages
+from deployments.telemetry.metrics import CONTENT_TYPE
+from deployments.tools.tool_lane import NoTools, ToolLane
 from deployments.trials import Trials
-from deployments.usage_pages import USAGE_PAGES, UsagePages
 from deployments.visit import Visit
 from pipelines.calls import Answer, Call, Caller
 from pipelines.conversation import Json

@@ -27,8 +27,8 @@ from typing import Any, Literal
 import msgspec
 
 from actors.credentials import credential
-from deployments.guardrail_settings import GuardrailSettings
-from deployments.transport import HttpTransport
+from deployments.http.transport import HttpTransport
+from deployments.settings.guardrail_settings import GuardrailSettings
 from pipelines.calls import Answer, Call
 from pipelines.dialects import DIALECTS
 from pipelines.errors import BadRequest, ConfigurationError, PenstockError

@@ -11,9 +11,9 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from deployments.books import Books, Measures, cost_of, opened
 from deployments.identity import new_id
-from deployments.request_log import RequestLog
+from deployments.money.books import Books, Measures, cost_of, opened
+from deployments.telemetry.request_log import RequestLog
 from pipelines.calls import Answer, Answering, Call, Caller, Lane
 from pipelines.conversation import Json
 from pipelines.dialects import DIALECTS

@@ -15,12 +15,12 @@ from functools import partial
 
 import msgspec
 
-from deployments.books import ACCOUNT_HEADER, written
 from deployments.front import REASON_HEADER
 from deployments.guard import CALLER_HEADER, HOP_HEADER, PRIORITY_HEADER, Guard
-from deployments.transport import HttpTransport
+from deployments.http.transport import HttpTransport
+from deployments.http.watchdog import Watchdog
+from deployments.money.books import ACCOUNT_HEADER, written
 from deployments.visit import OUTCOME_HEADER, TRAILER
-from deployments.watchdog import Watchdog
 from pipelines.calls import Answer, Call
 from pipelines.conversation import Json
 from pipelines.dialects import DIALECTS

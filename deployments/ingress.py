@@ -9,7 +9,7 @@ Above it: Serve. Below it: starlette (Serve's own). Outside it: everything of ou
 
 from starlette.middleware import Middleware
 
-from deployments.reading import Receive, Scope, Send
+from deployments.http.reading import Receive, Scope, Send
 
 STRIPPED = frozenset({b"x-request-disconnect-disabled", b"x-request-timeout-seconds"})
 

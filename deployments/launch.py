@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import IO
 
 from actors import administrator
-from deployments import instance as instances
-from deployments import preflight, processes, waiting
+from deployments.starting import instance as instances
+from deployments.starting import preflight, processes, waiting
 from pipelines.errors import ConfigurationError
 
 START_LIMIT = 300.0

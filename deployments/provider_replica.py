@@ -11,21 +11,21 @@ from functools import partial
 
 import msgspec
 
-from actors.ledger_link import LedgerConnector
-from actors.link import Connector
-from actors.replay_link import ReplaysConnector
-from deployments import spans
-from deployments.books import attempted, opened, question, unanswered
+from actors.money.ledger_link import LedgerConnector
+from actors.replaying.replay_link import ReplaysConnector
+from actors.routing.link import Connector
 from deployments.config import ProviderSettings, state_directory
-from deployments.content import Listener
 from deployments.forwarding import forward
 from deployments.guard import demand, may_ask, permit
-from deployments.openapi import document
-from deployments.pressure import Pressure
-from deployments.price_refresh import PriceRefresh
+from deployments.load.pressure import Pressure
+from deployments.money.books import attempted, opened, question, unanswered
+from deployments.money.price_refresh import PriceRefresh
+from deployments.pages.openapi import document
 from deployments.providers import KINDS
 from deployments.providers.tariff import price_list
 from deployments.replica import Replica
+from deployments.telemetry import spans
+from deployments.telemetry.content import Listener
 from deployments.visit import Visit
 from pipelines.calls import Answer, Call, Caller
 from pipelines.conversation import Json, Request

@@ -31,20 +31,20 @@ from deployments.config import (
     TimeoutSettings,
     TrialSettings,
 )
-from deployments.guardrail_settings import GuardrailSettings
-from deployments.loop_settings import LoopSettings
-from deployments.metrics import GAUGES
-from deployments.money_settings import PriceSettings, RetentionSettings
-from deployments.policy_settings import GuardSettings, PolicySettings
-from deployments.scaling_settings import AutoscalingSettings
-from deployments.tool_servers import (
+from deployments.settings.guardrail_settings import GuardrailSettings
+from deployments.settings.loop_settings import LoopSettings
+from deployments.settings.money_settings import PriceSettings, RetentionSettings
+from deployments.settings.policy_settings import GuardSettings, PolicySettings
+from deployments.settings.scaling_settings import AutoscalingSettings
+from deployments.settings.tool_servers import (
     CredentialSettings,
     FetchSettings,
     McpServerSettings,
     OpenApiSettings,
     OriginSettings,
 )
-from deployments.tool_settings import ToolSettings
+from deployments.settings.tool_settings import ToolSettings
+from deployments.telemetry.metrics import GAUGES
 from pipelines.metering.instruments import INSTRUMENTS
 
 README = Path(__file__).resolve().parents[1] / "README.md"

@@ -10,7 +10,7 @@ repeat asks anew; one that had joined does so too as long as it has been given n
 where it has. An answer of more than 8 MiB is not kept: `not-stored` where the header can still say so, that is
 without a stream; meanwhile its key is refused (409). Where nobody can be asked about the key (503), nothing is done.
 
-Above it: `replica`. Below it: `actors.replay_client`, `pipelines.idempotency`. Outside it: what is answered.
+Above it: `replica`. Below it: `actors.replaying.replay_client`, `pipelines.idempotency`. Outside it: what is answered.
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -19,7 +19,7 @@ from typing import Literal
 
 import msgspec
 
-from actors.replay_client import Lost, Recording, ReplayClient
+from actors.replaying.replay_client import Lost, Recording, ReplayClient
 from deployments.identity import new_id
 from pipelines.calls import Answer, Call
 from pipelines.dialects import DIALECTS

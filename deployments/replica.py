@@ -4,7 +4,7 @@ Serve sees only what comes through its ingress and handles. What it does not see
 flight on the own listeners (`record_autoscaling_stats`), whether they listen (`check_health`), and that they must
 end first (`stop`).
 
-Above it: `gateway`, `provider_replica`. Below it: `front`, `listener`, `guard`, `actors.client`.
+Above it: `gateway`, `provider_replica`. Below it: `front`, `listener`, `guard`, `actors.routing.client`.
 Outside it: what is answered.
 """
 
@@ -22,29 +22,29 @@ from typing import Any
 import ray
 from ray import serve
 
-from actors.allowance_client import AllowanceClient
-from actors.client import RouterClient
-from actors.key_watcher import KeyWatcher
-from actors.ledger_client import LedgerClient
-from actors.ledger_link import LedgerConnector
-from actors.link import Connector
-from actors.replay_client import ReplayClient
-from actors.replay_link import ReplaysConnector
-from deployments.allowance import Allowances
-from deployments.books import Books
+from actors.money.allowance_client import AllowanceClient
+from actors.money.key_watcher import KeyWatcher
+from actors.money.ledger_client import LedgerClient
+from actors.money.ledger_link import LedgerConnector
+from actors.replaying.replay_client import ReplayClient
+from actors.replaying.replay_link import ReplaysConnector
+from actors.routing.client import RouterClient
+from actors.routing.link import Connector
 from deployments.caching import Caching
 from deployments.config import LedgerSettings, ObservabilitySettings, ReplicaSettings, state_directory
 from deployments.front import Front
 from deployments.guard import Guard, configured
 from deployments.guardrails import Guardrails
-from deployments.limiter import Limiter
-from deployments.listener import Listener
-from deployments.live_settings import altered
+from deployments.http.listener import Listener
+from deployments.load.limiter import Limiter
+from deployments.load.scaling import IN_FLIGHT
+from deployments.money.allowance import Allowances
+from deployments.money.books import Books
 from deployments.replaying import Replaying
-from deployments.request_log import RequestLog
-from deployments.scaling import IN_FLIGHT
-from deployments.tracing import tracing
-from deployments.trouble_log import write_troubles
+from deployments.settings.live_settings import altered
+from deployments.telemetry.request_log import RequestLog
+from deployments.telemetry.tracing import tracing
+from deployments.telemetry.trouble_log import write_troubles
 from deployments.visit import Visit
 from pipelines.calls import Answer, Call, Caller, Lane
 from pipelines.conversation import Json

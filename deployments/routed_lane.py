@@ -1,7 +1,7 @@
 """The routed lane: decide, ask over the hop, fall back while nothing has been handed out, hedge, recover, relay.
 
-Above it: `gateway`. Below it: `choosing`, `hop`, `racing`, `actors.client`, `pipelines.routing`, `pipelines.recovery`.
-Outside it: HTTP, and what providers do with a call.
+Above it: `gateway`. Below it: `choosing`, `hop`, `racing`, `actors.routing.client`, `pipelines.routing`,
+`pipelines.recovery`. Outside it: HTTP, and what providers do with a call.
 """
 
 import asyncio
@@ -13,14 +13,14 @@ from functools import partial
 
 import msgspec
 
-from actors.client import RouterClient
-from deployments import spans
-from deployments.books import attempted
+from actors.routing.client import RouterClient
 from deployments.choosing import Chooser, Chosen
 from deployments.config import GatewaySettings
 from deployments.hop import Hop, ReplicaLost
+from deployments.http.transport import UNREACHABLE
+from deployments.money.books import attempted
 from deployments.racing import first_answer
-from deployments.transport import UNREACHABLE
+from deployments.telemetry import spans
 from deployments.trials import Trials
 from pipelines.calls import Answer, Call
 from pipelines.dialects import DIALECTS

@@ -12,7 +12,8 @@ The second model is one of those that the decision could have named: nobody's te
 Only plain text is tried, without tools. What trials use is booked under the key TRIALS, in rows that name the caller's
 request and the roles `shadow`, `duel` and `judge`; nothing of it is in the sums of the caller's key.
 
-Above it: `routed_lane`. Below it: `choosing`, `actors.client`, `pipelines.routing`. Outside it: asking a provider.
+Above it: `routed_lane`. Below it: `choosing`, `actors.routing.client`, `pipelines.routing`. Outside it: asking a
+provider.
 """
 
 import asyncio
@@ -28,7 +29,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from actors.client import RouterClient
+from actors.routing.client import RouterClient
 from deployments.choosing import Chooser, Chosen, evidence_of, recorded
 from deployments.config import TrialSettings
 from deployments.handles import call_from_body

@@ -16,10 +16,10 @@ from typing import Any, Protocol, Self
 
 import msgspec
 
-from deployments import connection
-from deployments.books import Measures
+from deployments.http import connection
+from deployments.http.reading import HungUp, Receive, Scope, Send, headers_of
 from deployments.identity import new_id
-from deployments.reading import HungUp, Receive, Scope, Send, headers_of
+from deployments.money.books import Measures
 from pipelines.calls import Answer, Call
 from pipelines.dialects import DIALECTS
 from pipelines.errors import Overloaded, PenstockError, StreamBroken

@@ -21,8 +21,8 @@ before their replica hears of it, so nothing is in neither. A budget is overdraw
 flight cost beyond their reservations: once it is, every replica hears within a quarter of a second to give back what it
 kept.
 
-A pure core: `now` is an argument, in seconds since 1970. Above it: `actors.key_book`. Below it: `keys`, `spending`.
-Outside it: what a request needs (`lease` is a replica's side), rows, time.
+A pure core: `now` is an argument, in seconds since 1970. Above it: `actors.money.key_book`. Below it: `keys`,
+`spending`. Outside it: what a request needs (`lease` is a replica's side), rows, time.
 """
 
 import math

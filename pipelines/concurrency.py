@@ -20,8 +20,8 @@ to shrink: what is measured there is the provider's own speed, and from then on 
 overloaded from the first call on seems usual until fewer calls show what it can do; its refusals are heeded from the
 start.
 
-Above it: `deployments.pressure`, `deployments.limiter`. Below it: nothing. Outside it: clocks; `now` is an argument, in
-seconds of any clock that does not step back.
+Above it: `deployments.load.pressure`, `deployments.load.limiter`. Below it: nothing. Outside it: clocks; `now` is an
+argument, in seconds of any clock that does not step back.
 """
 
 import math

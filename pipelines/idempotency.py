@@ -19,7 +19,8 @@ with another payload, 409 for one whose request is under way; instead of the lat
 API reference, "Idempotent requests" (24 hours, 255 characters, parameters compared). Unlike Stripe's, a failure is
 not kept: a repeat asks anew.
 
-Above it: `actors.replays`, `deployments.replaying`. Below it: `calls`, `routing.table`. Outside it: clocks, files.
+Above it: `actors.replaying.replays`, `deployments.replaying`. Below it: `calls`, `routing.table`. Outside it: clocks,
+files.
 """
 
 import hashlib

@@ -4,7 +4,7 @@ A key's secret is `psk-` and 256 random bits; only its SHA-256 is kept anywhere.
 guesses of a password dear, and nobody guesses 256 bits (NIST SP 800-63B, section 5.1.2.2, asks for neither where a
 secret has 112 bits of entropy).
 
-Above it: `calls`, `allowance`, `actors.key_book`, `deployments`. Below it: msgspec, `options`.
+Above it: `calls`, `allowance`, `actors.money.key_book`, `deployments`. Below it: msgspec, `options`.
 Outside it: where keys are kept, clocks.
 """
 

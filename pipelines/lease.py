@@ -6,7 +6,7 @@ part back at once; its answer moves the bound on. So a renewal can be under way 
 
 A pure core: `now` is an argument, in seconds of a clock that never runs back.
 
-Above it: `actors.allowance_client`. Below it: `allowance`. Outside it: asking, waiting, what a request needs.
+Above it: `actors.money.allowance_client`. Below it: `allowance`. Outside it: asking, waiting, what a request needs.
 """
 
 from collections import deque

@@ -4,7 +4,8 @@ Rows are read in pages by keyset: the next page begins where the last one ended 
 so that the millionth page costs what the first one does. Source: M. Winand, "We need tool support for keyset
 pagination", https://use-the-index-luke.com/no-offset.
 
-Above it: `actors.ledger`, `deployments.usage_pages`. Below it: `ledger`. Outside it: who may ask; databases.
+Above it: `actors.money.ledger`, `deployments.pages.usage_pages`. Below it: `ledger`. Outside it: who may ask;
+databases.
 """
 
 from typing import Any, Literal, NamedTuple

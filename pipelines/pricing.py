@@ -8,7 +8,7 @@ dollars a million tokens, times a million.
 A kind of token without a rate of its own is charged as the kind that it is part of. Where that has none either, or the
 provider counted nothing at all, the cost is unknown: None, never 0.
 
-Above it: `actors.price_list`, the providers, the ledger. Below it: `conversation`, `routing.table`.
+Above it: `actors.money.price_list`, the providers, the ledger. Below it: `conversation`, `routing.table`.
 Outside it: where rates come from, and when they hold.
 """
 

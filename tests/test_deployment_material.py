@@ -21,7 +21,7 @@ from ray.serve.schema import ServeDeploySchema
 from deployments.app import DRAINING_PERIOD
 from deployments.config import GatewaySettings, ProviderSettings
 from deployments.front import HEALTH_PAGES
-from deployments.instance import SWITCHES
+from deployments.starting.instance import SWITCHES
 from tests.kuberay import RAY_SERVICE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -185,7 +185,7 @@ def test_ready_and_alive_are_asked_apart() -> None:
     ready = worker["readinessProbe"]["httpGet"]
     assert (ready["path"], ready["port"]) == ("/readyz", 8000)
     alive = worker["livenessProbe"]["exec"]["command"]
-    assert alive[:3] == ["python", "-IS", "/opt/penstock/deployments/probe.py"]
+    assert alive[:3] == ["python", "-IS", "/opt/penstock/deployments/starting/probe.py"]
     assert alive[-1] == "?http://127.0.0.1:8100/healthz"
     assert {"/readyz", "/healthz"} == HEALTH_PAGES
     assert "/readyz" not in str(head["readinessProbe"]), "the operator deploys nothing before the head is ready"
@@ -229,7 +229,7 @@ class _Page(BaseHTTPRequestHandler):
 
 
 def probe(*urls: str) -> tuple[int, str]:
-    command = [sys.executable, "-IS", str(ROOT / "deployments" / "probe.py"), *urls]
+    command = [sys.executable, "-IS", str(ROOT / "deployments" / "starting" / "probe.py"), *urls]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stderr == ""
     return done.returncode, done.stdout

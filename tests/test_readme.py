@@ -16,15 +16,15 @@ import pytest
 import yaml
 
 from actors.keyring import Keyring
-from deployments import reading
 from deployments.choosing import MAX_FALLBACKS
 from deployments.config import GatewaySettings, ProviderSettings, RetrySettings, TimeoutSettings
-from deployments.instance import SWITCHES
-from deployments.live_settings import altered
+from deployments.http import reading
 from deployments.providers import KINDS
 from deployments.providers.attempt import MAX_ANSWER
 from deployments.providers.simulator import SPEEDS, STATUSES, Wish
 from deployments.reference import README, inserted
+from deployments.settings.live_settings import altered
+from deployments.starting.instance import SWITCHES
 from pipelines.resilience import RULES
 from pipelines.routing.strategies import STRATEGIES
 from pipelines.routing.worth import WEIGHTS

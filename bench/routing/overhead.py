@@ -21,9 +21,9 @@ from unittest.mock import patch
 
 import aiohttp
 
-from actors.ledger import Ledger
-from actors.replays import Replays
-from actors.router import Router
+from actors.money.ledger import Ledger
+from actors.replaying.replays import Replays
+from actors.routing.router import Router
 from bench.upstream import Upstream
 from deployments.config import GatewaySettings, ListenSettings, ModelSettings, ProviderSettings
 from deployments.gateway import Gateway

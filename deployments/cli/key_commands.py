@@ -1,6 +1,6 @@
 """Callers' keys: `penstock keys …`.
 
-Above it: `commands`. Below it: `talking`, `tables`. Outside it: what a key may do (`deployments.key_pages`).
+Above it: `commands`. Below it: `talking`, `tables`. Outside it: what a key may do (`deployments.pages.key_pages`).
 """
 
 import re

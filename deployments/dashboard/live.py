@@ -7,7 +7,7 @@
 However many watch, the router and the ledger are asked once a second, and not at all while nobody watches. A reader
 who is too slow misses something; he is never waited for.
 
-Above it: `gateway`. Below it: `actors.client`, `actors.ledger_client`, `pipelines.metering.window`.
+Above it: `gateway`. Below it: `actors.routing.client`, `actors.money.ledger_client`, `pipelines.metering.window`.
 Outside it: the page.
 """
 
@@ -18,9 +18,9 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from actors.client import RouterClient
-from actors.ledger_client import LedgerClient
-from deployments import ledger_forms
+from actors.money.ledger_client import LedgerClient
+from actors.routing.client import RouterClient
+from deployments.pages import ledger_forms
 from deployments.visit import STREAMING, Leaving, Visit
 from pipelines.calls import Caller
 from pipelines.conversation import Json

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from deployments.http.watchdog import Watchdog
 from deployments.providers.turns import Turns
-from deployments.watchdog import Watchdog
 from pipelines.calls import Answer, Call
 from pipelines.errors import ProtocolError, Reason, StreamBroken, TimedOut, UpstreamError
 from pipelines.exchange import Exchange, Translation

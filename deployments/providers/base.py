@@ -22,11 +22,11 @@ from typing import Any, ClassVar
 import msgspec
 
 from actors.credentials import credential
-from deployments.outbound import outbound
+from deployments.http.outbound import outbound
+from deployments.http.transport import HttpTransport
 from deployments.providers.attempt import Attempt, Target
 from deployments.providers.counting import COUNT_TOKENS, estimated_tokens
 from deployments.providers.tariff import Tariff
-from deployments.transport import HttpTransport
 from pipelines.calls import Answer, Call, Caller
 from pipelines.conversation import Json, Request, Usage
 from pipelines.dialects import DIALECTS, WIRES

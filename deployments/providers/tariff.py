@@ -3,14 +3,14 @@
 In this order the first that knows a price wins, kind by kind where the configuration says only some. A compatible
 service is found in the price list by its address; a server of one's own is in none, and costs what is configured.
 
-Above it: `base`. Below it: `actors.price_list`, `pipelines.pricing`. Outside it: what was used.
+Above it: `base`. Below it: `actors.money.price_list`, `pipelines.pricing`. Outside it: what was used.
 """
 
 import time
 from collections.abc import Iterable
 from functools import cache
 
-from actors.price_list import PriceList
+from actors.money.price_list import PriceList
 from deployments.config import state_directory
 from pipelines.conversation import Usage
 from pipelines.pricing import Cost, Rates, configured, cost_of

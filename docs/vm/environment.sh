@@ -13,7 +13,7 @@ export OPENBLAS_NUM_THREADS=1
 export RAY_task_events_report_interval_ms=0
 export RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=deployments.ingress:middlewares
 
-# HAProxy's own ports on loopback, and no list of routes (deployments/haproxy.py).
+# HAProxy's own ports on loopback, and no list of routes (deployments/starting/haproxy.py).
 export RAY_SERVE_HAPROXY_BINARY_PATH="$HOME/penstock/.haproxy/haproxy"
 export RAY_SERVE_HAPROXY_METRICS_PORT=9101
 export RAY_SERVE_HAPROXY_STATS_PORT=8404

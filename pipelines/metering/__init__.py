@@ -5,6 +5,6 @@
     recorder      what happened (a request's row, an attempt's outcome) as numbers in a meter
     cluster       what the router adds up of all meters
 
-Above it: `actors.router`, `actors.client`, the replicas. Below it: `pipelines.ledger`'s rows, msgspec.
+Above it: `actors.routing.router`, `actors.routing.client`, the replicas. Below it: `pipelines.ledger`'s rows, msgspec.
 Outside it: Prometheus' text format.
 """

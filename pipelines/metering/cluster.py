@@ -4,7 +4,7 @@ What each replica last said is kept beside the sums, so that a report adds what 
 leaves its numbers in the sums. Sums and last words can be written down and read again: then counters go on where they
 were when another router takes over, and replicas that are still there bring theirs up to date within `SETTLING`.
 
-Above it: `actors.meters`. Below it: `meter`. Outside it: clocks, files.
+Above it: `actors.routing.meters`. Below it: `meter`. Outside it: clocks, files.
 """
 
 from operator import sub

@@ -8,7 +8,7 @@ underscores and the unit as suffix, as the OpenTelemetry-to-Prometheus rules say
 No label has unbounded values: providers are configured, models are listed or "other", all else is a word of ours. A
 caller's key is in no label.
 
-Above it: `meter`, `recorder`, `cluster`, `deployments.metrics`. Below it: nothing.
+Above it: `meter`, `recorder`, `cluster`, `deployments.telemetry.metrics`. Below it: nothing.
 """
 
 from typing import Literal, NamedTuple

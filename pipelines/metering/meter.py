@@ -4,7 +4,7 @@ Values only grow. A replica tells the present value of each series that has chan
 arrives twice, or not at all, makes nothing wrong. Source: P. Almeida et al., "Delta State Replicated Data Types",
 2018 (a grow-only counter of one entry a replica, of which deltas are shipped).
 
-Above it: `recorder`, `actors.client`. Below it: `instruments`. Outside it: what is counted.
+Above it: `recorder`, `actors.routing.client`. Below it: `instruments`. Outside it: what is counted.
 """
 
 from bisect import bisect_left

@@ -2,7 +2,7 @@
 
 The series of one kind of request are looked up once and kept together, so that a request costs some twenty additions.
 
-Above it: `deployments.books`, the replicas. Below it: `meter`, `instruments`, `pipelines.ledger`'s rows.
+Above it: `deployments.money.books`, the replicas. Below it: `meter`, `instruments`, `pipelines.ledger`'s rows.
 Outside it: clocks.
 """
 

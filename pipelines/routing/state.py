@@ -4,7 +4,7 @@ Stimuli come in with `now`, in seconds since 1970, because a table's times are r
 is asked at regular intervals and gives a new version only where something changed: at once where the change
 decides who can be asked (`urgent`), every STATISTICS_INTERVAL where it is only numbers.
 
-Above it: `actors.router`. Below it: `roster`, `statistics`, `breaker`, `table`. Outside it: clocks, processes.
+Above it: `actors.routing.router`. Below it: `roster`, `statistics`, `breaker`, `table`. Outside it: clocks, processes.
 """
 
 from collections import Counter

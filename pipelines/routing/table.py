@@ -4,7 +4,7 @@ A provider replica sends an `Announcement` when it starts and every second after
 `Outcome`s in batches, as a `Report`; the router answers with a versioned `Table`. A replica that stays silent for
 `ANNOUNCEMENT_LIFETIME` seconds drops out of the table.
 
-Above it: `actors.router`, `deployments`. Below it: `options`, msgspec.
+Above it: `actors.routing.router`, `deployments`. Below it: `options`, msgspec.
 """
 
 from functools import cached_property

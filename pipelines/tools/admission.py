@@ -10,7 +10,7 @@ A tool that changes what it says of itself after it was looked at is a known way
 Invariant Labs, "MCP Security Notification: Tool Poisoning Attacks", 2025), so the fingerprint is of the definition as
 the source gives it, before anything is made usable.
 
-Above it: `actors.registry`. Below it: `catalogue`, `schemas`. Outside it: where it is written down, and time.
+Above it: `actors.tools.registry`. Below it: `catalogue`, `schemas`. Outside it: where it is written down, and time.
 """
 
 import hashlib

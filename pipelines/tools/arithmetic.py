@@ -3,7 +3,7 @@
 The expression is parsed by Python's own `ast` and evaluated here, node by node; what is not in the tables below is
 refused, and so is what would take long (`9**9**9`).
 
-Above it: `actors.example_tools`. Below it: the standard library.
+Above it: `actors.tools.example_tools`. Below it: the standard library.
 """
 
 import ast

@@ -3,8 +3,8 @@
     Catalogue := Tool*                                 published by the registry, kept by every gateway
     a run     := Progress* Ran                         what an executor yields; closing the generator cancels it
 
-Above it: `turns`, `actors.registry`, `actors.executors`. Below it: `conversation`. Outside it: how tools are found
-(Python, MCP, OpenAPI) and where they run.
+Above it: `turns`, `actors.tools.registry`, `actors.tools.executor`. Below it: `conversation`. Outside it: how tools are
+found (Python, MCP, OpenAPI) and where they run.
 """
 
 from collections.abc import AsyncGenerator

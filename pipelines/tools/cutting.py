@@ -1,6 +1,6 @@
 """A result, cut to what a model is shown of it.
 
-Above it: `actors.workshop`, `actors.executor`. Below it: `catalogue`.
+Above it: `actors.tools.workshop`, `actors.tools.executor`. Below it: `catalogue`.
 """
 
 import msgspec

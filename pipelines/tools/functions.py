@@ -12,8 +12,8 @@
 A plain function, a coroutine function, a generator or an async generator: what the last two yield is progress, and
 their result is what a generator returns, else what was yielded last. The decorated function can be called as before.
 
-Above it: `actors.function_source`, `actors.workshop`, whoever writes tools. Below it: `catalogue`, `docstrings`,
-pydantic. Outside it: which functions there are, and in what process they run.
+Above it: `actors.tools.function_source`, `actors.tools.workshop`, whoever writes tools. Below it: `catalogue`,
+`docstrings`, pydantic. Outside it: which functions there are, and in what process they run.
 """
 
 import functools

@@ -8,8 +8,8 @@ whose parameters are written in a way that is not known here, is left out with a
 
 Source: https://spec.openapis.org/oas/v3.1.1.html (and v3.0.4).
 
-Above it: `openapi_requests`, `actors.openapi_source`. Below it: `openapi_schemas`. Outside it: reading the document,
-asking the service.
+Above it: `openapi_requests`, `actors.tools.openapi_source`. Below it: `openapi_schemas`. Outside it: reading the
+document, asking the service.
 """
 
 import re

@@ -4,7 +4,7 @@ Source: https://spec.openapis.org/oas/v3.1.1.html#style-values. Whatever an argu
 base URL's origin and below its path: a value is one piece of the path, with everything in it encoded that could begin
 another, and a piece that would climb (`..`) is refused.
 
-Above it: `actors.openapi_source`. Below it: `openapi`. Outside it: credentials, sending.
+Above it: `actors.tools.openapi_source`. Below it: `openapi`. Outside it: credentials, sending.
 """
 
 import json

@@ -7,8 +7,8 @@ from itertools import count
 
 import msgspec
 
-from actors.allowance_client import AllowanceClient
-from actors.ledger_client import LedgerClient, WhenAway
+from actors.money.allowance_client import AllowanceClient
+from actors.money.ledger_client import LedgerClient, WhenAway
 from pipelines.allowance import Allowances, Asked, KeyInquiry, Need
 from pipelines.errors import OverBudget, OverLimit
 from pipelines.keys import Limits

@@ -33,7 +33,7 @@ async def _left() -> int:
             try:
                 parent = (status.parent / "stat").read_text().rpartition(")")[2].split()[1]
                 words = (Path("/proc") / parent / "cmdline").read_bytes()
-                count += b"actors.workshop" in status.read_bytes() and b"actors.workshop" in words
+                count += b"actors.tools.workshop" in status.read_bytes() and b"actors.tools.workshop" in words
             except OSError:
                 continue
         if not count:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.argument_guards import OUTSIDE, guarded, inside
+from actors.tools.argument_guards import OUTSIDE, guarded, inside
 from pipelines.errors import ToolFailed
 from pipelines.tools.catalogue import ArgumentGuard
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from actors import confinement
+from actors.tools import confinement
 from pipelines.tools.catalogue import Exit, Progress, ToolRun
 from tests.actors.toolshop import PATIENCE, USERS, Toolshop, text_of, toolshop
 
@@ -296,6 +296,6 @@ def _workshops() -> list[int]:
             parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
         except OSError:
             continue
-        if b"actors.workshop" in words and parent == os.getpid():
+        if b"actors.tools.workshop" in words and parent == os.getpid():
             found.append(int(process.name))
     return found

@@ -9,10 +9,10 @@ import msgspec
 import pytest
 from sqlalchemy import select, text
 
-from actors.databases import address
-from actors.ledger import Ledger
-from actors.ledger_store import LedgerStore
-from actors.ledger_tables import KEYS
+from actors.money.databases import address
+from actors.money.ledger import Ledger
+from actors.money.ledger_store import LedgerStore
+from actors.money.ledger_tables import KEYS
 from pipelines.allowance import Ask, Asked, Granted, KeyInquiry, Wish
 from pipelines.keys import (
     Budget,

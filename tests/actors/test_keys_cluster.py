@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors.allowance_client import AllowanceClient
 from actors.directory import LEDGER, connect
-from actors.key_watcher import KeyWatcher
-from actors.ledger_client import LedgerClient
+from actors.money.allowance_client import AllowanceClient
+from actors.money.key_watcher import KeyWatcher
+from actors.money.ledger_client import LedgerClient
 from pipelines.allowance import Need
 from pipelines.errors import OverBudget, Overloaded
 from pipelines.keys import Budget, Feed, KeyAnswer, Limits, MakeKey, RevokeKey, Settings

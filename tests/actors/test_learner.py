@@ -8,12 +8,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors import learner as learner_module
-from actors import router as router_module
-from actors.learning_keeper import OWNER, LearningKeeper, _label
-from actors.ledger import Ledger
-from actors.ledger_place import Place
-from actors.router import Router
+from actors.money.ledger import Ledger
+from actors.money.ledger_place import Place
+from actors.routing import learner as learner_module
+from actors.routing import router as router_module
+from actors.routing.learning_keeper import OWNER, LearningKeeper, _label
+from actors.routing.router import Router
 from actors.shelf import Pieces
 from pipelines.conversation import Message, Request, Text
 from pipelines.routing.ask import Ask

@@ -8,12 +8,12 @@ import msgspec
 import pytest
 from sqlalchemy import event, func, select
 
-from actors.databases import FileDatabase, address
-from actors.ledger import LEASE, Ledger, code_version
-from actors.ledger_client import LedgerClient
-from actors.ledger_place import Place
-from actors.ledger_store import LedgerStore
-from actors.ledger_tables import ATTEMPTS, REQUESTS
+from actors.money.databases import FileDatabase, address
+from actors.money.ledger import LEASE, Ledger, code_version
+from actors.money.ledger_client import LedgerClient
+from actors.money.ledger_place import Place
+from actors.money.ledger_store import LedgerStore
+from actors.money.ledger_tables import ATTEMPTS, REQUESTS
 from pipelines.errors import ConfigurationError, Overloaded
 from pipelines.ledger import Batch, Question
 from tests.actors.ledger_rows import NOON, attempt, request

@@ -13,14 +13,14 @@ import pytest
 from sqlalchemy import Connection, delete, event, func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from actors import databases, ledger_erasing
-from actors.databases import address
-from actors.ledger import Ledger
-from actors.ledger_browsing import page
-from actors.ledger_client import LedgerClient
-from actors.ledger_reports import report
-from actors.ledger_store import LedgerStore
-from actors.ledger_tables import ATTEMPTS, REQUESTS
+from actors.money import databases, ledger_erasing
+from actors.money.databases import address
+from actors.money.ledger import Ledger
+from actors.money.ledger_browsing import page
+from actors.money.ledger_client import LedgerClient
+from actors.money.ledger_reports import report
+from actors.money.ledger_store import LedgerStore
+from actors.money.ledger_tables import ATTEMPTS, REQUESTS
 from pipelines.errors import Overloaded
 from pipelines.ledger import Batch, Question, Row
 from pipelines.ledger_questions import (
@@ -271,7 +271,7 @@ async def test_a_question_that_takes_too_long_is_given_up(
     def forever(connection: Connection, question: object) -> Any:
         return connection.execute(text(endless)).scalar_one()
 
-    monkeypatch.setattr("actors.ledger_answers.report", forever)
+    monkeypatch.setattr("actors.money.ledger_answers.report", forever)
     try:
         with pytest.raises(Overloaded, match="cannot be read"):
             await ledger.report(msgspec.msgpack.encode(Question(0.0, 1.0)))

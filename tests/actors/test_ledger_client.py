@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors.ledger_client import ANNOUNCING, BEAT, LEISURE, PACE, PATIENCE, SHORT_PATIENCE, LedgerClient
+from actors.money.ledger_client import ANNOUNCING, BEAT, LEISURE, PACE, PATIENCE, SHORT_PATIENCE, LedgerClient
 from pipelines.errors import Overloaded
 from pipelines.ledger import LOST, Batch, RequestRow
 from tests.actors.ledger_rows import request

@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from actors import ledger_client
 from actors.directory import LEDGER, connect
-from actors.ledger_client import LedgerClient
+from actors.money import ledger_client
+from actors.money.ledger_client import LedgerClient
 from pipelines.ledger import Question
 from tests.actors.ledger_rows import NOON, attempt, request
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from actors.ledger_socket import KEYS, MOST_BYTES, REPORT, SETTLE, Door, LedgerConnection, connect, listen
+from actors.money.ledger_socket import KEYS, MOST_BYTES, REPORT, SETTLE, Door, LedgerConnection, connect, listen
 from pipelines.errors import Overloaded
 
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, func, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
-from actors.databases import address
-from actors.ledger_reports import report
-from actors.ledger_store import LedgerStore
-from actors.ledger_tables import ATTEMPTS, METADATA, REQUESTS, RESERVATIONS, VERSION_TABLE, clean, row_of
+from actors.money.databases import address
+from actors.money.ledger_reports import report
+from actors.money.ledger_store import LedgerStore
+from actors.money.ledger_tables import ATTEMPTS, METADATA, REQUESTS, RESERVATIONS, VERSION_TABLE, clean, row_of
 from pipelines.conversation import Usage
 from pipelines.errors import ConfigurationError
 from pipelines.ledger import SUMS, AttemptRow, Batch, Question, RequestRow, Row, billed

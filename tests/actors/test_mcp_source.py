@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from actors import mcp_source, mcp_stdio
-from actors.mcp_source import McpSource
-from actors.tool_source import SourceSpec
+from actors.tools import mcp_source, mcp_stdio
+from actors.tools.mcp_source import McpSource
+from actors.tools.tool_source import SourceSpec
 from pipelines.conversation import Text
 from pipelines.errors import ConfigurationError
 from pipelines.tools.catalogue import Progress, Ran, Tool, ToolRun

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from actors.checked_file import ASIDE
-from actors.meters import FILE, SAVING, Meters
+from actors.routing.meters import FILE, SAVING, Meters
 from pipelines.metering import instruments
 from pipelines.metering.cluster import SETTLING, Snapshot
 from pipelines.metering.meter import Meter

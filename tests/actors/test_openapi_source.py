@@ -12,10 +12,10 @@ import pytest
 import yaml
 from aiohttp import web
 
-from actors import openapi_source
-from actors.fetch_source import FetchSource
-from actors.openapi_source import OpenApiSource
-from actors.tool_source import SourceSpec, make
+from actors.tools import openapi_source
+from actors.tools.fetch_source import FetchSource
+from actors.tools.openapi_source import OpenApiSource
+from actors.tools.tool_source import SourceSpec, make
 from pipelines.conversation import File, Image, Text
 from pipelines.errors import ConfigurationError, ToolFailed
 from pipelines.resilience import RetryPolicy
@@ -102,7 +102,7 @@ class Opened:
     """A source, with what it was told of changes."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        given = {"fetch": "deployments.fetching:fetch", "networks": LOOPBACK, **settings}
+        given = {"fetch": "deployments.tools.fetching:fetch", "networks": LOOPBACK, **settings}
         self.source = make(SourceSpec(kind="openapi", name="openapi:shop", settings=given))
         assert isinstance(self.source, OpenApiSource)
         self.changed = asyncio.Event()
@@ -230,7 +230,7 @@ async def test_only_what_is_wanted_and_with_its_own_policy(tmp_path: Path) -> No
         {"base_url": "api.example"},
         {"credentials": [{"kind": "bearer", "variable": "PENSTOCK_TEST_UNSET"}]},
         {"credentials": [{"kind": "bearer", "secret": "sk"}]},
-        {"fetch": "deployments.fetching:nothing"},
+        {"fetch": "deployments.tools.fetching:nothing"},
     ],
 )
 def test_what_an_operator_wrote_wrongly_is_said(settings: dict[str, Any]) -> None:
@@ -241,7 +241,7 @@ def test_what_an_operator_wrote_wrongly_is_said(settings: dict[str, Any]) -> Non
 
 async def test_fetch_url_reads_pages_and_says_why_not() -> None:
     async with service() as shop:
-        settings = {"fetch": "deployments.fetching:fetch", "ports": [shop.port], "networks": LOOPBACK, "most": 20}
+        settings = {"fetch": "deployments.tools.fetching:fetch", "ports": [shop.port], "networks": LOOPBACK, "most": 20}
         source = make(SourceSpec(kind="fetch", name="fetch", settings=settings))
         assert isinstance(source, FetchSource)
         (tool,) = await source.tools()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.price_list import FILE, PriceList
+from actors.money.price_list import FILE, PriceList
 from bench.prices import TOLERANCE, lines
 from pipelines.conversation import Usage
 from pipelines.pricing import Rate, cost_of

@@ -8,10 +8,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from actors import tool_socket
-from actors.function_source import FunctionSource
-from actors.registry import FILE, Registry
-from actors.tool_messages import Registration
+from actors.tools import tool_socket
+from actors.tools.function_source import FunctionSource
+from actors.tools.registry import FILE, Registry
+from actors.tools.tool_messages import Registration
 from pipelines.errors import BadRequest, Overloaded
 from pipelines.tools.catalogue import Progress, Ran, ToolRun
 from tests.actors.toolshop import NAUGHTY, PATIENCE, Toolshop, functions, text_of, toolshop
@@ -151,7 +151,7 @@ async def test_configured_policies_and_variables_reach_the_tools(folder: Path, m
     guard = {"argument": "path", "kind": "path", "roots": [str(root)]}
     policies = {"read_file": {"guards": [guard]}, "list_files": {"guards": [guard]}, "endless": {"seconds": 0.3}}
     spec = functions(
-        "actors.example_tools", NAUGHTY, policies=policies, environment=["TOOL_SETTING", "ABSENT"], same_user=[]
+        "actors.tools.example_tools", NAUGHTY, policies=policies, environment=["TOOL_SETTING", "ABSENT"], same_user=[]
     )
     async with toolshop(folder / "state", spec) as shop:
         assert await shop.said("list_files", path=".") == "note.txt\t14"

@@ -6,9 +6,9 @@ from typing import Any, TypeVar
 
 import pytest
 
-from actors.replay_client import LAST_WORDS, Lost, ReplayClient
-from actors.replay_link import ReplaysLink
-from actors.replays import Replays
+from actors.replaying.replay_client import LAST_WORDS, Lost, ReplayClient
+from actors.replaying.replay_link import ReplaysLink
+from actors.replaying.replays import Replays
 from pipelines.errors import Overloaded
 from pipelines.idempotency import LEASE, MAX_ANSWER, Head, Opening
 from pipelines.routing.table import Outcome

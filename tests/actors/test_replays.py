@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors.answer_file import FILE, AnswerFile
-from actors.replays import LONG_POLL, Replays, code_version
+from actors.replaying.answer_file import FILE, AnswerFile
+from actors.replaying.replays import LONG_POLL, Replays, code_version
 from pipelines.idempotency import LEASE, LIFETIME, SETTLING, Begun, Head, Opening, Piece, Progress, Push
 from pipelines.routing.table import Outcome
 from tests.actors.virtual_time import run

@@ -9,7 +9,7 @@ import pytest
 import ray
 
 from actors.directory import NAMESPACE, REPLAYS, connect
-from actors.replay_client import ReplayClient
+from actors.replaying.replay_client import ReplayClient
 from pipelines.errors import Overloaded
 from pipelines.idempotency import Begun, Head, Opening
 from pipelines.routing.table import Outcome

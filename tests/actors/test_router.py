@@ -9,7 +9,7 @@ import pytest
 from actors.board import LONG_POLL
 from actors.clock import SteadyClock
 from actors.keyring import KEYS_FILE
-from actors.router import Router, code_version
+from actors.routing.router import Router, code_version
 from pipelines.errors import ConfigurationError
 from pipelines.routing.table import Announcement, Outcome, Report, Table, Welcome
 from tests.actors.virtual_time import run

@@ -7,10 +7,10 @@ from typing import TypeVar
 import msgspec
 import pytest
 
-from actors import client as client_module
-from actors.client import RouterClient
-from actors.link import RouterLink
-from actors.router import Router
+from actors.routing import client as client_module
+from actors.routing.client import RouterClient
+from actors.routing.link import RouterLink
+from actors.routing.router import Router
 from pipelines.errors import Overloaded
 from pipelines.routing.state import SETTLING
 from pipelines.routing.table import Announcement, Outcome, Report, Table, Welcome

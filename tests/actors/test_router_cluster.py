@@ -11,9 +11,9 @@ import msgspec
 import pytest
 import ray
 
-from actors.client import RouterClient
 from actors.directory import LEDGER, NAMESPACE, ROUTER, connect
-from actors.ledger_place import DEFAULT_PLACE
+from actors.money.ledger_place import DEFAULT_PLACE
+from actors.routing.client import RouterClient
 from pipelines.routing.learning.evidence import Rated
 from pipelines.routing.standing import Standing
 from pipelines.routing.table import Announcement, Decided, Outcome, Table

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from actors.keyring import KEYS_FILE, SECRET_FILE, Keyring
-from actors.router import Router
+from actors.routing.router import Router
 from pipelines.errors import ConfigurationError
 from pipelines.routing.table import CallerKey, Welcome
 from tests.actors.virtual_time import run

@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors.databases import address
-from actors.ledger_answers import answered
-from actors.ledger_store import LedgerStore
+from actors.money.databases import address
+from actors.money.ledger_answers import answered
+from actors.money.ledger_store import LedgerStore
 from pipelines.ledger import Batch, Question, ToolRow
 from pipelines.ledger_questions import Erasure, Expiry, Held, Story, StoryQuestion, Waiting
 from tests.actors.ledger_rows import NOON, attempt, request
@@ -116,7 +116,7 @@ async def test_it_survives_whoever_asked(store: LedgerStore, url: str, tmp_path:
 async def test_a_key_fills_no_disk_and_its_erasure_takes_all(
     store: LedgerStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.approval_store.MOST", 3)
+    monkeypatch.setattr("actors.tools.approval_store.MOST", 3)
     for number in range(6):
         await answered(store, held(number, expires=NOON + number))
     assert [one.id for one in await waiting(store)] == ["appr_3", "appr_4", "appr_5"]

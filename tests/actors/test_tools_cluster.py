@@ -10,8 +10,8 @@ import ray
 from ray.actor import ActorHandle
 
 from actors.directory import NAMESPACE, REGISTRY, stop
-from actors.tool_actors import name_of
-from actors.toolbox import ToolboxClient
+from actors.tools.tool_actors import name_of
+from actors.tools.toolbox import ToolboxClient
 from pipelines.tools.catalogue import Ran, ToolRun
 from tests.actors.toolshop import NAUGHTY, PATIENCE, USERS, functions, text_of
 

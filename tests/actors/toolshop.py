@@ -12,12 +12,12 @@ from typing import Any, cast
 
 import msgspec
 
-from actors.executor import Executor
-from actors.registry import Registry
-from actors.registry_link import RegistryLink
-from actors.tool_messages import Published
-from actors.tool_source import SourceSpec
-from actors.toolbox import ToolboxClient
+from actors.tools.executor import Executor
+from actors.tools.registry import Registry
+from actors.tools.registry_link import RegistryLink
+from actors.tools.tool_messages import Published
+from actors.tools.tool_source import SourceSpec
+from actors.tools.toolbox import ToolboxClient
 from pipelines.conversation import Text
 from pipelines.tools.catalogue import Progress, Ran, ToolRun
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from deployments import processes
-from deployments.instance import INTERNAL_PORTS
+from deployments.starting import processes
+from deployments.starting.instance import INTERNAL_PORTS
 from tests.cluster.doors import NAMES
 from tests.cluster.running import (
     KEY,

@@ -3,7 +3,8 @@
 `Running` starts the launcher in a process group of its own, reads the banner as a person would, and stops it with
 Ctrl-C. Processes are told by `PENSTOCK_STATE_DIR` in their environment, which all of them inherit.
 
-Above it: `conftest`, the tests here. Below it: `deployments.processes`, PyYAML. Outside it: what is asked of it.
+Above it: `conftest`, the tests here. Below it: `deployments.starting.processes`, PyYAML. Outside it: what is asked of
+it.
 """
 
 import contextlib
@@ -21,7 +22,7 @@ from typing import IO, Any, TypeVar
 
 import yaml
 
-from deployments import processes
+from deployments.starting import processes
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "psk-of-the-cluster-tests"
@@ -174,7 +175,7 @@ class Running:
     def workshops(self) -> list[int]:
         """Processes that make those of contained calls; they know nothing of the state directory."""
         below = processes.descendants(self._process.pid)
-        return [process.pid for process in below if "actors.workshop" in process.command]
+        return [process.pid for process in below if "actors.tools.workshop" in process.command]
 
     def processes(self) -> list[processes.Process]:
         """Every living process of this Penstock, the launcher and zombies left out."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 import yaml
 
-from deployments.instance import INTERNAL_PORTS
+from deployments.starting.instance import INTERNAL_PORTS
 from tests.cluster.running import ROOT, Running, until
 
 pytestmark = pytest.mark.cluster

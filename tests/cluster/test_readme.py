@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from deployments.instance import ROOT
+from deployments.starting.instance import ROOT
 from tests.cluster.doors import client
 from tests.cluster.running import KEY, Running
 from tests.readme import example, run

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from actors import example_tools
+from actors.tools import example_tools
 from pipelines.tools.catalogue import ArgumentGuard
 from pipelines.tools.functions import tool
 

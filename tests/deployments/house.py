@@ -16,15 +16,15 @@ import httpx
 import msgspec
 import pytest
 
-from actors.executor import Executor
-from actors.ledger import Ledger
-from actors.ledger_link import LedgerLink
-from actors.registry import Registry
-from actors.registry_link import RegistryLink
-from actors.replay_link import ReplaysLink
-from actors.replays import Replays
-from actors.router import Router
-from actors.tool_source import SourceSpec
+from actors.money.ledger import Ledger
+from actors.money.ledger_link import LedgerLink
+from actors.replaying.replay_link import ReplaysLink
+from actors.replaying.replays import Replays
+from actors.routing.router import Router
+from actors.tools.executor import Executor
+from actors.tools.registry import Registry
+from actors.tools.registry_link import RegistryLink
+from actors.tools.tool_source import SourceSpec
 from deployments.config import GatewaySettings, ListenSettings, ProviderSettings
 from deployments.gateway import Gateway
 from deployments.provider_replica import ProviderReplica

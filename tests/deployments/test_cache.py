@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from actors.replays import Replays
+from actors.replaying.replays import Replays
 from deployments.replica import Replica
 from tests.deployments.house import House, client_of, house
 from tests.deployments.test_ledger import read

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import uvloop
 
-from deployments import connection, reading
 from deployments.guard import Guard
-from deployments.listener import Listener
+from deployments.http import connection, reading
+from deployments.http.listener import Listener
 from tests.clients import BrokenBody, Caller, Head
 from tests.deployments.house import KEY, House, url_of
 

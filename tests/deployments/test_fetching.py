@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from actors.argument_guards import addresses_of
-from deployments.fetching import Fetcher
+from actors.tools.argument_guards import addresses_of
+from deployments.tools.fetching import Fetcher
 from pipelines.errors import ToolFailed
 from pipelines.tools.addresses import PUBLIC, Reach
 from pipelines.tools.fetching import Fetching

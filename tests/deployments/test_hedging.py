@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from actors.client import RouterClient
+from actors.routing.client import RouterClient
 from deployments.replica import Replica
 from pipelines.routing.statistics import LEAST_MEASUREMENTS
 from pipelines.routing.table import Outcome

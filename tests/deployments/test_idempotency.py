@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from actors import replay_client
-from actors.replays import Replays
+from actors.replaying import replay_client
+from actors.replaying.replays import Replays
 from deployments import replaying
 from deployments.replica import Replica
 from tests.clients import Caller

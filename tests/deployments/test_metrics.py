@@ -11,8 +11,8 @@ import pytest
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from actors.router import Router
-from deployments.metrics import exposition
+from actors.routing.router import Router
+from deployments.telemetry.metrics import exposition
 from pipelines.metering.cluster import Snapshot
 from pipelines.metering.instruments import TOOL_DURATION
 from pipelines.metering.meter import Series

@@ -11,8 +11,8 @@ import httpx
 import msgspec
 import pytest
 
-from actors import learner, router
-from actors.router import Router
+from actors.routing import learner, router
+from actors.routing.router import Router
 from deployments.choosing import Chosen
 from pipelines.calls import Call
 from pipelines.routing.record import Record, reproduced

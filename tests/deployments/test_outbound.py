@@ -11,7 +11,7 @@ import trustme
 from pydantic import ValidationError
 
 from deployments.config import ProviderSettings
-from deployments.outbound import outbound
+from deployments.http.outbound import outbound
 from deployments.providers import KINDS, Provider
 from pipelines.errors import ConfigurationError, StreamBroken
 from pipelines.resilience import RetryPolicy

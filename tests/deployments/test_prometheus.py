@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from deployments.metrics import GAUGES
+from deployments.telemetry.metrics import GAUGES
 from pipelines.metering.instruments import INSTRUMENTS
 from tests.deployments.house import House, client_of, url_of
 from tests.deployments.prometheus import DOCS, Prometheus, prometheus

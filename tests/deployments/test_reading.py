@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from deployments.reading import MAX_BODY, HungUp, body_of, headers_of, json_object
+from deployments.http.reading import MAX_BODY, HungUp, body_of, headers_of, json_object
 from pipelines.errors import BadRequest
 
 

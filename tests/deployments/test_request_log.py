@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from deployments.log_files import REST, sweep
+from deployments.starting.log_files import REST, sweep
 from tests.deployments.house import KEY, House, client_of, house
 from tests.upstream import Fault, Upstream
 

@@ -9,12 +9,12 @@ import genai_prices
 import msgspec
 import pytest
 
-from actors import ledger_erasing
-from actors.price_list import FILE, PriceList
-from deployments.money_settings import PriceSettings, RetentionSettings
-from deployments.price_refresh import AGAIN, PriceRefresh
-from deployments.retention import Retention
-from deployments.transport import HttpTransport
+from actors.money import ledger_erasing
+from actors.money.price_list import FILE, PriceList
+from deployments.http.transport import HttpTransport
+from deployments.money.price_refresh import AGAIN, PriceRefresh
+from deployments.money.retention import Retention
+from deployments.settings.money_settings import PriceSettings, RetentionSettings
 from pipelines.ledger_questions import Erased
 from tests.deployments.house import House, house
 from tests.deployments.test_usage_pages import many, put

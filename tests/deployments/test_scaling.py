@@ -13,8 +13,8 @@ from ray.serve.config import AutoscalingConfig
 
 from deployments.app import gateway, provider
 from deployments.config import GatewaySettings, ProviderSettings
-from deployments.scaling import IN_FLIGHT, by_streams_in_flight, wanted
-from deployments.scaling_settings import AutoscalingSettings
+from deployments.load.scaling import IN_FLIGHT, by_streams_in_flight, wanted
+from deployments.settings.scaling_settings import AutoscalingSettings
 
 
 def context(told: dict[str, list[float]], running: list[str], now: int, target: float = 100.0) -> Any:

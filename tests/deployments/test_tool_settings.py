@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from deployments import instance
-from deployments.tool_settings import ToolSettings
+from deployments.settings.tool_settings import ToolSettings
+from deployments.starting import instance
 from pipelines.errors import ConfigurationError
 from tests.actors.toolshop import toolshop
 

@@ -374,7 +374,7 @@ async def test_a_run_of_which_nothing_is_heard_is_given_up(tooled: House, monkey
         yield Progress("begun")
         await asyncio.Event().wait()
 
-    monkeypatch.setattr("deployments.tool_lane.GRACE", 0.0)
+    monkeypatch.setattr("deployments.tools.tool_lane.GRACE", 0.0)
     tooled.gateway.tool_lane.toolbox = Tools(script)
     body = body_of("openai_chat", penstock={"tools": {"call_seconds": 0.05}})
     answer = (await post(tooled, "openai_chat", body)).json()

@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from deployments.tracing import CONTENT, ENDPOINTS, tracing
+from deployments.telemetry.tracing import CONTENT, ENDPOINTS, tracing
 from tests.deployments.house import House, client_of, house
 from tests.deployments.test_ledger import HELLO
 from tests.readme import ROOT
@@ -198,7 +198,8 @@ async def test_when_there_are_traces(monkeypatch: pytest.MonkeyPatch, variables:
 
 def test_without_an_endpoint_nothing_of_it_is_imported() -> None:
     code = (
-        "import os, sys, deployments.front, deployments.tracing as t; os.environ.pop('OTEL_EXPORTER_OTLP_ENDPOINT', 0);"
+        "import os, sys, deployments.front, deployments.telemetry.tracing as t;"
+        "os.environ.pop('OTEL_EXPORTER_OTLP_ENDPOINT', 0);"
         "assert t.tracing('gateway', 'x') is None;"
         "sys.exit(any(name.startswith('opentelemetry.sdk') for name in sys.modules))"
     )

@@ -6,8 +6,8 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 import pytest
 
-from deployments import transport
-from deployments.transport import HttpAnswer, HttpTransport
+from deployments.http import transport
+from deployments.http.transport import HttpAnswer, HttpTransport
 from pipelines.errors import ProtocolError, StreamBroken, TimedOut
 from pipelines.resilience import Timeouts
 from tests.upstream import Fault, Upstream

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.trouble_log import write_troubles
+from deployments.telemetry.trouble_log import write_troubles
 
 PROMPT = "what the caller asked"
 

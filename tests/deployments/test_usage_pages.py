@@ -16,8 +16,8 @@ import httpx
 import pytest
 from msgspec.structs import replace
 
-from deployments import usage_pages, usage_query
-from deployments.usage_query import cursor, rows, sums
+from deployments.pages import usage_pages, usage_query
+from deployments.pages.usage_query import cursor, rows, sums
 from pipelines.errors import BadRequest
 from pipelines.ledger import Batch, Question, Row
 from pipelines.ledger_questions import Position

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from deployments.watchdog import Watchdog
+from deployments.http.watchdog import Watchdog
 from pipelines.errors import StreamBroken, TimedOut
 from tests.actors.virtual_time import run
 

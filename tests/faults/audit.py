@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from actors.databases import address
-from actors.ledger_store import LedgerStore
+from actors.money.databases import address
+from actors.money.ledger_store import LedgerStore
 from pipelines.pricing import NANO
 from tests.actors.postgres import Postgres, postgres, programs
 from tests.cluster.doors import client

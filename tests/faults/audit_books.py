@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, func, select
 
-from actors.ledger_tables import ATTEMPTS, HOURS, REQUESTS, RESERVATIONS
+from actors.money.ledger_tables import ATTEMPTS, HOURS, REQUESTS, RESERVATIONS
 from pipelines.ledger import LOST, SUMS
 from tests.faults.audit_load import MODELS, QUESTION, Asked
 

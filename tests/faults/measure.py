@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from deployments.processes import Process
+from deployments.starting.processes import Process
 from tests.faults.scene import Scene
 
 MEGABYTE = 2**20

@@ -16,8 +16,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from deployments import processes
-from deployments.instance import INTERNAL_PORTS
+from deployments.starting import processes
+from deployments.starting.instance import INTERNAL_PORTS
 from tests.cluster.running import KEY, ROOT, Running, environment, free_ports
 from tests.upstream import UpstreamProcess
 

@@ -3,7 +3,8 @@
 The head runs the named actors and Serve's controller, and no replica; the workers have the gateway and two simulators,
 `alpha` and `beta`, spread. The ledger is on PostgreSQL where that is installed.
 
-Above it: the scenarios. Below it: `machines`, `deployments.instance`. Outside it: what is asked, and what goes wrong.
+Above it: the scenarios. Below it: `machines`, `deployments.starting.instance`. Outside it: what is asked, and what goes
+wrong.
 """
 
 import contextlib
@@ -23,7 +24,7 @@ from typing import Any
 import yaml
 
 from actors import administrator
-from deployments import instance as instances
+from deployments.starting import instance as instances
 from tests.actors.postgres import postgres, programs
 from tests.nodes.machines import Machine, Network, network
 from tests.upstream import UpstreamProcess

@@ -2,7 +2,7 @@
 
 Source: ip-netns(8), ip-link(8). Names hold this process's id, so that two runs do not meet.
 
-Above it: `cluster`. Below it: `ip` (iproute2), `deployments.processes`. Outside it: what runs on them.
+Above it: `cluster`. Below it: `ip` (iproute2), `deployments.starting.processes`. Outside it: what runs on them.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from deployments import processes
+from deployments.starting import processes
 
 SUBNETS = range(64, 128)
 """Third byte of 10.77.x.0/24: one a run."""

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deployments.reading import json_object
+from deployments.http.reading import json_object
 from pipelines.conversation import Request
 from pipelines.dialects import DIALECTS, WIRES, sse
 from pipelines.errors import PenstockError, UpstreamError

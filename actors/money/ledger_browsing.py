@@ -1,0 +1,64 @@
+"""Rows of the ledger as a person or a program reads them: pages of them, and one request with all that belongs to it.
+
+Above it: `ledger`. Below it: `ledger_tables`. Outside it: who may ask; what a row looks like to a caller.
+"""
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, RowMapping, Table, select, tuple_
+
+from actors.money.ledger_tables import ATTEMPTS, REQUESTS, TOOLS
+from pipelines.ledger_questions import FILTERS, Kind, Rows, RowsQuestion, Story, StoryQuestion
+
+TABLES: dict[Kind, Table] = {"requests": REQUESTS, "attempts": ATTEMPTS}
+
+_SLACK = 1.0
+"""Seconds by which the time in an id may differ from the time in its row."""
+
+
+def page(connection: Connection, question: RowsQuestion) -> Rows:
+    """The rows that a question asks for. Nothing is sorted: there is an index in the order that it reads in."""
+    table = TABLES[question.kind]
+    # An index holds the rows of one key by time; those of all keys stand by id, which begins with the time.
+    order = (table.c.time, table.c.id) if question.key else (table.c.id,)
+    asked = select(table).where(*_chosen(table, question)).limit(question.most)
+    if question.after is not None:
+        last = (question.after.time, question.after.id) if question.key else (question.after.id,)
+        here, there = tuple_(*order), tuple_(*last)
+        asked = asked.where(here < there if question.newest_first else here > there)
+    asked = asked.order_by(*(column.desc() if question.newest_first else column.asc() for column in order))
+    return Rows(tuple(map(str, table.c.keys())), [list(row) for row in connection.execute(asked)])
+
+
+def story(connection: Connection, question: StoryQuestion) -> Story:
+    """One request's row, and those of its attempts and tools. Whatever else is known of it by its id belongs here."""
+    row = _request(connection, REQUESTS.c.id == question.id, question)
+    row = row or _request(connection, REQUESTS.c.request_id == question.id, question)
+    if row is None:
+        return Story()
+    attempts = select(ATTEMPTS).where(ATTEMPTS.c.request == row["id"]).order_by(ATTEMPTS.c.time, ATTEMPTS.c.id)
+    tools = select(TOOLS).where(TOOLS.c.request == row["id"]).order_by(TOOLS.c.time, TOOLS.c.id)
+    both = ([dict(found) for found in connection.execute(asked).mappings()] for asked in (attempts, tools))
+    return Story(dict(row), *both)
+
+
+def _request(connection: Connection, named: ColumnElement[bool], question: StoryQuestion) -> RowMapping | None:
+    asked = select(REQUESTS).where(named)
+    if question.key:
+        asked = asked.where(REQUESTS.c.key == question.key)
+    return connection.execute(asked.order_by(REQUESTS.c.time.desc()).limit(1)).mappings().first()
+
+
+def _chosen(table: Table, question: RowsQuestion) -> list[ColumnElement[bool]]:
+    columns: Any = table.c
+    chosen = [columns.time >= question.since, columns.time < question.until]
+    if question.key:
+        chosen.append(columns.key == question.key)
+    else:
+        chosen += [columns.id >= _id_at(question.since - _SLACK), columns.id < _id_at(question.until + _SLACK)]
+    return chosen + [columns[name] == value for name, value in question.only.items() if name in FILTERS]
+
+
+def _id_at(seconds: float) -> str:
+    """Before every id of that time or later (`deployments.identity`)."""
+    return f"{max(0, int(seconds * 1000)):012x}"

@@ -1,0 +1,186 @@
+"""The ledger's database: a SQLite file, or PostgreSQL by URL; the same statements for both.
+
+What `settle` has returned from is on the disk. Rows, the sums that they change and the reservations that they end are
+one transaction, so that sums are those of the rows at any time.
+
+A row whose id is there already changes nothing, unless a provisional one is there: that one gives way.
+
+Above it: `ledger`. Below it: `databases`, `ledger_tables`, `migrations`. Outside it: who sends rows, and when.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Dialect, delete, insert, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import IntegrityError
+
+from actors.money import migrations
+from actors.money.databases import Database, FileDatabase, Server
+from actors.money.ledger_tables import HOURS, RESERVATIONS, TABLES, clean, columns, row_of
+from pipelines.ledger import SUMS, Batch, Group, Row, summed
+
+AT_ONCE = 500
+"""Ids of one question."""
+
+Result = TypeVar("Result")
+_Sums = dict[Group, list[int]]
+_rows: msgspec.msgpack.Decoder[Row] = msgspec.msgpack.Decoder(Row)
+
+
+class Words:
+    """The statements of every commit, as one database wants them: worked out once, they cost a tenth."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        own = sqlite if dialect.name == "sqlite" else postgresql
+        upsert = own.insert(HOURS)
+        added = {name: HOURS.c[name] + upsert.excluded[name] for name in SUMS}
+        words = [
+            *(insert(table) for table in TABLES.values()),
+            upsert.on_conflict_do_update(index_elements=list(Group._fields), set_=added),
+            own.insert(RESERVATIONS).on_conflict_do_nothing(index_elements=["id"]),
+        ]
+        *inserts, self.add, self.reserve = [str(word.compile(dialect=dialect)) for word in words]
+        self.insert = dict(zip(TABLES, inserts, strict=True))
+
+
+class LedgerStore:
+    """One database. Every method raises sqlalchemy.exc.SQLAlchemyError or OSError where it is away or full.
+
+    on_sums: is told what each commit has added to the sums, before anybody else hears of the commit.
+    """
+
+    def __init__(self, where: URL) -> None:
+        self._database: Database = FileDatabase(where) if where.get_backend_name() == "sqlite" else Server(where)
+        self._words = Words(self._database.dialect)
+        self.on_sums: Callable[[Mapping[Group, list[int]]], None] | None = None
+
+    async def open(self) -> None:
+        """Make the file, with mode 600, if there is none, and bring the tables up to date."""
+        await self._database.run(migrate)
+
+    async def settle(self, batches: Sequence[Batch]) -> None:
+        """Put rows and reservations in, end the reservations that are over; committed when this returns."""
+        try:
+            sums = await self._database.run(partial(self._settle, batches, careful=False))
+        except IntegrityError:
+            sums = await self._database.run(partial(self._settle, batches, careful=True))
+        self._tell(sums)
+
+    async def reporters(self) -> set[str]:
+        """Who has reservations."""
+        return await self._database.run(
+            lambda connection: set(connection.execute(select(RESERVATIONS.c.reporter).distinct()).scalars())
+        )
+
+    async def settle_lost(self, reporter: str) -> int:
+        """Make rows of the reservations of a reporter that has died; how many."""
+        count, sums = await self._database.run(partial(self._settle_lost, reporter))
+        self._tell(sums)
+        return count
+
+    async def read(self, question: Callable[[Connection], Result]) -> Result:
+        """What `question` makes of a connection, which can only read; nothing that is to be written waits for it."""
+        return await self._database.read(question)
+
+    async def change(self, work: Callable[[Connection], Result]) -> Result:
+        """What `work` makes of a connection, committed when this returns."""
+        return await self._database.run(work)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._database.close()
+
+    def _tell(self, sums: _Sums) -> None:
+        if self.on_sums is not None and sums:
+            self.on_sums(sums)
+
+    def _settle(self, batches: Sequence[Batch], connection: Connection, *, careful: bool) -> _Sums:
+        closed = {identity for batch in batches for identity in batch.closed}
+        opened = [
+            (row.id, batch.reporter, msgspec.msgpack.encode(row))
+            for batch in batches
+            for row in batch.opened
+            if row.id not in closed
+        ]
+        sums = self._put(connection, (row for batch in batches for row in batch.rows), careful=careful)
+        if opened:
+            connection.exec_driver_sql(self._words.reserve, opened)
+        if closed:
+            _release(connection, closed)
+        return sums
+
+    def _settle_lost(self, reporter: str, connection: Connection) -> tuple[int, _Sums]:
+        mine = select(RESERVATIONS.c.id, RESERVATIONS.c.row).where(RESERVATIONS.c.reporter == reporter)
+        found = connection.execute(mine).all()
+        sums = self._put(connection, (_rows.decode(encoded) for _, encoded in found), careful=True)
+        _release(connection, {identity for identity, _ in found})
+        return len(found), sums
+
+    def _put(self, connection: Connection, rows: Iterable[Row], *, careful: bool) -> _Sums:
+        """Insert rows, and add up. careful: some may be there; without it that is an IntegrityError."""
+        sums: _Sums = {}
+        for kind, group in _by_kind(rows).items():
+            if careful:
+                group = _fresh(connection, kind, group, sums)
+            if group:
+                connection.exec_driver_sql(self._words.insert[kind], [columns(row) for row in group.values()])
+                summed(group.values(), into=sums)
+        if sums:
+            # In one order for all who write, or two of them could wait for each other.
+            connection.exec_driver_sql(self._words.add, [(*group, *sums[group]) for group in sorted(sums)])
+        return sums
+
+
+def migrate(connection: Connection) -> None:
+    """Bring the tables up to date."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__path__[0])))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _by_kind(rows: Iterable[Row]) -> dict[type[Row], dict[str, Row]]:
+    """Each row once; of two with the same id a provisional one gives way."""
+    kinds: dict[type[Row], dict[str, Row]] = {}
+    for row in rows:
+        row = clean(row)
+        group = kinds.setdefault(type(row), {})
+        known = group.get(row.id)
+        if known is None or (known.provisional and not row.provisional):
+            group[row.id] = row
+    return kinds
+
+
+def _fresh(
+    connection: Connection, kind: type[Row], group: Mapping[str, Row], sums: dict[Group, list[int]]
+) -> dict[str, Row]:
+    """Those rows that are not there. Provisional ones in the place of which a row comes are taken out, of sums too."""
+    table = TABLES[kind]
+    there: dict[str, bool] = {}
+    for some in _some(group):
+        found = connection.execute(select(table.c.id, table.c.provisional).where(table.c.id.in_(some)))
+        there.update((identity, weak) for identity, weak in found)
+    for some in _some(identity for identity, weak in there.items() if weak and not group[identity].provisional):
+        rows = connection.execute(select(table).where(table.c.id.in_(some)))
+        summed([row_of(kind, row._asdict()) for row in rows], -1, into=sums)
+        connection.execute(delete(table).where(table.c.id.in_(some)))
+        for identity in some:
+            del there[identity]
+    return {identity: row for identity, row in group.items() if identity not in there}
+
+
+def _release(connection: Connection, ids: Iterable[str]) -> None:
+    for some in _some(ids):
+        connection.execute(delete(RESERVATIONS).where(RESERVATIONS.c.id.in_(some)))
+
+
+def _some(ids: Iterable[str]) -> Iterable[list[str]]:
+    every = sorted(ids)
+    return (every[place : place + AT_ONCE] for place in range(0, len(every), AT_ONCE))

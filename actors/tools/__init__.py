@@ -1,0 +1,1 @@
+"""The registry of tools, their sources, and the executors that run them contained."""

@@ -1,0 +1,1 @@
+"""HTTP itself: listeners and connections on the way in, the transport on the way out, and their timeouts."""

@@ -1,0 +1,291 @@
+"""One connection to an own listener: uvicorn's, with an end to everything that a caller may draw out.
+
+uvicorn waits for ever for a request's headers, holds as much of them as comes, and goes on reading the body of a
+request that it has answered. Here a connection is in one of these states, and each has an end:
+
+    awaiting a head     until `_due`; then 408, or where no byte came an end without words; at most MAX_HEADER_BYTES
+    in a body           its reader's own limit (`reading.BODY_SECONDS`); framing without content is bounded here
+    answering           the answer's own limits
+    idle                KEEP_ALIVE_SECONDS, LEAVING_SECONDS while the listener leaves
+    lingering           answered with the body unread: what comes is thrown away for LINGER_SECONDS
+
+An answer that overtakes its request's body ends the connection (RFC 9112, section 9.6: say `close`, half-close, read
+on for a moment, so that the answer is not lost to a reset). Trailers are not merged into the headers (RFC 9110,
+section 6.5.1). What cannot be answered at its place in a pipeline is not answered at all.
+
+An application finds its connection in the scope (`of`), and through it two things that ASGI has no words for: to be
+told at once that the caller has gone, without a task that waits for it, and to have what it sends next go out together.
+
+Above it: `listener`; `visit`, which finds it in the scope. Below it: uvicorn, httptools. Outside it: what is served.
+"""
+
+import asyncio
+import math
+import re
+from collections.abc import Callable
+from typing import Any, cast
+
+import msgspec
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from deployments.http.reading import MAX_HEADER_BYTES, Scope
+from pipelines.dialects import DIALECTS
+from pipelines.errors import BadRequest
+
+HEAD_SECONDS = 10.0
+"""How long a request's headers may take from their first byte, and the first byte from the connection's beginning."""
+
+KEEP_ALIVE_SECONDS = 75
+"""How long a connection may stay without a request."""
+
+LEAVING_SECONDS = 1.0
+"""The same while the listener leaves: time for the caller's next request, which is told to close."""
+
+LINGER_SECONDS = 2.0
+"""How long the rest of an answered request is thrown away before the connection is closed all the same."""
+
+MAX_PIPELINED = 64
+"""Requests of one connection that may wait for their turn."""
+
+_UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
+
+
+_EXTENSION = "penstock.connection"
+
+
+def of(scope: Scope) -> "Connection | None":
+    """The connection of a request, None where another server than ours has taken it in."""
+    extensions = scope.get("extensions")
+    ours = extensions.get(_EXTENSION) if extensions else None
+    return ours["connection"] if ours else None
+
+
+class State(ServerState):
+    """What the connections of one listener share. leaving: it takes its leave; each answer says `close`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.leaving = False
+
+
+class Connection(HttpToolsProtocol):
+    """One connection. See the module for its states.
+
+    gone: called when the caller has gone; lost: he has.
+
+    One timer, armed at most once in HEAD_SECONDS: moving `_due` writes a number, and the timer looks at it when it
+    fires.
+    """
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._state = cast(State, self.server_state)
+        self._due = math.inf
+        self._timer: asyncio.TimerHandle | None = None
+        self._unused = 0
+        self._in_message = False
+        self._lingering = False
+        self._persistent = True
+        self._extensions: dict[str, dict[object, object]] = {_EXTENSION: {"connection": self}}
+        self._end: _End
+        self.gone: set[Callable[[], None]] = set()
+        self.lost = False
+
+    # What an application may ask for.
+
+    def watch(self, gone: Callable[[], None]) -> None:
+        """Call `gone` when the caller goes away; at once, soon, if he has."""
+        self.gone.add(gone)
+        self.flow.resume_reading()  # who does not read hears of no end
+        if self.lost:
+            self.loop.call_soon(gone)
+
+    def cork(self) -> None:
+        """Hold back what is sent from now on, until `uncork`."""
+        self._end.cork()
+
+    def uncork(self) -> None:
+        """Send what was held back, in one piece."""
+        self._end.uncork()
+
+    # What the transport says.
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A caller has come."""
+        super().connection_made(transport)
+        self._end = _End(transport, self)
+        self.transport = cast(asyncio.Transport, self._end)
+        if self._state.leaving:
+            self.timeout_keep_alive = cast(int, LEAVING_SECONDS)
+        self._expect(LEAVING_SECONDS if self._state.leaving else HEAD_SECONDS)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The caller has gone, or we have closed."""
+        super().connection_lost(exc)
+        self._arm(math.inf)
+        self.lost = True
+        for gone in tuple(self.gone):
+            gone()
+
+    def data_received(self, data: bytes) -> None:
+        """The next bytes."""
+        if self._lingering:
+            return
+        if not self._in_message:
+            if self._due == math.inf:
+                self._due = self.loop.time() + HEAD_SECONDS
+                if self._timer is None:
+                    self._arm(HEAD_SECONDS)
+            if b"pgrade:" in data:
+                data = _without_upgrade(data)
+        self._unused += len(data)
+        super().data_received(data)
+        if self._unused > MAX_HEADER_BYTES:
+            self._overfed()
+
+    def _overfed(self) -> None:
+        if self.transport.is_closing():
+            return
+        if not self._in_message:
+            self._refuse(431, "headers_too_large", f"the headers are larger than {MAX_HEADER_BYTES} bytes")
+        elif self.cycle.body:
+            self._unused = 0
+        else:
+            self._refuse(400, "invalid_request", "the body has more framing than content")
+
+    # What the parser says.
+
+    def on_headers_complete(self) -> None:
+        """A request's headers are whole; until its body is too, the connection ends with the answer."""
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise ValueError("too many requests in the pipeline")
+        self._due = math.inf
+        self._unused = 0
+        self._in_message = True
+        self.scope["extensions"] = self._extensions
+        super().on_headers_complete()
+        self.headers = []  # trailers go here, and nowhere
+        # Where the parser has seen an upgrade all the same, it passes over whatever comes.
+        self._persistent = self.cycle.keep_alive and not self.parser.should_upgrade()
+        self.cycle.keep_alive = False
+
+    def on_message_complete(self) -> None:
+        """A request is whole."""
+        self._unused = 0
+        self._in_message = False
+        super().on_message_complete()
+        if not self.cycle.response_started:
+            self.cycle.keep_alive = self._persistent and not self._state.leaving
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """That is no news."""
+
+    # How it ends.
+
+    def leave(self) -> None:
+        """The listener leaves: the next answer says so, and without one there is less patience."""
+        self.timeout_keep_alive = cast(int, LEAVING_SECONDS)
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(LEAVING_SECONDS, self.timeout_keep_alive_handler)
+        elif self.cycle is None:
+            self._expect(LEAVING_SECONDS)
+        elif not self.cycle.response_started:
+            self.cycle.keep_alive = False
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP."""
+        self._refuse(400, "invalid_request", msg)
+
+    def _refuse(self, status: int, code: str, message: str) -> None:
+        """Answer, where an answer has a place now, and close."""
+        cycle = self.cycle
+        free = cycle is None or cycle.response_complete
+        if free or (self._in_message and not self.pipeline and not cycle.response_started):
+            error = BadRequest(message, status=status, code=code)
+            body = msgspec.json.encode(DIALECTS["openai_chat"].write_error(error))
+            head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
+            self.transport.write(STATUS_LINE[status] + head + body)
+            if cycle is not None:
+                cycle.disconnected = True
+                cycle.message_event.set()
+            self._in_message = True  # whatever follows is no request
+            self.transport.close()
+        else:
+            self._end.abort()
+
+    def _expect(self, seconds: float) -> None:
+        self._due = self.loop.time() + seconds
+        if self._timer is None or self._due < self._timer.when():
+            self._arm(seconds)
+
+    def _arm(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.loop.call_later(seconds, self._look) if seconds < math.inf else None
+
+    def _look(self) -> None:
+        self._timer = None
+        left = self._due - self.loop.time()
+        if left > 0:
+            self._arm(left)
+        elif self._lingering:
+            self._end.abort()
+        elif self.cycle is not None and not self.cycle.response_complete:
+            self._expect(HEAD_SECONDS)  # a half request behind one that is being answered costs nothing yet
+        elif self._unused:
+            self._refuse(408, "request_timeout", f"the headers did not come within {HEAD_SECONDS:g} s")
+        else:
+            self.transport.close()
+
+    def close(self) -> bool:
+        """Whether the transport may close at once; else what comes is thrown away for a while first."""
+        if self._in_message:
+            self._lingering = True
+            self.flow.resume_reading()
+            self._expect(LINGER_SECONDS)
+        return not self._in_message
+
+
+class _End:
+    """A transport as uvicorn uses it; `close` lingers where a request has not come wholly."""
+
+    def __init__(self, transport: asyncio.Transport, connection: Connection) -> None:
+        self.write: Callable[[Any], None] = transport.write
+        self.abort = transport.abort
+        self.get_extra_info = transport.get_extra_info
+        self.is_closing: Callable[[], bool] = transport.is_closing
+        self._transport = transport
+        self._connection = connection
+        self._held: list[bytes] = []
+
+    def cork(self) -> None:
+        """Hold back what is written."""
+        self.write = self._held.append
+
+    def uncork(self) -> None:
+        """Write what was held back."""
+        self.write = self._transport.write
+        if self._held:
+            data = b"".join(self._held)
+            self._held.clear()
+            self.write(data)
+
+    def close(self) -> None:
+        """End, once what was written has gone out."""
+        self.uncork()
+        if self.is_closing():
+            return
+        if self._connection.close():
+            self._transport.close()
+        else:
+            self.is_closing = lambda: True
+            self._transport.write_eof()
+
+
+def _without_upgrade(data: bytes) -> bytes:
+    """The beginning of a request, wanting no upgrade: we offer none (RFC 9110, section 7.8), and httptools passes over
+    the body of a request that wants one, as each of Java's own client does."""
+    head, end, rest = data.partition(b"\r\n\r\n")
+    return _UPGRADE.sub(b"\r\nx-upgrade:", head) + end + rest

@@ -1,0 +1,1 @@
+"""The parts of the configuration that `deployments.config` puts together, one subject each."""

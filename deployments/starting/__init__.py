@@ -1,0 +1,1 @@
+"""What stands around a start on this machine: what must be true before, ports, processes, files, probes."""

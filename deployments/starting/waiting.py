@@ -1,0 +1,143 @@
+"""Watching Serve come up: what its log says, whether it answers, and in one line why it does not.
+
+Above it: `launch`. Below it: `instance`, the standard library. Outside it: starting and stopping.
+"""
+
+import http.client
+import json
+import re
+from pathlib import Path
+
+from deployments.starting.instance import Config
+
+STAGES = (
+    ("Started a local Ray instance", "starting Serve…"),
+    ("Submitted deploy config", "starting {applications}…"),
+)
+"""A text in the log of `serve run`, and what happens after it."""
+
+_DASHBOARD = re.compile(r"View the dashboard at \S*?(http://[\w.:\[\]-]+)")
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_EXCEPTION = re.compile(r"(?:\w+\.)*\w*(?:Error|Exception|Refused)(?:: .+)?")
+_STARTED = re.compile(r"app='([^']*)'\) started successfully")
+_CRASHED = re.compile(r"Exception in Replica\([^)]*app='([^']*)'")
+_UNBUILT = re.compile(r"Deploying app '([^']*)' failed")
+_BLOCK = re.compile(r"(?m)^(?=(?:INFO|WARNING|ERROR) )")
+_TAIL = 400_000
+
+ATTEMPTS = 3
+"""How often Serve starts a lone replica before it gives up."""
+
+ESSENTIAL = ("gateway", "simulator")
+"""Applications without which Penstock is not up."""
+
+
+def plain(text: str) -> str:
+    """`text` without terminal colours."""
+    return _COLOURS.sub("", text)
+
+
+def applications(config: Config) -> str:
+    """`config`'s applications in a few words: the gateway and how many others."""
+    names = [str(application.get("name")) for application in config["applications"]]
+    others = len(names) - ("gateway" in names)
+    parts = ["the gateway"] * ("gateway" in names) + [f"{others} providers"] * bool(others)
+    return " and ".join(parts)
+
+
+def stage(log: str, config: Config) -> str:
+    """What is going on, as far as the log of `serve run` tells."""
+    reached = "starting Ray…"
+    for text, following in STAGES:
+        if text in log:
+            reached = following.format(applications=applications(config))
+    return reached
+
+
+def dashboard(log: str) -> str:
+    """The address of Ray's dashboard, or "" if the log does not tell."""
+    found = _DASHBOARD.search(plain(log))
+    return found[1] if found else ""
+
+
+def answers(port: int, path: str, key: str, host: str = "127.0.0.1") -> bytes | None:
+    """The body of GET `path` if its status is 200 within 2 seconds, else None."""
+    connection = http.client.HTTPConnection(host, port, timeout=2)
+    try:
+        connection.request("GET", path, headers={"authorization": f"Bearer {key}"})
+        response = connection.getresponse()
+        body = response.read()
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+    return body if response.status == 200 else None
+
+
+def is_up(config: Config, key: str) -> bool:
+    """Whether the ingress answers `/healthz`, and lists a model of the simulator if `config` has one."""
+    host, port = reachable(config), config["http_options"]["port"]
+    if answers(port, "/healthz", key, host) is None:
+        return False
+    if not any(application.get("name") == "simulator" for application in config["applications"]):
+        return True
+    try:
+        models = json.loads(answers(port, "/v1/models", key, host) or b"{}")
+        return any(str(model["id"]).startswith("simulator/") for model in models.get("data", ()))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return False
+
+
+def reachable(config: Config) -> str:
+    """A host under which this machine reaches the ingress."""
+    host = str(config["http_options"]["host"])
+    return "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
+
+
+def ready(ray_logs: Path) -> set[str]:
+    """The applications of which the controller's log says that a replica has started."""
+    return set(_STARTED.findall(_controller_log(ray_logs)))
+
+
+def failures(ray_logs: Path) -> dict[str, str]:
+    """The applications that Serve has given up, each with the reason in one line.
+
+    Serve gives up an application that cannot be built at once, one whose replica fails after three attempts
+    (ray/serve/_private/deployment_state.py, 2.60).
+    """
+    text = _controller_log(ray_logs)
+    attempts: dict[str, int] = {}
+    found: dict[str, str] = {}
+    for block in _BLOCK.split(text):
+        match = _UNBUILT.search(block) or _CRASHED.search(block)
+        if match is None:
+            continue
+        name = match[1]
+        attempts[name] = attempts.get(name, 0) + 1
+        if match.re is _UNBUILT or attempts[name] >= ATTEMPTS:
+            found[name] = _last_exception(block) or "no reason given"
+    return found
+
+
+def last_error(log: Path, ray_logs: Path) -> str:
+    """The last exception that the controller's log or the log of `serve run` tells, as one line, or ""."""
+    return _last_exception(_controller_log(ray_logs)) or _last_exception(_tail(log))
+
+
+def _controller_log(ray_logs: Path) -> str:
+    return "".join(map(_tail, sorted(ray_logs.glob("serve/controller_[0-9]*.log"))))
+
+
+def _tail(file: Path) -> str:
+    try:
+        with file.open("rb") as handle:
+            handle.seek(max(0, handle.seek(0, 2) - _TAIL))
+            return plain(handle.read().decode(errors="replace"))
+    except OSError:
+        return ""
+
+
+def _last_exception(text: str) -> str:
+    """The last line that begins like an exception of Python's, at most 300 characters of it."""
+    lines = (line.strip() for line in reversed(text.splitlines()))
+    return next((line[:300] for line in lines if _EXCEPTION.fullmatch(line)), "")

@@ -1,0 +1,1 @@
+"""Requests whose tools run here, and the HTTP that tools need."""
