@@ -52,7 +52,7 @@ def archive(directory: Path) -> str:
         shutil.copytree(ROOT / package, tree / package, ignore=shutil.ignore_patterns("__pycache__"))
     gateway = tree / "deployments" / "gateway.py"
     gateway.write_text(gateway.read_text().replace('                "Penstock",', '                "Penstock 2",'))
-    router = tree / "actors" / "router.py"
+    router = tree / "actors" / "routing" / "router.py"
     router.write_text(router.read_text() + "\n# Another version: the actor is replaced too.\n")
     file = directory / "release-2.zip"
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed:
