@@ -2,7 +2,7 @@
 # `make` alone lists the words.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-real test-mcp clients faults nodes soak bench-router check format docs lock clean bench
+.PHONY: help serve test test-real test-mcp clients faults nodes soak bench-router check format docs lock clean bench bench-peers
 .DELETE_ON_ERROR:
 SHELL := /bin/sh
 
@@ -19,6 +19,7 @@ SOURCES := actors bench deployments pipelines tests
 PYTHON_CLIENTS := tests/clients_matrix/python
 NODE_CLIENTS := tests/clients_matrix/node
 MCP_SERVERS := tests/mcp_servers
+PEERS := bench/peers
 CLIENT_STAMPS := $(patsubst $(PYTHON_CLIENTS)/%.lock,.venv-clients/%/.stamp,$(wildcard $(PYTHON_CLIENTS)/*.lock))
 
 # Ray starts some twenty Python processes: without cached bytecode each would compile what it imports.
@@ -66,6 +67,9 @@ bench: .venv/.dev ## what a request and a chunk cost, beside no gateway and bare
 	.venv/bin/python -m bench $(BENCH)
 	.venv/bin/python -m bench.sizing
 
+bench-peers: .venv/.dev .venv-peers/.stamp $(PEERS)/node_modules/.stamp ## the same beside LiteLLM, Portkey, HAProxy, nginx (some 7 min); BENCH="--only s200 --repeats 1" narrows it
+	.venv/bin/python -m bench.peers $(BENCH)
+
 check: .venv/.dev ## formatter, linter, strict types
 	.venv/bin/ruff format --check $(SOURCES)
 	.venv/bin/ruff check $(SOURCES)
@@ -85,10 +89,11 @@ lock: .venv/.uv ## resolve the newest dependencies into the lock files
 	$(COMPILE) --group real -o requirements-real.lock
 	@for file in $(PYTHON_CLIENTS)/*.in; do $(COMPILE) $$file -o $${file%.in}.lock || exit 1; done
 	$(COMPILE) $(MCP_SERVERS)/python.in -o $(MCP_SERVERS)/python.lock
-	@if grep -n '://' requirements*.lock $(PYTHON_CLIENTS)/*.lock $(MCP_SERVERS)/*.lock; then echo 'a lock file names a host'; exit 1; fi
+	$(COMPILE) $(PEERS)/python.in -o $(PEERS)/python.lock
+	@if grep -n '://' requirements*.lock $(PYTHON_CLIENTS)/*.lock $(MCP_SERVERS)/*.lock $(PEERS)/*.lock; then echo 'a lock file names a host'; exit 1; fi
 
 clean: ## take away the environments and all caches
-	rm -rf .venv .venv-real .venv-clients .venv-mcp $(NODE_CLIENTS)/node_modules $(MCP_SERVERS)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis build site *.egg-info
+	rm -rf .venv .venv-real .venv-clients .venv-mcp .venv-peers $(NODE_CLIENTS)/node_modules $(MCP_SERVERS)/node_modules $(PEERS)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis build site *.egg-info
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps tell what an environment was made from: they are older than a lock file that has changed.
@@ -142,6 +147,19 @@ $(MCP_SERVERS)/node_modules/.stamp: $(MCP_SERVERS)/package.json $(MCP_SERVERS)/p
 	@command -v npm >/dev/null || { echo 'penstock: npm is needed for the MCP servers of JavaScript'; exit 1; }
 	@echo 'installing the pinned MCP servers in $(@D)'
 	@npm ci --prefix $(MCP_SERVERS) --no-audit --no-fund --loglevel=error
+	@touch $@
+
+.venv-peers/.stamp: $(PEERS)/python.lock | .venv/.uv
+	@echo 'installing the pinned LiteLLM in $(@D)'
+	@.venv/bin/uv venv --quiet --clear --python "$(PYTHON)" $(@D)
+	@VIRTUAL_ENV=$(@D) .venv/bin/uv pip sync --quiet --require-hashes --compile-bytecode $<
+	@touch $@
+
+# Scripts are off: Portkey's own looks for patches that its package does not have.
+$(PEERS)/node_modules/.stamp: $(PEERS)/package.json $(PEERS)/package-lock.json
+	@command -v npm >/dev/null || { echo 'penstock: npm is needed for the Portkey gateway'; exit 1; }
+	@echo 'installing the pinned Portkey gateway in $(@D)'
+	@npm ci --prefix $(PEERS) --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
 $(REAL_MODEL): .venv-real/.real ../shared/make_tiny_gguf.py

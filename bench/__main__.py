@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
@@ -24,13 +24,14 @@ from bench.targets import Target
 
 
 class Scenario(NamedTuple):
-    """One kind of load. ramp: seconds within which the callers begin."""
+    """One kind of load. ramp: seconds within which the callers begin; prompt: bytes of the question."""
 
     name: str
     model: str
     requests: int
     callers: int
     ramp: float = 0.0
+    prompt: int = 40
 
     @property
     def streams(self) -> bool:
@@ -47,7 +48,7 @@ SCENARIOS = (
 
 
 class Measured(NamedTuple):
-    """One scenario on one target: medians over the repeats.
+    """One scenario on one target: medians over the repeats. The scenario is the target's own, if it has a lighter one.
 
     cpu: microseconds a request or a chunk; latency, first: 50th and 99th percentile in milliseconds; gap: the 99th;
     rate: requests or chunks a second.
@@ -66,8 +67,8 @@ class Void(Exception):
     """A request failed: the run says nothing."""
 
 
-def once(target: Target, scenario: Scenario) -> tuple[float, Result]:
-    """CPU seconds of the target's processes, and what the load generator saw. Raises Void."""
+def once(target: Target, scenario: Scenario) -> Result:
+    """What the load generator saw. Raises Void."""
     plan = Plan(
         url=target.url,
         model=target.prefix + scenario.model,
@@ -75,38 +76,44 @@ def once(target: Target, scenario: Scenario) -> tuple[float, Result]:
         callers=scenario.callers,
         ramp=scenario.ramp,
         key=target.key,
+        headers=dict(target.headers),
+        prompt=scenario.prompt,
+        processes=tuple(target.processes()),
     )
-    processes = machine.marked(target.mark) if target.mark else []
-    before = machine.cpu(processes)
     said = subprocess.run(
         [sys.executable, "-m", "bench.load"], cwd=targets.ROOT, input=msgspec.json.encode(plan), capture_output=True
     )
-    used = machine.cpu(processes) - before
     if said.returncode:
         raise Void(said.stderr.decode()[-2000:])
     result = msgspec.json.decode(said.stdout, type=Result)
     if result.failures:
         raise Void(f"{target.name}, {scenario.name}: {result.failures}")
-    return used, result
+    return result
 
 
-def measured(scenario: Scenario, every: Sequence[Target], repeats: int) -> list[Measured]:
-    """The scenario on all targets, in turns; the first turn warms up and is not counted."""
-    runs: dict[str, list[tuple[float, Result]]] = {target.name: [] for target in every}
+def measured(
+    scenario: Scenario, every: Sequence[Target], repeats: int, lighter: Mapping[str, Scenario] | None = None
+) -> list[Measured]:
+    """The scenario on all targets, in turns; the first turn warms up and is not counted.
+
+    lighter: what a target of this name is asked instead, because it could not bear the scenario.
+    """
+    own = {target.name: (lighter or {}).get(target.name, scenario) for target in every}
+    runs: dict[str, list[Result]] = {target.name: [] for target in every}
     for turn in range(repeats + 1):
         for target in every:
-            used, result = once(target, scenario)
+            result = once(target, own[target.name])
             if turn:
-                runs[target.name].append((used, result))
+                runs[target.name].append(result)
     rows = []
     for target in every:
-        results = [result for _, result in runs[target.name]]
+        results = runs[target.name]
         units = results[0].chunks if scenario.streams else results[0].requests
         rows.append(
             Measured(
-                scenario,
+                own[target.name],
                 target.name,
-                statistics.median(used for used, _ in runs[target.name]) / units * 1e6,
+                statistics.median(result.cpu for result in results) / units * 1e6,
                 _pair([(r.latency.p50, r.latency.p99) for r in results]),
                 _pair([(r.first.p50, r.first.p99) for r in results]),
                 statistics.median(r.gaps.p99 for r in results),
@@ -121,19 +128,21 @@ def _pair(values: list[tuple[float, float]]) -> tuple[float, float]:
 
 
 def table(rows: Sequence[Measured]) -> str:
-    """The rows of one scenario as markdown."""
+    """The rows of one scenario, that of the first, as markdown; whoever had a lighter one has its name beside."""
     scenario = rows[0].scenario
+    names = [r.target if r.scenario.name == scenario.name else f"{r.target}, {r.scenario.name}" for r in rows]
     lines = [f"### {scenario.name}", ""]
     if scenario.streams:
         lines += ["| | CPU us/chunk | first p50 / p99 ms | gap p99 ms | chunks/s |", "|---|---|---|---|---|"]
         lines += [
-            f"| {r.target} | {r.cpu:.1f} | {r.first[0]:.1f} / {r.first[1]:.1f} | {r.gap:.1f} | {r.rate:,.0f} |"
-            for r in rows
+            f"| {name} | {r.cpu:.1f} | {r.first[0]:.1f} / {r.first[1]:.1f} | {r.gap:.1f} | {r.rate:,.0f} |"
+            for name, r in zip(names, rows, strict=True)
         ]
     else:
         lines += ["| | CPU us/request | p50 / p99 ms | requests/s |", "|---|---|---|---|"]
         lines += [
-            f"| {r.target} | {r.cpu:.0f} | {r.latency[0]:.2f} / {r.latency[1]:.2f} | {r.rate:,.0f} |" for r in rows
+            f"| {name} | {r.cpu:.0f} | {r.latency[0]:.2f} / {r.latency[1]:.2f} | {r.rate:,.0f} |"
+            for name, r in zip(names, rows, strict=True)
         ]
     return "\n".join([*lines, ""])
 

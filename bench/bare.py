@@ -5,7 +5,7 @@ its caller, in a Serve replica with a listener of its own. No keys, no limits, n
 
     one: a listener, and the upstream behind it         two: a listener, and another replica's listener behind it
 
-`BENCH_UPSTREAM` is where the upstream is; ports are `BENCH_BARE_PORT` and the one after it.
+`BENCH_UPSTREAM` is where the upstream is, `BENCH_BARE_PORTS` (`8200,8201`) where they listen.
 
 Above it: `bench.targets`. Below it: Ray Serve, uvicorn, aiohttp.
 """
@@ -100,8 +100,8 @@ def _bound(name: str, base: str, port: int) -> serve.Application:
     return deployment.bind(base, port)
 
 
-_port = int(os.environ.get("BENCH_BARE_PORT", "8200"))
+_port, _second = map(int, os.environ.get("BENCH_BARE_PORTS", "8200,8201").split(","))
 _upstream = os.environ.get("BENCH_UPSTREAM", "")
 
 one = _bound("bare-one", _upstream, _port)
-two = _bound("bare-two", f"http://127.0.0.1:{_port}", _port + 1)
+two = _bound("bare-two", f"http://127.0.0.1:{_port}", _second)

@@ -11,7 +11,7 @@ failure says nothing.
 
 Run as `python -m bench.load` with a `Plan` as JSON on standard input; a `Result` comes out as JSON.
 
-Above it: the benchmarks. Below it: `bench.upstream` (what a model's answer is), asyncio, uvloop.
+Above it: the benchmarks. Below it: `bench.upstream` (what a model's answer is), `bench.machine`, asyncio, uvloop.
 """
 
 import asyncio
@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 import msgspec
 import uvloop
 
+from bench.machine import cpu
 from bench.upstream import read_model, text_of
 
 _END = b"0\r\n\r\n"
@@ -46,7 +47,7 @@ class Plan(msgspec.Struct, frozen=True):
     url: of the endpoint for chat completions; model: as the gateway knows it, its last part as `bench.upstream` does.
     callers: how many ask at once (closed), begun within ramp seconds; requests: in all. rate: requests a second (open),
     0 for a closed load.
-    prompt: bytes of the user's message; headers: further ones.
+    prompt: bytes of the user's message; headers: further ones. processes: whose CPU is looked at.
     """
 
     url: str
@@ -58,6 +59,7 @@ class Plan(msgspec.Struct, frozen=True):
     key: str = ""
     prompt: int = 40
     headers: dict[str, str] = {}
+    processes: tuple[int, ...] = ()
 
 
 class Spread(msgspec.Struct, frozen=True):
@@ -84,7 +86,8 @@ class Spread(msgspec.Struct, frozen=True):
 class Result(msgspec.Struct, frozen=True):
     """How it went. first: time to the first content of a stream; gaps: between two deliveries of one stream.
 
-    failures: what went wrong, by kind and count. seconds: from the first request to the last answer.
+    failures: what went wrong, by kind and count. seconds: from the first request to the last answer; cpu: seconds of
+    it that the plan's processes used meanwhile.
     """
 
     requests: int
@@ -94,6 +97,7 @@ class Result(msgspec.Struct, frozen=True):
     first: Spread
     gaps: Spread
     failures: dict[str, int]
+    cpu: float = 0.0
 
 
 class _Run:
@@ -266,6 +270,7 @@ async def load(plan: Plan) -> Result:
     """Carry out a plan."""
     run = _Run(plan)
     spec = read_model(plan.model)
+    used = cpu(plan.processes)
     began = time.perf_counter()
     tasks: set[asyncio.Task[None]] = set()
     for start in _starts(run, plan):
@@ -280,11 +285,13 @@ async def load(plan: Plan) -> Result:
             await run.over.wait()
     except TimeoutError:
         run.failures["no end"] = run.running
+    used = cpu(plan.processes) - used
     await asyncio.gather(*tasks)
     return Result(
         requests=len(run.latency),
         chunks=run.received,
         seconds=round(time.perf_counter() - began, 3),
+        cpu=used,
         latency=Spread.of(run.latency),
         first=Spread.of(run.first),
         gaps=Spread.of(run.gaps),

@@ -9,11 +9,12 @@ Above it: the benchmarks. Below it: `deployments.starting.processes`. Outside it
 import os
 import platform
 import subprocess
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-from deployments.starting.processes import every
+from deployments.starting.processes import descendants, every
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -40,7 +41,12 @@ def marked(mark: str) -> list[int]:
     return found
 
 
-def cpu(pids: list[int]) -> float:
+def family(root: int) -> list[int]:
+    """The process `root` and what descends from it: of programs that overwrite their environment with a title."""
+    return [root, *(process.pid for process in descendants(root))]
+
+
+def cpu(pids: Iterable[int]) -> float:
     """Seconds of CPU that these processes have used so far; one that has ended counts 0."""
     return sum(map(_cpu, pids))
 
@@ -54,7 +60,12 @@ def uses(mark: str) -> list[Use]:
 
 def memory(mark: str) -> int:
     """PSS in bytes of all marked processes together."""
-    return sum(_pss(pid) for pid in marked(mark))
+    return pss(marked(mark))
+
+
+def pss(pids: list[int]) -> int:
+    """PSS in bytes of these processes together; one that has ended counts 0."""
+    return sum(map(_pss, pids))
 
 
 def _cpu(pid: int) -> float:

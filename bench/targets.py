@@ -1,6 +1,7 @@
 """What is measured: the upstream itself, Penstock by its four ways in, and bare Ray Serve in the same cluster.
 
-Above it: `bench.__main__`, the regression guard in the tests. Below it: the launcher, `bench.upstream`.
+Above it: `bench.__main__`, the regression guard in the tests. Below it: the launcher, `bench.machine`,
+`bench.upstream`.
 Outside it: what is asked of them.
 """
 
@@ -17,20 +18,33 @@ from typing import Any, NamedTuple
 import httpx
 import yaml
 
+from bench import machine
+
 ROOT = Path(__file__).resolve().parents[1]
 KEY = "psk-bench"
-START_SECONDS = 120.0
+START_SECONDS = 300.0
 CHAT = "/v1/chat/completions"
 
 
 class Target(NamedTuple):
-    """One way to an answer. prefix: before the model's name; mark: what marks its processes (`bench.machine`)."""
+    """One way to an answer. prefix: before the model's name; headers: what it wants besides the key.
+
+    Its processes are those that `mark` marks (`bench.machine`), or else the process `root` and what it started.
+    """
 
     name: str
     url: str
     prefix: str = ""
     key: str = ""
     mark: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    root: int = 0
+
+    def processes(self) -> list[int]:
+        """The ids of its processes now; none where nothing is to be counted."""
+        if self.mark:
+            return machine.marked(self.mark)
+        return machine.family(self.root) if self.root else []
 
 
 def free_ports(count: int) -> list[int]:
@@ -54,8 +68,11 @@ def upstream() -> Iterator[Target]:
         process.wait()
 
 
-def configuration(base: str, ports: list[int], *, bare: bool, replicas: int = 1) -> dict[str, Any]:
-    """A Serve configuration: gateway, one provider, and beside them bare Serve. ports: ingress, gateway, provider."""
+def configuration(base: str, ports: list[int], *, bare: bool, replicas: int = 1, providers: int = 1) -> dict[str, Any]:
+    """A Serve configuration: gateway, one provider, and beside them bare Serve. ports: ingress, gateway, provider.
+
+    replicas: of the gateway, and of the provider; providers: in all, though one alone is asked.
+    """
     listen = [{"host": "127.0.0.1", "port": port} for port in ports[1:]]
     arguments = {"kind": "local", "name": "bench", "base_url": f"{base}/v1", "any_model": True}
     limits = {"concurrent": 5000, "queued": 500, "replicas": replicas}
@@ -63,6 +80,9 @@ def configuration(base: str, ports: list[int], *, bare: bool, replicas: int = 1)
         _application("gateway", "/", "deployments.app:gateway", {"listen": listen[0], **limits}),
         _application("bench", "/bench", "deployments.app:provider", {**arguments, "listen": listen[1], **limits}),
     ]
+    for number in range(1, providers):
+        name = f"other-{number}"
+        applications.append(_application(name, f"/{name}", "deployments.app:provider", {**arguments, "name": name}))
     if bare:
         applications += [_application(f"bare-{name}", f"/bare-{name}", f"bench.bare:{name}") for name in ("one", "two")]
     return {
@@ -78,12 +98,13 @@ def _application(name: str, route: str, path: str, arguments: dict[str, Any] | N
 
 
 @contextlib.contextmanager
-def penstock(directory: Path, base: str, *, bare: bool = True) -> Iterator[list[Target]]:
-    """Penstock as `make serve` starts it, in front of the upstream at `base`."""
-    ports = free_ports(3)
-    bare_port = free_ports(1)[0]
+def penstock(
+    directory: Path, base: str, *, bare: bool = True, replicas: int = 1, providers: int = 1
+) -> Iterator[list[Target]]:
+    """Penstock as `make serve` starts it, in front of the upstream at `base`. The rest as for `configuration`."""
+    *ports, bare_one, bare_two = free_ports(5)
     config = directory / "config.yaml"
-    config.write_text(yaml.safe_dump(configuration(base, ports, bare=bare)))
+    config.write_text(yaml.safe_dump(configuration(base, ports, bare=bare, replicas=replicas, providers=providers)))
     state = directory / "state"
     mark = f"PENSTOCK_STATE_DIR={state}"
     environment = {
@@ -91,7 +112,7 @@ def penstock(directory: Path, base: str, *, bare: bool = True) -> Iterator[list[
         "PENSTOCK_STATE_DIR": str(state),
         "PENSTOCK_API_KEY": KEY,
         "BENCH_UPSTREAM": base,
-        "BENCH_BARE_PORT": str(bare_port),
+        "BENCH_BARE_PORTS": f"{bare_one},{bare_two}",
     }
     with (directory / "output").open("wb") as output:
         process = subprocess.Popen(
@@ -111,22 +132,24 @@ def penstock(directory: Path, base: str, *, bare: bool = True) -> Iterator[list[
     ]
     if bare:
         targets += [
-            Target("bare Serve, one listener", f"{local}:{bare_port}{CHAT}", "", "", mark),
-            Target("bare Serve, two listeners", f"{local}:{bare_port + 1}{CHAT}", "", "", mark),
+            Target("bare Serve, one listener", f"{local}:{bare_one}{CHAT}", "", "", mark),
+            Target("bare Serve, two listeners", f"{local}:{bare_two}{CHAT}", "", "", mark),
         ]
     try:
         for target in targets:
-            _answers(target, process)
+            answers(target, process)
         yield targets
     finally:
         process.terminate()
         process.wait(60.0)
 
 
-def _answers(target: Target, process: "subprocess.Popen[bytes]") -> None:
-    """Wait until a target answers. RuntimeError if it never does."""
+def answers(target: Target, process: "subprocess.Popen[bytes]") -> None:
+    """Wait until a target answers. RuntimeError if it never does, or its process ends."""
     body = {"model": f"{target.prefix}u-16", "messages": [{"role": "user", "content": "ready?"}]}
-    headers = {"authorization": f"Bearer {target.key}"} if target.key else {}
+    headers = dict(target.headers)
+    if target.key:
+        headers["authorization"] = f"Bearer {target.key}"
     until = time.monotonic() + START_SECONDS
     said = ""
     while time.monotonic() < until and process.poll() is None:

@@ -20,7 +20,7 @@ import msgspec
 
 from deployments.guard import Guard, permit
 from deployments.http.keep_alive import KeepAlive
-from deployments.http.reading import HungUp, Receive, Scope, Send, body_of, json_object
+from deployments.http.reading import HungUp, Receive, Scope, Send, json_object
 from deployments.money.books import ACCOUNT_HEADER, COST_HEADER, Books, cost_of, opened, read
 from deployments.pages.listing import listed
 from deployments.paths import Place, dialect_of, find
@@ -233,7 +233,7 @@ class Front:
         await visit.reply(503 if why else 200, msgspec.json.encode(said), headers)
 
     async def _converse(self, visit: Visit, caller: Caller, place: Place) -> None:
-        body = await body_of(visit.receive, visit.headers)
+        body = await visit.body()
         visit.received = len(body)
         call = self._call(visit, caller, place, json_object(body))
         if not visit.hop:

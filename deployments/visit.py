@@ -17,7 +17,7 @@ from typing import Any, Protocol, Self
 import msgspec
 
 from deployments.http import connection
-from deployments.http.reading import HungUp, Receive, Scope, Send, headers_of
+from deployments.http.reading import HungUp, Receive, Scope, Send, body_of, headers_of
 from deployments.identity import new_id
 from deployments.money.books import Measures
 from pipelines.calls import Answer, Call
@@ -96,6 +96,11 @@ class Visit:
         self.headers = headers_of(self.scope)
         given = self.headers.get("x-request-id", "")
         self.id = given if _REQUEST_ID.fullmatch(given) else new_id()
+
+    async def body(self) -> bytes:
+        """The request's whole body. Raises as `reading.body_of`."""
+        connection = self._connection
+        return await body_of(self.receive, self.headers, here=connection is not None and connection.whole)
 
     async def reply(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
         """Answer with a whole body."""

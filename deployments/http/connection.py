@@ -94,6 +94,11 @@ class Connection(HttpToolsProtocol):
 
     # What an application may ask for.
 
+    @property
+    def whole(self) -> bool:
+        """Whether the latest request has come to its end."""
+        return not self._in_message
+
     def watch(self, gone: Callable[[], None]) -> None:
         """Call `gone` when the caller goes away; at once, soon, if he has."""
         self.gone.add(gone)

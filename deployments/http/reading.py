@@ -70,12 +70,15 @@ def headers_of(scope: Scope) -> dict[str, str]:
     return headers
 
 
-async def body_of(receive: Receive, headers: dict[str, str]) -> bytes:
-    """The whole body. Raises BadRequest: 413 beyond MAX_BODY, 408 if it does not come in time; HungUp."""
+async def body_of(receive: Receive, headers: dict[str, str], *, here: bool = False) -> bytes:
+    """The whole body. here: it has come already, so that nobody waits for it.
+
+    Raises BadRequest: 413 beyond MAX_BODY, 408 if it does not come in time; HungUp.
+    """
     length = headers.get("content-length", "")
     if length.isdigit() and int(length) > MAX_BODY:
         raise _too_large()
-    message = await _next(receive, BODY_SECONDS)
+    message = _known(await receive()) if here else await _next(receive, BODY_SECONDS)
     if not message.get("more_body"):
         return bytes(message.get("body", b""))
     parts, size = [message.get("body", b"")], len(message.get("body", b""))
@@ -127,6 +130,10 @@ async def _next(receive: Receive, seconds: float) -> MutableMapping[str, Any]:
         raise BadRequest(
             f"the body did not come within {BODY_SECONDS:g} s", status=408, code="request_timeout"
         ) from None
+    return _known(message)
+
+
+def _known(message: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     if message["type"] == "http.disconnect":
         raise HungUp
     return message

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from deployments.guard import Guard, permit
-from deployments.http.reading import body_of, json_object
+from deployments.http.reading import json_object
 from deployments.money.books import opened
 from deployments.tools.held_calls import HeldCalls
 from deployments.visit import Visit
@@ -57,7 +57,7 @@ class ApprovalPages:
 
     async def _call(self, visit: Visit, caller: Caller, identity: str, own: str) -> Call:
         """The call that goes on with what waits: its owner's, whoever decides."""
-        body = await body_of(visit.receive, visit.headers)
+        body = await visit.body()
         visit.received = len(body)
         allow = decided(json_object(body))
         kept = await self._held.find(identity, own, time.time())

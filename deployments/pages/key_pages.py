@@ -23,7 +23,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from actors.money.ledger_client import LedgerClient
-from deployments.http.reading import body_of, json_object
+from deployments.http.reading import json_object
 from deployments.identity import new_id
 from deployments.pages import key_form
 from deployments.visit import Visit
@@ -190,7 +190,7 @@ def _may_give(caller: Caller, settings: Settings) -> None:
 
 async def _body(visit: Visit, *, empty: bool = False) -> dict[str, Any]:
     """The body, its numbers exact. Raises BadRequest for what is no JSON object. empty: there may be none."""
-    raw = await body_of(visit.receive, visit.headers)
+    raw = await visit.body()
     if empty and not raw.strip():
         return {}
     json_object(raw)

@@ -14,7 +14,7 @@ from actors.routing.client import RouterClient
 from deployments.choosing import Chooser
 from deployments.guard import demand
 from deployments.handles import call_from_body
-from deployments.http.reading import body_of, json_object
+from deployments.http.reading import json_object
 from deployments.paths import dialect_of
 from deployments.visit import Visit
 from pipelines.calls import Caller, Lane
@@ -44,7 +44,7 @@ class RoutingPages:
             told: dict[str, Json] = {"object": "performance", "prompt_tokens": PROMPT_TOKENS}
             told |= msgspec.to_builtins(standing)
         else:
-            body = json_object(await body_of(visit.receive, visit.headers))
+            body = json_object(await visit.body())
             if visit.path == "/v1/route":
                 told = self._chooser.explained(call_from_body(body, caller, self._lane, dialect=_dialect(visit, body)))
             else:

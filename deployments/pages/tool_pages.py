@@ -9,7 +9,7 @@ Above it: `gateway`. Below it: `actors.tools.toolbox`, `pipelines.tools.policy`.
 import msgspec
 
 from actors.tools.toolbox import ToolboxClient
-from deployments.http.reading import body_of, json_object
+from deployments.http.reading import json_object
 from deployments.visit import Visit
 from pipelines.calls import Caller
 from pipelines.conversation import Json
@@ -55,7 +55,7 @@ class ToolPages:
     async def _allow(self, visit: Visit, caller: Caller, name: str) -> dict[str, Json]:
         if not caller.admin:
             raise Denied("only an administrator may allow a tool", status=403, code="permission")
-        body = await body_of(visit.receive, visit.headers)
+        body = await visit.body()
         fingerprint = json_object(body).get("fingerprint", "") if body else ""
         if not isinstance(fingerprint, str):
             raise BadRequest("fingerprint must be a string", param="fingerprint")

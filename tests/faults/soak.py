@@ -17,6 +17,7 @@ from typing import NamedTuple
 import uvloop
 
 from bench.upstream import text_of as text_of_swift
+from pipelines.routing.learning.decisions import MOST
 from tests.clients import BrokenBody, Caller
 from tests.cluster.running import KEY
 from tests.faults.callers import SPARE, closed, in_flight, settled
@@ -194,10 +195,36 @@ def judged(sheet: Sheet, samples: Sequence[Sample], before: dict[int, int], afte
         sheet.row([*cells, f"{grown / first:+.1%}", f"{held} before, {after.get(pid, 0)} after"], [], wrong)
 
 
+async def filled(scene: Scene) -> None:
+    """As many decisions as the router remembers at the most: that memory would grow for half an hour by itself.
+
+    A bound on quality makes the gateway read every one of them; otherwise it reads some ten a second.
+    """
+    left = MOST + CALLERS
+    model, way = WHOLES[0], Way("chat", SWIFT, "routed", "listener", stream=False)
+    url = way.url(scene.running)
+
+    async def caller() -> None:
+        nonlocal left
+        line = Line(url)
+        while left > 0:
+            left -= 1
+            body = way.body(model, prompt=f"Say words, and {left} of them", penstock={"route": {"min_quality": 0.01}})
+            wrong = await line.ask(
+                request(url, way.path(), body), "chat", stream=False, text=text_of_swift(model).encode()
+            )
+            if wrong:
+                raise RuntimeError(wrong)
+        line.close()
+
+    await asyncio.gather(*(caller() for _ in range(CALLERS)))
+
+
 async def run(scene: Scene, sheet: Sheet, requests: int) -> None:
     """The soak and its table."""
     warm = Soak(scene, 500)
     await warm.run()
+    await filled(scene)
     before = await settled(scene, {})
     soak, began = Soak(scene, requests), time.monotonic()
     await soak.run()
