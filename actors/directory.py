@@ -24,7 +24,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError
 
-from actors import pulse
+from actors import collector, pulse
 from actors.administrator import ensure_keys
 from actors.money import ledger, ledger_socket
 from actors.money.ledger_place import DEFAULT_PLACE, Place
@@ -56,12 +56,17 @@ _log = logging.getLogger("penstock.directory")
 class Hosted:
     """What Ray's actors have beside the class that they host."""
 
+    _settled = False
+
     async def process(self) -> int:
         """The id of the actor's process on its node, for whoever watches it, or kills it in a test."""
         return os.getpid()
 
     async def version(self) -> str:
         """See the class that is hosted. Whoever finds the actor asks this first: from then on it must not hang."""
+        if not self._settled:
+            self._settled = True
+            collector.settle()
         pulse.hold()
         version: str = await super().version()  # type: ignore[misc]  # the hosted class's
         return version

@@ -22,6 +22,7 @@ from typing import Any
 import ray
 from ray import serve
 
+from actors import collector
 from actors.money.allowance_client import AllowanceClient
 from actors.money.key_watcher import KeyWatcher
 from actors.money.ledger_client import LedgerClient
@@ -155,6 +156,7 @@ class Replica:
         if missing:
             _logger.warning("Serve runs without %s: slower, and streams of its ingress are not bounded", missing)
         await self.start()
+        collector.settle()
         return self.front.door("caller", behind_serve=True, on_shutdown=self.stop)
 
     async def start(self) -> None:

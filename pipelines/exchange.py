@@ -138,7 +138,18 @@ class Relay(Exchange):
         self._mend = dialect.mender()
 
     def feed(self, data: bytes) -> bytes:
-        """See `Exchange.feed`."""
+        """See `Exchange.feed`. One frame that tells nothing, which is what nearly all pieces are, passes by itself."""
+        if (
+            self.committed
+            and self._framer.empty
+            and data.find(b"\n\n") == len(data) - 2
+            and b"\r" not in data
+            and not self.dialect.telling.search(data)
+            and _well_formed(data)
+        ):
+            self.pieces += 1
+            self.progress += 1
+            return data if self._mend is None else self._mend(data)
         frames = [self._pass(raw) for raw in self._framer.cut(data)]
         return b"".join(frames if self._mend is None else map(self._mend, frames))
 

@@ -84,7 +84,7 @@ class Watchdog:
 
     def __enter__(self) -> Self:
         """Guard the current task."""
-        self._task = asyncio.current_task()
+        self._task = asyncio.current_task(self._loop)
         self._cancelling = self._task.cancelling() if self._task else 0
         return self
 

@@ -39,6 +39,11 @@ class Framer:
         self._length = 0
         self._after_cr = False
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is held: the next byte begins a frame."""
+        return not self._pieces and not self._after_cr
+
     def cut(self, data: bytes) -> list[bytes]:
         """Take more bytes; return the raw frames that they complete."""
         if self._after_cr:

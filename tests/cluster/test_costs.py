@@ -5,7 +5,6 @@ those are for `make bench`, on a quiet machine.
 """
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import pytest
 
