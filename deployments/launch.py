@@ -63,7 +63,7 @@ class Instance:
         self._process = self._start(instances.environment(os.environ, state, run, config))
 
     def _start(self, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "ray.serve.scripts", "run", "--address", "local"]
+        command = [sys.executable, "-m", "deployments.starting.run"]
         with open(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as log:
             return subprocess.Popen(
                 [*command, "--app-dir", str(instances.ROOT), str(self.file)],
@@ -181,13 +181,14 @@ def banner(instance: Instance, key: str, seconds: float) -> str:
     url, config = _url(instance.config), instance.config
     lanes = {address.owner.split()[1]: address for address in instances.addresses(config)[1:]}
     first = lanes.get("gateway")
+    watched = waiting.dashboard(instance.log.read_text(errors="replace"))
     body = '{"model":"auto","stream":true,"messages":[{"role":"user","content":"Hello"}]}'
     rows = [
         ("URL", f"{url}/v1"),
         ("faster", f"http://{first.host}:{first.port}/v1   (this machine, without the ingress)" if first else ""),
         ("API key", key),
-        ("dashboard", waiting.dashboard(instance.log.read_text(errors="replace"))),
-        ("status", "RAY_AUTH_MODE=token .venv/bin/serve status"),
+        ("dashboard", watched),
+        ("status", "RAY_AUTH_MODE=token .venv/bin/serve status" if watched else ""),
         ("logs", str(instance.log.parent)),
     ]
     lines = [f"\nPenstock is up ({seconds:.1f} s)\n", *(f"  {name:<10} {text}" for name, text in rows if text)]

@@ -35,8 +35,9 @@ MOST_ROWS = 2_000
 """Rows of one batch."""
 
 PACE = 0.005
-"""Seconds from one batch to the next, at least: what comes within them travels together. Commits are what the ledger
-costs, and here they are saved with their message and both ends' wake-ups; who comes alone does not wait."""
+"""Seconds from one batch to the next, at least, while something else is under way that may end within them: then both
+travel together. Commits are what the ledger costs, and here they are saved with their message and both ends' wake-ups;
+who is alone does not wait."""
 
 LEISURE = 0.25
 """Seconds that a row may wait which nobody waits for."""
@@ -238,7 +239,7 @@ class LedgerClient:
         while True:
             await self._moment()
             now = self._now()
-            if self._urgent and not self._batches and now - self._spoke < PACE:
+            if self._urgent and self._begun and not self._batches and now - self._spoke < PACE:
                 await asyncio.sleep(self._spoke + PACE - now)
                 now = self._now()
             self._give_up(now)

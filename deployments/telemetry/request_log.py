@@ -65,9 +65,8 @@ class RequestLog:
         if len(self._lines) >= MAX_WAITING:
             self._dropped += 1
             return
-        line: dict[str, Json] = {"time": round(time.time(), 3)}
-        line.update((name, value) for name, value in fields.items() if value is not None)
-        self._lines.append(msgspec.json.encode(line))
+        said = {name: value for name, value in fields.items() if value is not None}
+        self._lines.append(msgspec.json.encode({"time": round(time.time(), 3), **said}))
 
     def answered(self, call: Call, answer: Answer, seconds: float, listener: Listener | None = None) -> None:
         """The line of a call that had an answer, whole or broken; it took `seconds`. listener: heard the answer."""

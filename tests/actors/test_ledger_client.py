@@ -70,7 +70,14 @@ def test_who_comes_alone_does_not_wait_and_others_travel_together() -> None:
         loop = asyncio.get_running_loop()
         began = loop.time()
         assert await client.settle(request(0))
-        assert loop.time() - began == pytest.approx(0.004)
+        assert await client.settle(request(1000))
+        assert loop.time() - began == pytest.approx(0.008)
+        assert [at - began for at, _ in ledger.batches] == pytest.approx([0.0, 0.004])
+        ledger.batches.clear()
+        client.reserve("another", lambda: provisional(1001))
+        await asyncio.sleep(PACE)
+        began = loop.time()
+        assert await client.settle(request(0))
         several = [asyncio.create_task(client.settle(request(n))) for n in range(1, 51)]
         await asyncio.sleep((PACE - 0.004) / 2)
         several += [asyncio.create_task(client.settle(request(n))) for n in range(51, 101)]
