@@ -168,9 +168,9 @@ def main() -> None:
                 print(table(found), flush=True)
                 rows += found
         print("### memory", "", "| process | PSS MB |", "|---|---|", sep="\n")
-        for use in machine.uses(ours[0].mark):
+        for use in machine.uses(ours[0].processes()):
             print(f"| {use.name} | {use.memory / 2**20:.0f} |")
-        print(f"| all | {machine.memory(ours[0].mark) / 2**20:.0f} |")
+        print(f"| all | {machine.pss(ours[0].processes()) / 2**20:.0f} |")
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     figures = [{**row._asdict(), "scenario": row.scenario.name} for row in rows]
     arguments.output.write_bytes(msgspec.json.format(msgspec.json.encode({"about": about, "figures": figures})))

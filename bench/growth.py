@@ -61,7 +61,7 @@ def questions(size: int) -> Scenario:
 
 def idle(target: Target) -> float:
     """CPU seconds a second while nobody asks anything."""
-    processes = machine.marked(target.mark)
+    processes = target.processes()
     before, began = machine.cpu(processes), time.monotonic()
     time.sleep(IDLE_SECONDS)
     return (machine.cpu(processes) - before) / (time.monotonic() - began)
@@ -78,9 +78,9 @@ def point(series: str, at: int, target: Target, scenario: Scenario, resting: flo
                 costs.append(max(0.0, result.cpu - resting * result.seconds) / units * 1e6)
                 waits.append(result.gaps.p99 if scenario.streams else result.latency.p99)
     except Void as error:
-        return Point(series, target.name, at, 0.0, 0.0, machine.memory(target.mark), str(error)[-200:])
+        return Point(series, target.name, at, 0.0, 0.0, machine.pss(target.processes()), str(error)[-200:])
     return Point(
-        series, target.name, at, statistics.median(costs), statistics.median(waits), machine.memory(target.mark)
+        series, target.name, at, statistics.median(costs), statistics.median(waits), machine.pss(target.processes())
     )
 
 

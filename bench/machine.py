@@ -1,4 +1,4 @@
-"""What a program's processes use: CPU and memory of all that a variable in their environment marks.
+"""What a program's processes use: CPU and memory of one process and all that descends from it.
 
 Source: proc(5): `stat` (fields 14 and 15, clock ticks), `smaps_rollup` (Pss: what is shared is divided among those
 who share it).
@@ -9,7 +9,7 @@ Above it: the benchmarks. Below it: `deployments.starting.processes`. Outside it
 import os
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
@@ -28,21 +28,8 @@ class Use(NamedTuple):
     memory: int
 
 
-def marked(mark: str) -> list[int]:
-    """The processes in whose environment `mark` (`NAME=value`) stands."""
-    found = []
-    for process in every():
-        try:
-            words = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if mark.encode() in words:
-            found.append(process.pid)
-    return found
-
-
 def family(root: int) -> list[int]:
-    """The process `root` and what descends from it: of programs that overwrite their environment with a title."""
+    """The process `root` and all that descends from it now."""
     return [root, *(process.pid for process in descendants(root))]
 
 
@@ -51,21 +38,25 @@ def cpu(pids: Iterable[int]) -> float:
     return sum(map(_cpu, pids))
 
 
-def uses(mark: str) -> list[Use]:
-    """Every marked process with what it has used, the largest first."""
-    names = {process.pid: process.command[0].partition(" ")[0][-40:] for process in every()}
-    found = [Use(pid, names.get(pid, "?"), _cpu(pid), _pss(pid)) for pid in marked(mark)]
+def uses(pids: Iterable[int]) -> list[Use]:
+    """What each of these processes has used, the largest first."""
+    names = {process.pid: _title(process.command) for process in every()}
+    found = [Use(pid, names.get(pid, "?"), _cpu(pid), _pss(pid)) for pid in pids]
     return sorted(found, key=lambda use: -use.memory)
 
 
-def memory(mark: str) -> int:
-    """PSS in bytes of all marked processes together."""
-    return pss(marked(mark))
-
-
-def pss(pids: list[int]) -> int:
+def pss(pids: Iterable[int]) -> int:
     """PSS in bytes of these processes together; one that has ended counts 0."""
     return sum(map(_pss, pids))
+
+
+def _title(command: Sequence[str]) -> str:
+    """A process by its title, or the module or script that an interpreter runs."""
+    first, *rest = command
+    if not first.rpartition("/")[2].startswith("python") or " " in first:
+        return first.partition(" (")[0].rpartition("/")[2][-40:]
+    named = next((word for word in rest if not word.startswith("-")), first)
+    return named.rpartition("/")[2][-40:]
 
 
 def _cpu(pid: int) -> float:

@@ -29,21 +29,18 @@ CHAT = "/v1/chat/completions"
 class Target(NamedTuple):
     """One way to an answer. prefix: before the model's name; headers: what it wants besides the key.
 
-    Its processes are those that `mark` marks (`bench.machine`), or else the process `root` and what it started.
+    Its processes are `root` and what it has started.
     """
 
     name: str
     url: str
     prefix: str = ""
     key: str = ""
-    mark: str = ""
     headers: tuple[tuple[str, str], ...] = ()
     root: int = 0
 
     def processes(self) -> list[int]:
         """The ids of its processes now; none where nothing is to be counted."""
-        if self.mark:
-            return machine.marked(self.mark)
         return machine.family(self.root) if self.root else []
 
 
@@ -106,7 +103,6 @@ def penstock(
     config = directory / "config.yaml"
     config.write_text(yaml.safe_dump(configuration(base, ports, bare=bare, replicas=replicas, providers=providers)))
     state = directory / "state"
-    mark = f"PENSTOCK_STATE_DIR={state}"
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "PENSTOCK_"))},
         "PENSTOCK_STATE_DIR": str(state),
@@ -123,17 +119,17 @@ def penstock(
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-    local = "http://127.0.0.1"
+    local, root = "http://127.0.0.1", process.pid
     targets = [
-        Target("direct lane, own listener", f"{local}:{ports[2]}{CHAT}", "", KEY, mark),
-        Target("routed lane, own listener", f"{local}:{ports[1]}{CHAT}", "bench/", KEY, mark),
-        Target("direct lane, ingress", f"{local}:{ports[0]}/bench{CHAT}", "", KEY, mark),
-        Target("routed lane, ingress", f"{local}:{ports[0]}{CHAT}", "bench/", KEY, mark),
+        Target("direct lane, own listener", f"{local}:{ports[2]}{CHAT}", "", KEY, root=root),
+        Target("routed lane, own listener", f"{local}:{ports[1]}{CHAT}", "bench/", KEY, root=root),
+        Target("direct lane, ingress", f"{local}:{ports[0]}/bench{CHAT}", "", KEY, root=root),
+        Target("routed lane, ingress", f"{local}:{ports[0]}{CHAT}", "bench/", KEY, root=root),
     ]
     if bare:
         targets += [
-            Target("bare Serve, one listener", f"{local}:{bare_one}{CHAT}", "", "", mark),
-            Target("bare Serve, two listeners", f"{local}:{bare_two}{CHAT}", "", "", mark),
+            Target("bare Serve, one listener", f"{local}:{bare_one}{CHAT}", root=root),
+            Target("bare Serve, two listeners", f"{local}:{bare_two}{CHAT}", root=root),
         ]
     try:
         for target in targets:

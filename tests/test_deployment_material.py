@@ -21,7 +21,7 @@ from ray.serve.schema import ServeDeploySchema
 from deployments.app import DRAINING_PERIOD
 from deployments.config import GatewaySettings, ProviderSettings
 from deployments.front import HEALTH_PAGES
-from deployments.starting.instance import SWITCHES
+from deployments.starting.instance import SWITCHES, load
 from tests.kuberay import RAY_SERVICE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -214,6 +214,13 @@ def test_every_machine_is_told_the_same(tmp_path: Path) -> None:
     assert told.items() >= SWITCHED.items()
     assert ON_ONE_MACHINE not in told
     assert told["OPENAI_API_KEY"] == "sk-x"
+
+
+def test_the_small_configuration_is_one() -> None:
+    config = load(ROOT / "docs" / "small.yaml")
+    settings = {"deployments.app:gateway": GatewaySettings, "deployments.app:provider": ProviderSettings}
+    for application in config["applications"]:
+        settings[application["import_path"]].model_validate(application["args"])
 
 
 # The probe.
