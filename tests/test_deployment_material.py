@@ -15,6 +15,7 @@ import kubernetes_validate
 import pytest
 import ray
 import yaml
+from pydantic import BaseModel
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.serve.schema import ServeDeploySchema
 
@@ -218,7 +219,10 @@ def test_every_machine_is_told_the_same(tmp_path: Path) -> None:
 
 def test_the_small_configuration_is_one() -> None:
     config = load(ROOT / "docs" / "small.yaml")
-    settings = {"deployments.app:gateway": GatewaySettings, "deployments.app:provider": ProviderSettings}
+    settings: dict[str, type[BaseModel]] = {
+        "deployments.app:gateway": GatewaySettings,
+        "deployments.app:provider": ProviderSettings,
+    }
     for application in config["applications"]:
         settings[application["import_path"]].model_validate(application["args"])
 

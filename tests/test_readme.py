@@ -224,7 +224,7 @@ def test_prometheus_is_started_so(tmp_path: Path) -> None:
 def test_every_variable_is_listed() -> None:
     listed = {word for row in rows("Environment") for word in words(row[0])}
     read = {"PORT", "LISTEN_PORT", "PENSTOCK_API_KEY", "PENSTOCK_STATE_DIR", "PENSTOCK_LEDGER_URL", "CONFIG", "PYTHON"}
-    read.add("PENSTOCK_URL")
+    read |= {"PENSTOCK_URL", "PENSTOCK_RAY_DASHBOARD"}
     kinds = [kind for kind in KINDS.values() if not kind.SIMULATED]
     assert listed == read | {name for kind in kinds for name in (kind.KEY_VARIABLE, kind.URL_VARIABLE)}
 
