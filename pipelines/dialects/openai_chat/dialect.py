@@ -18,7 +18,8 @@ OPENAI_CHAT = Dialect(
     name=KEY,
     path="/chat/completions",
     sentinel=DONE,
-    last=re.compile(rb"(?m)^data: ?\[DONE\]\s*\Z"),
+    # At the beginning of a line; said behind its first letters, so that a piece is searched for these alone.
+    last=re.compile(rb"data:(?<![^\n]data:) ?\[DONE\]\s*\Z"),
     telling=relay.TELLING,
     read_request=read_request,
     encoder=ChatEncoder,
