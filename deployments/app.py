@@ -49,8 +49,8 @@ def _options(settings: ReplicaSettings) -> dict[str, Any]:
         "ray_actor_options": {"num_cpus": settings.cpus},
         "graceful_shutdown_timeout_s": DRAINING_PERIOD + settings.drain + 15.0,
         "graceful_shutdown_wait_loop_s": 0.2,
-        # Three misses in a row: a replica that hangs is given up after some 11 s.
-        "health_check_period_s": 2.0,
+        # Three misses in a row: a replica that hangs is given up after some 10 s.
+        "health_check_period_s": 1.0,
         "health_check_timeout_s": settings.health_timeout,
         # In a rolling update the new replica is there before the old one goes.
         "max_surge_percent": 100,

@@ -178,7 +178,7 @@ class ReplicaSettings(Settings):
     patience: float = Field(30.0, gt=0, description="Seconds that a call may wait for its turn.")
     drain: float = Field(600.0, ge=0, description="Seconds that a leaving replica gives its streams.")
     health_timeout: float = Field(
-        3.0,
+        2.0,
         gt=0,
         description="Seconds in which a health check must be answered; after three that were not the replica is "
         "replaced, and its streams end. More where nodes may be starved of CPU.",

@@ -147,8 +147,13 @@ class Server:
     def __init__(self, where: URL) -> None:
         self._engine = create_async_engine(where, pool_size=2, max_overflow=2)
         settings = {"default_transaction_read_only": "on", "statement_timeout": f"{READING_SECONDS * 1000:.0f}"}
+        # A question is asked once: a connection that the server has closed meanwhile is noticed before, and replaced.
         self._reading = create_async_engine(
-            where, pool_size=READERS, max_overflow=0, connect_args={"server_settings": settings}
+            where,
+            pool_size=READERS,
+            max_overflow=0,
+            pool_pre_ping=True,
+            connect_args={"server_settings": settings},
         )
         self.dialect = self._engine.dialect
 

@@ -11,6 +11,7 @@ import ray
 
 from actors.directory import LEDGER, REPLAYS, ROUTER, stop
 from tests.actors.postgres import Postgres, postgres, programs
+from tests.programs import absent
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -55,7 +56,7 @@ async def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 def server() -> Iterator[Postgres]:
     """A PostgreSQL server for the whole session."""
     if programs() is None:
-        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+        absent("PostgreSQL", "postgresql")
     with postgres() as running:
         yield running
 

@@ -1,3 +1,4 @@
+import asyncio
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -22,6 +23,8 @@ from pipelines.ledger import SUMS, AttemptRow, Batch, Question, RequestRow, Row,
 from pipelines.pricing import UNKNOWN
 from pipelines.routing.table import Bill
 from tests.actors.ledger_rows import BILL, NOON, attempt, request
+from tests.actors.postgres import postgres, programs
+from tests.programs import absent
 
 DAY = 86_400.0
 ALWAYS = Question(NOON - DAY, NOON + DAY)
@@ -189,6 +192,19 @@ async def test_reports_group_by_what_is_asked_for(store: LedgerStore) -> None:
     assert await by("day") == [(day - 3, 1, 7_500), (day, 1, 7_500), (day + 1, 1, 7_500)]
     assert await by("provider", key="b") == [("p", 1, 7_500)]
     assert await sums(store, Question(NOON + 2 * DAY, NOON + 3 * DAY)) == []
+
+
+async def test_a_server_that_was_away_is_read_again_at_once() -> None:
+    if programs() is None:
+        absent("PostgreSQL", "postgresql")
+    with postgres() as server:
+        opened = LedgerStore(address(server.url(), Path("/nowhere")))
+        await opened.open()
+        assert await rows_of(opened) == []
+        await asyncio.to_thread(server.kill)
+        await asyncio.to_thread(server.start)
+        assert await rows_of(opened) == []
+        await opened.close()
 
 
 async def test_the_file_is_for_nobody_else(tmp_path: Path) -> None:
