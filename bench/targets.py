@@ -56,13 +56,13 @@ def free_ports(count: int) -> list[int]:
 @contextlib.contextmanager
 def upstream() -> Iterator[Target]:
     """The fake upstream in a process of its own."""
-    process = subprocess.Popen([sys.executable, "-m", "bench.upstream"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        yield Target("no gateway", process.stdout.readline().strip() + CHAT)
-    finally:
-        process.kill()
-        process.wait()
+    command = [sys.executable, "-m", "bench.upstream"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield Target("no gateway", process.stdout.readline().strip() + CHAT)
+        finally:
+            process.kill()
 
 
 def configuration(base: str, ports: list[int], *, bare: bool, replicas: int = 1, providers: int = 1) -> dict[str, Any]:

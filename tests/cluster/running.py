@@ -180,7 +180,9 @@ class Running:
     def processes(self) -> list[processes.Process]:
         """Every living process of this Penstock, the launcher and zombies left out."""
         found = [p for p in processes.every() if p.state != "Z" and p.pid != self._process.pid]
-        return [process for process in found if _inherits(process.pid, self.state)]
+        # A long title may overwrite the environment of one of Ray's.
+        titled = {p.pid for p in processes.descendants(self._process.pid) if " ".join(p.command).startswith("ray::")}
+        return [process for process in found if process.pid in titled or _inherits(process.pid, self.state)]
 
     def gcs_address(self) -> str:
         """Ray's address, as a job names it."""
