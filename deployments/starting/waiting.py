@@ -41,7 +41,7 @@ def applications(config: Config) -> str:
     """`config`'s applications in a few words: the gateway and how many others."""
     names = [str(application.get("name")) for application in config["applications"]]
     others = len(names) - ("gateway" in names)
-    parts = ["the gateway"] * ("gateway" in names) + [f"{others} providers"] * bool(others)
+    parts = ["the gateway"] * ("gateway" in names) + [f"{others} provider{'s' * (others > 1)}"] * bool(others)
     return " and ".join(parts)
 
 
