@@ -8,7 +8,8 @@ sleeps for about so long as an answer may take (half as long to half as long aga
 What a caller itself costs is measured without any bookkeeping and taken off. With `--rows` a month is
 filled instead (`ledger_month`), for which ten million rows want some 6 GB of disk.
 
-Above it: whoever runs it. Below it: the actor, `deployments.money.books`, `ledger_month`. Outside it: HTTP, providers.
+Above it: whoever runs it. Below it: the actor, `deployments.money.books`, `ledger_month`, `machine`. Outside it: HTTP,
+providers.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from actors.money.databases import address
 from actors.money.ledger_client import LedgerClient
 from actors.money.ledger_place import Place
 from actors.money.ledger_store import LedgerStore
+from bench import machine
 from bench.ledger_month import fill, questions
 from deployments.identity import new_id
 from deployments.money.books import Books, Measures, attempted, opened
@@ -50,27 +52,6 @@ class Figures(NamedTuple):
     cpu: float
     median: float
     slowest: float
-
-
-def processes(root: int) -> list[int]:
-    """A process and all that came from it."""
-    try:
-        children = Path(f"/proc/{root}/task/{root}/children").read_text().split()
-    except OSError:
-        children = []
-    return [root, *(found for child in children for found in processes(int(child)))]
-
-
-def cpu_seconds(root: int) -> float:
-    """CPU of a process and all that came from it, so far."""
-    ticks = 0
-    for process in processes(root):
-        try:
-            fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 async def measured(books: Books | None, pause: float) -> Figures:
@@ -102,9 +83,9 @@ async def measured(books: Books | None, pause: float) -> Figures:
     tasks = [asyncio.create_task(caller(number)) for number in range(CALLERS)]
     await asyncio.sleep(1.0)
     waits.clear()
-    cpu = cpu_seconds(os.getpid())
+    cpu = machine.cpu(machine.family(os.getpid()))
     await asyncio.sleep(SECONDS)
-    cpu = cpu_seconds(os.getpid()) - cpu
+    cpu = machine.cpu(machine.family(os.getpid())) - cpu
     found = sorted(waits)
     ending = True
     await asyncio.gather(*tasks)

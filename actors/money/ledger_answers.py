@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection
 
+from actors.money.approval_store import keep, waiting
 from actors.money.ledger_browsing import page, story
 from actors.money.ledger_erasing import erase, expire
 from actors.money.ledger_reports import report
 from actors.money.ledger_store import LedgerStore
-from actors.tools.approval_store import keep, waiting
 from pipelines.ledger import Question
 from pipelines.ledger_questions import Erasure, Expiry, Held, Inquiry, RowsQuestion, Waiting
 

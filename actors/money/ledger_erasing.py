@@ -12,9 +12,9 @@ from functools import partial
 from sqlalchemy import ColumnElement, Connection, Table, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from actors.money.approval_store import forget
 from actors.money.ledger_store import LedgerStore
 from actors.money.ledger_tables import ATTEMPTS, HOURS, REQUESTS, TOOLS
-from actors.tools.approval_store import forget
 from pipelines.ledger import SUMS, Group
 from pipelines.ledger_questions import ERASED, Erased, Erasure, Expiry
 

@@ -116,7 +116,7 @@ async def test_it_survives_whoever_asked(store: LedgerStore, url: str, tmp_path:
 async def test_a_key_fills_no_disk_and_its_erasure_takes_all(
     store: LedgerStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.tools.approval_store.MOST", 3)
+    monkeypatch.setattr("actors.money.approval_store.MOST", 3)
     for number in range(6):
         await answered(store, held(number, expires=NOON + number))
     assert [one.id for one in await waiting(store)] == ["appr_3", "appr_4", "appr_5"]
