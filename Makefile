@@ -2,7 +2,7 @@
 # `make` alone lists the words.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-real test-mcp clients faults nodes soak bench-router check format docs lock clean bench bench-peers
+.PHONY: help serve test test-real test-mcp clients faults nodes soak bench-router check format docs lock clean bench bench-growth bench-peers
 .DELETE_ON_ERROR:
 SHELL := /bin/sh
 
@@ -66,6 +66,9 @@ bench-router: .venv/.runtime ## what the router learns and what it costs: OUTCOM
 bench: .venv/.dev ## what a request and a chunk cost, beside no gateway and bare Ray Serve (some 6 min); BENCH="--only s200 --repeats 1" narrows it
 	.venv/bin/python -m bench $(BENCH)
 	.venv/bin/python -m bench.sizing
+
+bench-growth: .venv/.dev ## how cost grows with streams, sizes, replicas, providers (some 15 min), drawn in build/growth.html; BENCH="--only replicas"
+	.venv/bin/python -m bench.growth $(BENCH)
 
 bench-peers: .venv/.dev .venv-peers/.stamp $(PEERS)/node_modules/.stamp ## the same beside LiteLLM, Portkey, HAProxy, nginx (some 7 min); BENCH="--only s200 --repeats 1" narrows it
 	.venv/bin/python -m bench.peers $(BENCH)

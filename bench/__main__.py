@@ -7,6 +7,7 @@ Above it: nothing. Below it: `bench.load`, `bench.machine`, `bench.targets`.
 """
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
@@ -47,11 +48,20 @@ SCENARIOS = (
 )
 
 
+LIGHTER = {
+    SCENARIOS[0]: SCENARIOS[0]._replace(name="1,000 requests", requests=1000),
+    SCENARIOS[1]: SCENARIOS[1]._replace(name="200 requests", requests=200),
+    SCENARIOS[2]: SCENARIOS[2]._replace(name="20 streams", requests=60, callers=20),
+}
+"""What is asked of those who would not bear the whole: a peer, a Ray handle. What counts is what each costs."""
+
+
 class Measured(NamedTuple):
     """One scenario on one target: medians over the repeats. The scenario is the target's own, if it has a lighter one.
 
     cpu: microseconds a request or a chunk; latency, first: 50th and 99th percentile in milliseconds; gap: the 99th;
-    rate: requests or chunks a second.
+    rate: requests or chunks a second; ledger: milliseconds of the latency that were spent, on average, until the
+    answer's rows were durable (None: not told).
     """
 
     scenario: Scenario
@@ -61,6 +71,7 @@ class Measured(NamedTuple):
     first: tuple[float, float]
     gap: float
     rate: float
+    ledger: float | None = None
 
 
 class Void(Exception):
@@ -81,11 +92,15 @@ def once(target: Target, scenario: Scenario) -> Result:
         processes=tuple(target.processes()),
     )
     said = subprocess.run(
-        [sys.executable, "-m", "bench.load"], cwd=targets.ROOT, input=msgspec.json.encode(plan), capture_output=True
+        [sys.executable, "-m", target.load],
+        cwd=targets.ROOT,
+        env={**os.environ, "RAY_AUTH_MODE": "token"},
+        input=msgspec.json.encode(plan),
+        capture_output=True,
     )
     if said.returncode:
         raise Void(said.stderr.decode()[-2000:])
-    result = msgspec.json.decode(said.stdout, type=Result)
+    result = msgspec.json.decode(said.stdout.splitlines()[-1], type=Result)
     if result.failures:
         raise Void(f"{target.name}, {scenario.name}: {result.failures}")
     return result
@@ -100,11 +115,17 @@ def measured(
     """
     own = {target.name: (lighter or {}).get(target.name, scenario) for target in every}
     runs: dict[str, list[Result]] = {target.name: [] for target in every}
+    waits: dict[str, list[float]] = {target.name: [] for target in every}
     for turn in range(repeats + 1):
         for target in every:
+            looked = bool(turn) and not scenario.streams
+            seconds, count = target.waited() if looked else (0.0, 0.0)
             result = once(target, own[target.name])
             if turn:
                 runs[target.name].append(result)
+            if looked:
+                more, all_ = target.waited()
+                waits[target.name] += [(more - seconds) / (all_ - count) * 1000] if all_ > count else []
     rows = []
     for target in every:
         results = runs[target.name]
@@ -118,9 +139,14 @@ def measured(
                 _pair([(r.first.p50, r.first.p99) for r in results]),
                 statistics.median(r.gaps.p99 for r in results),
                 statistics.median(units / r.seconds for r in results),
+                statistics.median(waits[target.name]) if waits[target.name] else None,
             )
         )
     return rows
+
+
+def _or_dash(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
 
 
 def _pair(values: list[tuple[float, float]]) -> tuple[float, float]:
@@ -139,9 +165,12 @@ def table(rows: Sequence[Measured]) -> str:
             for name, r in zip(names, rows, strict=True)
         ]
     else:
-        lines += ["| | CPU us/request | p50 / p99 ms | requests/s |", "|---|---|---|---|"]
         lines += [
-            f"| {name} | {r.cpu:.0f} | {r.latency[0]:.2f} / {r.latency[1]:.2f} | {r.rate:,.0f} |"
+            "| | CPU us/request | p50 / p99 ms | of it for the ledger, ms | requests/s |",
+            "|---|---|---|---|---|",
+        ]
+        lines += [
+            f"| {name} | {r.cpu:.0f} | {r.latency[0]:.2f} / {r.latency[1]:.2f} | {_or_dash(r.ledger)} | {r.rate:,.0f} |"
             for name, r in zip(names, rows, strict=True)
         ]
     return "\n".join([*lines, ""])
@@ -162,9 +191,12 @@ def main() -> None:
         about = machine.description()
         print(" · ".join(f"{name} {value}" for name, value in about.items()), end="\n\n", flush=True)
         rows: list[Measured] = []
+        handle = targets.by_handle(next(each for each in ours if each.name.startswith("routed lane")))
         for scenario in SCENARIOS:
             if arguments.only in scenario.name:
-                found = measured(scenario, [floor, *ours], arguments.repeats)
+                light = LIGHTER.get(scenario)
+                some = [floor, *ours, handle] if light else [floor, *ours]
+                found = measured(scenario, some, arguments.repeats, {handle.name: light} if light else None)
                 print(table(found), flush=True)
                 rows += found
         print("### memory", "", "| process | PSS MB |", "|---|---|", sep="\n")

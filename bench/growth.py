@@ -1,6 +1,6 @@
 """How cost grows: with the streams at once, the size of a message, the replicas, and the number of providers.
 
-`python -m bench.growth` prints a table for each, and draws them in `build/growth.html`. What Ray and Serve use when
+`make bench-growth` prints a table for each, and draws them in `build/growth.html`. What Ray and Serve use when
 nobody asks anything is measured beside each and taken off, so that a small load does not carry all of it.
 
 Above it: whoever runs it. Below it: `bench.__main__`'s measuring, `bench.targets`, plotly. Outside it: peers.
@@ -9,6 +9,7 @@ Above it: whoever runs it. Below it: `bench.__main__`'s measuring, `bench.target
 import argparse
 import statistics
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,7 +33,7 @@ PROVIDERS = (1, 5, 20, 50)
 
 class Point(NamedTuple):
     """One measurement. at: of what there was so much; cpu: microseconds a request or a chunk; wait: milliseconds, the
-    99th percentile of the gap between chunks, or of the time to an answer; memory: bytes of PSS in all."""
+    99th percentile of the gap between chunks, or of the time to an answer; memory: bytes of PSS in all, at the peak."""
 
     series: str
     lane: str
@@ -67,21 +68,44 @@ def idle(target: Target) -> float:
     return (machine.cpu(processes) - before) / (time.monotonic() - began)
 
 
+class Peak:
+    """The most memory that a target's processes take meanwhile, in bytes of PSS, looked at every second."""
+
+    def __init__(self, target: Target) -> None:
+        self.memory = 0
+        self._target = target
+        self._over = threading.Event()
+        self._looking = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> "Peak":
+        self._looking.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._looking.join()
+
+    def _look(self) -> None:
+        while True:
+            self.memory = max(self.memory, machine.pss(self._target.processes()))
+            if self._over.wait(1.0):
+                return
+
+
 def point(series: str, at: int, target: Target, scenario: Scenario, resting: float, repeats: int) -> Point:
     """One measurement; where requests failed it says which, and so where growth stops."""
     costs, waits = [], []
-    try:
-        for turn in range(repeats + 1):
-            result = once(target, scenario)
-            units = result.chunks if scenario.streams else result.requests
-            if turn:
-                costs.append(max(0.0, result.cpu - resting * result.seconds) / units * 1e6)
-                waits.append(result.gaps.p99 if scenario.streams else result.latency.p99)
-    except Void as error:
-        return Point(series, target.name, at, 0.0, 0.0, machine.pss(target.processes()), str(error)[-200:])
-    return Point(
-        series, target.name, at, statistics.median(costs), statistics.median(waits), machine.pss(target.processes())
-    )
+    with Peak(target) as peak:
+        try:
+            for turn in range(repeats + 1):
+                result = once(target, scenario)
+                units = result.chunks if scenario.streams else result.requests
+                if turn:
+                    costs.append(max(0.0, result.cpu - resting * result.seconds) / units * 1e6)
+                    waits.append(result.gaps.p99 if scenario.streams else result.latency.p99)
+        except Void as error:
+            return Point(series, target.name, at, 0.0, 0.0, peak.memory, str(error)[-200:])
+    return Point(series, target.name, at, statistics.median(costs), statistics.median(waits), peak.memory)
 
 
 @contextmanager
@@ -121,6 +145,16 @@ SERIES: dict[str, Callable[[int], Iterator[Point]]] = {
 }
 
 
+def a_stream(points: Sequence[Point]) -> dict[str, float]:
+    """Bytes of memory that one more stream takes, for each lane: by the fewest and the most that were served."""
+    found: dict[str, float] = {}
+    for lane in LANES:
+        mine = [one for one in points if one.series == "streams at once" and one.lane == lane and not one.failed]
+        if len(mine) > 1:
+            found[lane] = (mine[-1].memory - mine[0].memory) / (mine[-1].at - mine[0].at)
+    return found
+
+
 def picture(points: Sequence[Point], file: Path) -> None:
     """All series as one page of charts."""
     from plotly import graph_objects
@@ -145,7 +179,7 @@ def picture(points: Sequence[Point], file: Path) -> None:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m bench.growth", description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="make bench-growth", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--only", default="", help="part of a series' name")
     parser.add_argument("--folder", type=Path, default=Path("build"), help="where figures and picture go")
@@ -161,6 +195,8 @@ def main() -> None:
             found = one.failed or f"{one.cpu:.1f} | {one.wait:.1f} | {one.memory / 2**20:.0f}"
             print(f"| {one.at:,} | {one.lane} | {found} |", flush=True)
         print(flush=True)
+    for lane, memory in a_stream(points).items():
+        print(f"{lane}: {memory / 1024:.0f} KB of memory a stream")
     about = machine.description()
     figures = {"about": about, "figures": [one._asdict() for one in points]}
     (arguments.folder / "growth.json").write_bytes(msgspec.json.format(msgspec.json.encode(figures)))

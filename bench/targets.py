@@ -7,6 +7,7 @@ Outside it: what is asked of them.
 
 import contextlib
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -19,17 +20,22 @@ import httpx
 import yaml
 
 from bench import machine
+from deployments.starting.processes import descendants
 
 ROOT = Path(__file__).resolve().parents[1]
 KEY = "psk-bench"
 START_SECONDS = 300.0
+REPORTED_SECONDS = 2.0
+"""By when a page of metrics tells what has happened: reports go every quarter of a second, pages are kept for one."""
+
 CHAT = "/v1/chat/completions"
 
 
 class Target(NamedTuple):
     """One way to an answer. prefix: before the model's name; headers: what it wants besides the key.
 
-    Its processes are `root` and what it has started.
+    Its processes are `root` and what it has started. metrics: where it tells its own numbers. load: the module that
+    asks it; that of the handles has Ray's address for a url.
     """
 
     name: str
@@ -38,10 +44,24 @@ class Target(NamedTuple):
     key: str = ""
     headers: tuple[tuple[str, str], ...] = ()
     root: int = 0
+    metrics: str = ""
+    load: str = "bench.load"
 
     def processes(self) -> list[int]:
         """The ids of its processes now; none where nothing is to be counted."""
         return machine.family(self.root) if self.root else []
+
+    def waited(self) -> tuple[float, float]:
+        """Seconds that answers have waited for the ledger so far, and how many have; zeros where that is not told."""
+        if not self.metrics:
+            return 0.0, 0.0
+        time.sleep(REPORTED_SECONDS)
+        page = httpx.get(self.metrics, headers={"authorization": f"Bearer {self.key}"}, trust_env=False, timeout=30.0)
+        seconds, count = (
+            sum(map(float, re.findall(rf"^penstock_ledger_wait_seconds_{word}\S* (\S+)", page.text, re.MULTILINE)))
+            for word in ("sum", "count")
+        )
+        return seconds, count
 
 
 def free_ports(count: int) -> list[int]:
@@ -120,11 +140,12 @@ def penstock(
             stderr=subprocess.STDOUT,
         )
     local, root = "http://127.0.0.1", process.pid
+    counts = f"{local}:{ports[0]}/metrics"
     targets = [
-        Target("direct lane, own listener", f"{local}:{ports[2]}{CHAT}", "", KEY, root=root),
-        Target("routed lane, own listener", f"{local}:{ports[1]}{CHAT}", "bench/", KEY, root=root),
-        Target("direct lane, ingress", f"{local}:{ports[0]}/bench{CHAT}", "", KEY, root=root),
-        Target("routed lane, ingress", f"{local}:{ports[0]}{CHAT}", "bench/", KEY, root=root),
+        Target("direct lane, own listener", f"{local}:{ports[2]}{CHAT}", "", KEY, root=root, metrics=counts),
+        Target("routed lane, own listener", f"{local}:{ports[1]}{CHAT}", "bench/", KEY, root=root, metrics=counts),
+        Target("direct lane, ingress", f"{local}:{ports[0]}/bench{CHAT}", "", KEY, root=root, metrics=counts),
+        Target("routed lane, ingress", f"{local}:{ports[0]}{CHAT}", "bench/", KEY, root=root, metrics=counts),
     ]
     if bare:
         targets += [
@@ -138,6 +159,13 @@ def penstock(
     finally:
         process.terminate()
         process.wait(60.0)
+
+
+def by_handle(routed: Target) -> Target:
+    """The routed lane as another Ray job reaches it."""
+    words = [word for process in descendants(routed.root) for word in process.command]
+    address = next(word.partition("=")[2] for word in words if word.startswith("--gcs-address="))
+    return routed._replace(name="routed lane, handle", url=address, load="bench.handle")
 
 
 def answers(target: Target, process: "subprocess.Popen[bytes]") -> None:

@@ -17,7 +17,7 @@ from actors.routing.client import RouterClient
 from deployments.choosing import Chooser, Chosen
 from deployments.config import GatewaySettings
 from deployments.hop import Hop, ReplicaLost
-from deployments.http.transport import UNREACHABLE
+from deployments.http.pool import UNREACHABLE
 from deployments.money.books import attempted
 from deployments.racing import first_answer
 from deployments.telemetry import spans

@@ -19,8 +19,11 @@ class UpstreamAnswer(Protocol):
     def chunks(self) -> AsyncGenerator[bytes, None]:
         """The body as it comes. Raises StreamBroken where the connection breaks before the body's end."""
 
-    async def close(self) -> None:
-        """Give the connection back; one whose body was not read to its end is closed, which cancels the rest."""
+    async def close(self, *, whole: bool = False) -> None:
+        """Give the connection back; one whose body was not read to its end is closed, which cancels the rest.
+
+        whole: all that was wanted has been read, only the body's end may be missing; the connection can be kept.
+        """
 
 
 class Transport(Protocol):

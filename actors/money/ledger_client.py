@@ -39,6 +39,11 @@ PACE = 0.005
 travel together. Commits are what the ledger costs, and here they are saved with their message and both ends' wake-ups;
 who is alone does not wait."""
 
+LONG_SHARE = 0.02
+LONG_PACE = 0.025
+"""What has lasted long enough to be announced waits for company by so much of the time that it took, at most by so
+many seconds: nobody notices, and it is most of what streams cost the ledger."""
+
 LEISURE = 0.25
 """Seconds that a row may wait which nobody waits for."""
 
@@ -103,7 +108,7 @@ class LedgerClient:
         self._leaving = 0
         self._promises: deque[tuple[float, asyncio.Future[bool]]] = deque()
         self._begun: dict[str, tuple[float, Callable[[], Row]]] = {}
-        self._announced: set[str] = set()
+        self._announced: dict[str, float] = {}
         self._closed: list[str] = []
         self._sender: asyncio.Task[None] | None = None
         self._warming: asyncio.Task[None] | None = None
@@ -111,6 +116,7 @@ class LedgerClient:
         self._wake = asyncio.Event()
         self._asleep = True
         self._urgent = False
+        self._soon: asyncio.TimerHandle | None = None
         self._spoke = -PACE
         self._failure = ""
 
@@ -153,6 +159,8 @@ class LedgerClient:
         while self.waiting and self._now() < until:
             self._hurry()
             await asyncio.sleep(0.01)
+        if self._soon is not None:
+            self._soon.cancel()
         tasks = [self._sender, *self._batches, *([self._warming] if self._warming is not None else [])]
         for task in tasks:
             task.cancel()
@@ -169,8 +177,7 @@ class LedgerClient:
 
     def release(self, identity: str) -> None:
         """It is over; its row comes, if there is one."""
-        if self._begun.pop(identity, None) is None and identity in self._announced:
-            self._announced.discard(identity)
+        if self._begun.pop(identity, None) is None and self._announced.pop(identity, None) is not None:
             self._closed.append(identity)
 
     def add(self, *rows: Row) -> None:
@@ -194,11 +201,16 @@ class LedgerClient:
             self.add(*rows)
             return False
         self.add(*rows[:-1])
+        began = self._announced.get(rows[-1].id)
         self.release(rows[-1].id)
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._items.append(_Item(rows[-1], done))
-        self._promises.append((self._now() + (PATIENCE if refuse else SHORT_PATIENCE), done))
-        self._hurry()
+        now = self._now()
+        self._promises.append((now + (PATIENCE if refuse else SHORT_PATIENCE), done))
+        if began is None or not (self._begun or self._announced):
+            self._hurry()
+        elif self._soon is None:
+            self._soon = asyncio.get_running_loop().call_later(min(LONG_PACE, (now - began) * LONG_SHARE), self._hurry)
         return await done
 
     async def report(self, question: bytes) -> bytes:
@@ -231,6 +243,9 @@ class LedgerClient:
 
     def _hurry(self) -> None:
         self._urgent = True
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
         # With a batch under way nothing can be done: its return wakes the sender.
         if len(self._batches) < AT_ONCE:
             self._wake.set()
@@ -270,6 +285,9 @@ class LedgerClient:
         closed, self._closed = self._closed, []
         batch = Batch(self.reporter, tuple(item.row for item in items), self._opened(now), tuple(closed))
         self._urgent = self._urgent and bool(self._items)
+        if self._soon is not None and not self._items:
+            self._soon.cancel()
+            self._soon = None
         self._leaving += len(items)
         self._spoke = now
         task = self.spawn(self._deliver(msgspec.msgpack.encode(batch), items))
@@ -278,11 +296,11 @@ class LedgerClient:
 
     def _opened(self, now: float) -> tuple[Row, ...]:
         """What has lasted long enough to be announced, as provisional rows."""
-        due: list[str] = []
+        due: dict[str, float] = {}
         for identity, (began, _) in self._begun.items():
             if now - began < ANNOUNCING or len(due) >= MOST_ROWS:
                 break
-            due.append(identity)
+            due[identity] = began
         self._announced.update(due)
         made = [self._begun.pop(identity)[1]() for identity in due]
         return tuple(msgspec.structs.replace(row, provisional=True, outcome=LOST) for row in made)

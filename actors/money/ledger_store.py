@@ -16,7 +16,7 @@ from typing import TypeVar
 import msgspec
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Dialect, delete, insert, select
+from sqlalchemy import Connection, Dialect, bindparam, delete, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import IntegrityError
@@ -45,8 +45,9 @@ class Words:
             *(insert(table) for table in TABLES.values()),
             upsert.on_conflict_do_update(index_elements=list(Group._fields), set_=added),
             own.insert(RESERVATIONS).on_conflict_do_nothing(index_elements=["id"]),
+            delete(RESERVATIONS).where(RESERVATIONS.c.id == bindparam("id")),
         ]
-        *inserts, self.add, self.reserve = [str(word.compile(dialect=dialect)) for word in words]
+        *inserts, self.add, self.reserve, self.release = [str(word.compile(dialect=dialect)) for word in words]
         self.insert = dict(zip(TABLES, inserts, strict=True))
 
 
@@ -113,14 +114,15 @@ class LedgerStore:
         if opened:
             connection.exec_driver_sql(self._words.reserve, opened)
         if closed:
-            _release(connection, closed)
+            connection.exec_driver_sql(self._words.release, [(identity,) for identity in sorted(closed)])
         return sums
 
     def _settle_lost(self, reporter: str, connection: Connection) -> tuple[int, _Sums]:
         mine = select(RESERVATIONS.c.id, RESERVATIONS.c.row).where(RESERVATIONS.c.reporter == reporter)
         found = connection.execute(mine).all()
         sums = self._put(connection, (_rows.decode(encoded) for _, encoded in found), careful=True)
-        _release(connection, {identity for identity, _ in found})
+        if found:
+            connection.exec_driver_sql(self._words.release, sorted((identity,) for identity, _ in found))
         return len(found), sums
 
     def _put(self, connection: Connection, rows: Iterable[Row], *, careful: bool) -> _Sums:
@@ -174,11 +176,6 @@ def _fresh(
         for identity in some:
             del there[identity]
     return {identity: row for identity, row in group.items() if identity not in there}
-
-
-def _release(connection: Connection, ids: Iterable[str]) -> None:
-    for some in _some(ids):
-        connection.execute(delete(RESERVATIONS).where(RESERVATIONS.c.id.in_(some)))
 
 
 def _some(ids: Iterable[str]) -> Iterable[list[str]]:

@@ -16,18 +16,12 @@ from typing import Any, NamedTuple
 import msgspec
 
 from bench import machine, targets
-from bench.__main__ import SCENARIOS, Measured, Scenario, measured, table
+from bench.__main__ import LIGHTER, SCENARIOS, Measured, Scenario, measured, table
 from bench.peers import programs
 from bench.peers.programs import LITELLM, PORTKEY
 from bench.targets import Target
 
 UNARY, ALONE, STREAMS = SCENARIOS[:3]
-LIGHTER = {
-    UNARY: UNARY._replace(name="1,000 requests", requests=1000),
-    ALONE: ALONE._replace(name="200 requests", requests=200),
-    STREAMS: STREAMS._replace(name="20 streams", requests=60, callers=20),
-}
-"""What LiteLLM is asked for: it bears some 1,450 chunks a second, and 20 streams are 1,000."""
 
 UNITS = {UNARY.name: "request", STREAMS.name: "chunk"}
 """The scenarios whose CPU is compared, and what it is counted by."""

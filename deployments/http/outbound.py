@@ -1,15 +1,15 @@
 """The way out to a server: whom to trust, and through which proxy.
 
-Above it: `transport`, the providers. Below it: ssl, aiohttp. Outside it: requests.
+Above it: `pool`, the providers. Below it: ssl. Outside it: requests.
 """
 
+import base64
 import ssl
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-import aiohttp
 import certifi
 from yarl import URL
 
@@ -17,18 +17,22 @@ from pipelines.errors import ConfigurationError
 
 
 class Outbound(NamedTuple):
-    """proxy: its address, without credentials; proxy_headers: they are here. trust: True for no TLS of our own."""
+    """proxy: its address, without credentials; proxy_headers: they are here. ca_file: authorities beside the usual."""
 
-    trust: ssl.SSLContext | bool = True
+    ca_file: Path | None = None
     proxy: URL | None = None
     proxy_headers: Mapping[str, str] = {}
+
+    def context(self) -> ssl.SSLContext:
+        """Whom to trust. Raises ConfigurationError for a file that cannot be read or is no PEM bundle."""
+        return _trust(self.ca_file)
 
     def __repr__(self) -> str:
         return f"Outbound(proxy={str(self.proxy) if self.proxy else None!r})"
 
 
 DIRECT = Outbound()
-"""No proxy, the authorities that aiohttp trusts."""
+"""No proxy, the usual authorities."""
 
 
 def outbound(proxy: str = "", ca_file: Path | None = None) -> Outbound:
@@ -37,9 +41,10 @@ def outbound(proxy: str = "", ca_file: Path | None = None) -> Outbound:
     Raises ConfigurationError for a proxy that is no such address (its text is not repeated: it may hold a password)
     and for a file that cannot be read or is no PEM bundle.
     """
-    trust = _trust(ca_file)
+    found = Outbound(ca_file)
+    found.context()
     if not proxy:
-        return Outbound(trust)
+        return found
     try:
         url = URL(proxy)
     except ValueError:
@@ -48,8 +53,10 @@ def outbound(proxy: str = "", ca_file: Path | None = None) -> Outbound:
         raise ConfigurationError("the proxy must be an address such as http://host:3128")
     headers: dict[str, str] = {}
     if url.user is not None:
-        headers["proxy-authorization"] = aiohttp.encode_basic_auth(url.user, url.password or "")
-    return Outbound(trust, url.with_user(None), headers)
+        # RFC 7617; the characters are UTF-8, as its section 2.1 has it.
+        credentials = base64.b64encode(f"{url.user}:{url.password or ''}".encode()).decode()
+        headers["proxy-authorization"] = f"Basic {credentials}"
+    return Outbound(ca_file, url.with_user(None), headers)
 
 
 @lru_cache

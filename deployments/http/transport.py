@@ -1,83 +1,70 @@
-"""HTTP to providers and between our own processes, on aiohttp.
+"""HTTP to providers and between our own processes.
 
 It gives what the token path needs: a parser in C, one TCP window as the only buffer (a reader that stops reading
-stops the sender), cancellation by closing the connection. Redirects, cookies and decompression are switched off.
+stops the sender), cancellation by closing the connection. There are no redirects, no cookies, and no compression
+that a provider does not force on us.
 
 A kept connection that its server closed meanwhile shows as a reset before any byte of the answer. A POST is not
-sent again here: that is for the rules of whoever asks (`StreamBroken`). aiohttp itself repeats only what RFC 9110,
-section 9.2.2, calls idempotent (GET, HEAD, PUT, DELETE), and only on a connection that it had kept.
+sent again here: that is for the rules of whoever asks (`StreamBroken`). Repeated, once, is only what RFC 9110,
+section 9.2.2, calls idempotent, and only on a connection that had been kept.
 
-Above it: the providers, `hop`. Below it: `outbound`, `pipelines`. Outside it: what the bytes mean, retries.
+Above it: the providers, `hop`. Below it: `pool`, `client`, `pipelines`. Outside it: what the bytes mean, retries.
 """
 
 import asyncio
-import io
 import zlib
 from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import aclosing
 from email.utils import formatdate
-from functools import lru_cache, partial
-from typing import cast
+from functools import lru_cache
+from typing import NamedTuple
 
-import aiohttp
-from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
+from deployments.http.client import Incoming
 from deployments.http.outbound import DIRECT, Outbound
-from pipelines.errors import ProtocolError, StreamBroken, TimedOut, UpstreamError
+from deployments.http.pool import Place, Pool
+from pipelines.errors import ProtocolError, StreamBroken, TimedOut
 from pipelines.resilience import Timeouts
-
-KEEPALIVE_SECONDS = 30.0
-"""How long an idle connection is kept. Shorter than the usual server's, which would close it on our request."""
 
 MAX_INFLATED = 64 * 1024 * 1024
 """Bytes that a compressed answer may grow to; providers are asked not to compress at all."""
 
-MAX_HEADER = 64 * 1024
-"""Bytes of one header of an answer."""
-
-UNREACHABLE = "unreachable"
-"""Code of a failure before anything was sent."""
+IDEMPOTENT = frozenset(("GET", "HEAD", "PUT", "DELETE", "OPTIONS"))
 
 _INFLATED_PIECE = 256 * 1024
-_WHOLE_BODY = 1024 * 1024
-"""Bytes of a request's body that are handed to the socket at once; a longer one goes piece by piece."""
-
-_NEVER = float("inf")
-"""From so many seconds on aiohttp would round a timeout up to a whole second."""
 
 
 class HttpAnswer:
-    """An answer over aiohttp. See `pipelines.ports.UpstreamAnswer`."""
+    """An answer to `HttpTransport.send`. See `pipelines.ports.UpstreamAnswer`."""
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self._response = response
-        self.status = response.status
-        headers = {name.lower(): value for name, value in response.headers.items()}
+    def __init__(self, incoming: Incoming) -> None:
+        self._incoming = incoming
+        self.status = incoming.status
+        headers = incoming.headers
         if "retry-after" in headers:
             # A wait until a date counts from the answer's own date; where it has none, from now.
             headers.setdefault("date", formatdate(usegmt=True))
         self.headers: Mapping[str, str] = headers
 
-    async def chunks(self) -> AsyncGenerator[bytes, None]:
+    def chunks(self) -> AsyncGenerator[bytes, None]:
         """The body as it comes, inflated where the provider compressed it against our wish."""
         encoding = self.headers.get("content-encoding", "")
-        inflate = None if encoding in ("", "identity") else _Inflater(encoding)
-        content = self._response.content
-        try:
-            while chunk := await content.readany():
-                if inflate is None:
-                    yield chunk
-                else:
-                    for piece in inflate(chunk):
-                        yield piece
-                        # A small chunk may hold many: others have their turn between them.
-                        await asyncio.sleep(0)
-        except (aiohttp.ClientError, OSError) as error:
-            raise StreamBroken(f"the connection broke: {type(error).__name__}") from error
+        pieces = self._incoming.pieces()
+        return pieces if encoding in ("", "identity") else self._inflated(pieces, encoding)
 
-    async def close(self) -> None:
-        """Close the connection, unless the body was read to its end: then it has been given back already."""
-        self._response.close()
+    async def _inflated(self, pieces: AsyncGenerator[bytes, None], encoding: str) -> AsyncGenerator[bytes, None]:
+        inflate = _Inflater(encoding)
+        async with aclosing(pieces):
+            async for piece in pieces:
+                for data in inflate(piece):
+                    yield data
+                    # A small piece may hold many: others have their turn between them.
+                    await asyncio.sleep(0)
+
+    async def close(self, *, whole: bool = False) -> None:
+        """See `pipelines.ports.UpstreamAnswer.close`."""
+        self._incoming.close(whole=whole)
 
 
 class _Inflater:
@@ -103,24 +90,21 @@ class _Inflater:
             chunk = self._inflate.unconsumed_tail
 
 
-class _Connection(ResponseHandler):
-    """aiohttp's protocol, which does not tell a waiting reader that the bytes of the body are no HTTP: he would wait
-    for ever, since the connection is closed without another word."""
+class _Address(NamedTuple):
+    """Where a request goes. target: what it asks for there; absolute: the same for a proxy that reads it."""
 
-    def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
-        """The answer cannot be read on."""
-        super().set_exception(exc, exc_cause or exc)
-        body = self._payload
-        if body is not None and body.exception() is None and not body.is_eof():
-            body.set_exception(aiohttp.ClientPayloadError(type(exc).__name__))
+    place: Place
+    host: str
+    target: str
+    absolute: str
 
 
 class HttpTransport:
-    """One connection pool. outbound: the way there. See `pipelines.ports.Transport`."""
+    """Requests over one pool of connections. outbound: the way there. See `pipelines.ports.Transport`."""
 
     def __init__(self, outbound: Outbound = DIRECT) -> None:
         self._outbound = outbound
-        self._session: aiohttp.ClientSession | None = None
+        self._pool: Pool | None = None
 
     async def send(
         self,
@@ -131,80 +115,65 @@ class HttpTransport:
         timeouts: Timeouts,
     ) -> HttpAnswer:
         """Send one request and wait for the headers. See `pipelines.ports.Transport.send`."""
-        session = self._session or self._open()
-        address, proxy = _url(url), self._outbound.proxy
-        sent = {"accept-encoding": "identity", **headers}
-        if proxy is not None and address.scheme == "http":
+        pool = self._pool
+        if pool is None:
+            pool = self._pool = Pool(self._outbound)
+        address = _address(url)
+        sent = {"host": address.host, "accept": "*/*", "accept-encoding": "identity", **headers}
+        target = address.target
+        if self._outbound.proxy is not None and not address.place.tls:
             # Without a tunnel the proxy reads each request, and wants to know each time who asks.
+            target = address.absolute
             sent.update(self._outbound.proxy_headers)
+        chunked = False
+        if isinstance(body, bytes):
+            if body or method not in IDEMPOTENT:
+                sent["content-length"] = str(len(body))
+        elif "content-length" not in sent:
+            sent["transfer-encoding"] = "chunked"
+            chunked = True
+        head = _head(method, target, sent)
+        connection = pool.kept(address.place)
+        if connection is not None:
+            try:
+                return HttpAnswer(await connection.ask(head, body, chunked=chunked))
+            except StreamBroken:
+                if connection.heard or method not in IDEMPOTENT or not isinstance(body, bytes):
+                    raise
         try:
-            response = await session.request(
-                method,
-                address,
-                headers=sent,
-                data=_data(body),
-                allow_redirects=False,
-                timeout=_connect_only(timeouts.connect),
-                proxy=proxy,
-                proxy_headers=self._outbound.proxy_headers if proxy is not None else None,
-            )
-        except (aiohttp.ClientError, OSError) as error:
-            raise _translated(error, timeouts) from error
-        return HttpAnswer(response)
+            async with asyncio.timeout(timeouts.connect):
+                connection = await pool.connect(address.place)
+        except TimeoutError:
+            raise TimedOut(f"no connection within {timeouts.connect:g} s", phase="connect") from None
+        return HttpAnswer(await connection.ask(head, body, chunked=chunked))
 
     async def close(self) -> None:
         """Close every connection."""
-        if self._session is not None:
-            await self._session.close()
-
-    def _open(self) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(
-            limit=0,
-            keepalive_timeout=KEEPALIVE_SECONDS,
-            ssl=self._outbound.trust,
-            timeout_ceil_threshold=_NEVER,
-        )
-        factory = partial(_Connection, loop=asyncio.get_running_loop())
-        connector._factory = cast(partial[ResponseHandler], factory)
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=("user-agent",),
-            read_bufsize=2**16,
-            max_field_size=MAX_HEADER,
-            auto_decompress=False,
-        )
-        return self._session
+        if self._pool is not None:
+            self._pool.close()
+            await asyncio.sleep(0)  # the loop closes their sockets when it turns
 
 
 @lru_cache(maxsize=1024)
-def _url(url: str) -> URL:
-    """The parsed address; the same few are asked again and again."""
-    return URL(url)
+def _address(url: str) -> _Address:
+    """The parsed address; the same few are asked again and again. Raises StreamBroken for what is none."""
+    try:
+        parsed = URL(url)
+        host, port = parsed.raw_host, parsed.port
+    except ValueError:
+        host = port = None
+    if not host or not port or parsed.scheme not in ("http", "https"):
+        raise StreamBroken("the connection broke before an answer: there is no such address")
+    place = Place(host, port, parsed.scheme == "https")
+    named = f"[{host}]" if ":" in host else host
+    authority = named if parsed.is_default_port() else f"{named}:{port}"
+    return _Address(place, authority, parsed.raw_path_qs, f"{parsed.scheme}://{authority}{parsed.raw_path_qs}")
 
 
-@lru_cache(maxsize=1024)
-def _connect_only(seconds: float) -> aiohttp.ClientTimeout:
-    """All later phases have limits of their own, which know what an event is."""
-    return aiohttp.ClientTimeout(connect=seconds, sock_connect=seconds, ceil_threshold=_NEVER)
-
-
-def _data(body: bytes | AsyncGenerator[bytes, None]) -> bytes | io.BytesIO | AsyncGenerator[bytes, None] | None:
-    if isinstance(body, bytes) and len(body) > _WHOLE_BODY:
-        return io.BytesIO(body)
-    return body if body != b"" else None
-
-
-def _translated(error: Exception, timeouts: Timeouts) -> UpstreamError:
-    """What went wrong before the headers, in our words. Never aiohttp's own: they may hold addresses."""
-    if isinstance(error, asyncio.TimeoutError):
-        return TimedOut(f"no connection within {timeouts.connect:g} s", phase="connect")
-    if isinstance(error, aiohttp.ClientProxyConnectionError):
-        return StreamBroken("the proxy cannot be reached")
-    if isinstance(error, aiohttp.ClientHttpProxyError):
-        return StreamBroken(f"the proxy refuses the way to the provider with status {error.status}")
-    if isinstance(error, aiohttp.ClientSSLError | aiohttp.ClientConnectorCertificateError):
-        return StreamBroken(f"no trusted connection to the provider: {type(error).__name__}")
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return StreamBroken("the provider cannot be reached: connection refused or name unknown", code=UNREACHABLE)
-    return StreamBroken(f"the connection broke before an answer: {type(error).__name__}")
+def _head(method: str, target: str, headers: Mapping[str, str]) -> bytes:
+    """A request's head. Raises ValueError for a header that would be more than one."""
+    lines = [f"{method} {target} HTTP/1.1", *[f"{name}: {value}" for name, value in headers.items()]]
+    text = "\r\n".join(lines)
+    if text.count("\n") >= len(lines) or text.count("\r") >= len(lines) or "\0" in text:
+        raise ValueError("a header holds a line break or a NUL")
+    return text.encode() + b"\r\n\r\n"

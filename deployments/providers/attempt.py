@@ -245,7 +245,7 @@ class Attempt:
             cancelled = False
         finally:
             await opened.chunks.aclose()
-            await opened.upstream.close()
+            await opened.upstream.close(whole=exchange.done)
             answer.outcome = self._outcome(exchange, opened.lease, reason, cancelled=cancelled)
 
     async def _rest(self, opened: Opened) -> AsyncGenerator[bytes, None]:

@@ -108,7 +108,7 @@ class Played:
         """The body."""
         return self._body
 
-    async def close(self) -> None:
+    async def close(self, *, whole: bool = False) -> None:
         """Stop playing."""
         await self._body.aclose()
 

@@ -101,7 +101,7 @@ async def _session(addresses: tuple[str, ...], reach: Reach) -> AsyncGenerator[a
         resolver=_Pinned(addresses),
         use_dns_cache=False,
         force_close=True,
-        ssl=outbound().trust,
+        ssl=outbound().context(),
         socket_factory=connecting,
     )
     # The one timeout is around all of it.

@@ -62,7 +62,7 @@ async def connected(url: str, headers: Mapping[str, str], ca_file: str) -> Async
     ca_file: authorities to trust beside the usual ones, "" for none. Raises ConfigurationError for one that cannot be
     read.
     """
-    trust = outbound(ca_file=Path(ca_file) if ca_file else None).trust
+    trust = outbound(ca_file=Path(ca_file) if ca_file else None).context()
     client = httpx2.AsyncClient(
         transport=_Transport(verify=trust),
         headers={"accept-encoding": "identity", **headers},

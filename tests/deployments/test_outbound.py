@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from deployments.config import ProviderSettings
 from deployments.http.outbound import outbound
+from deployments.http.transport import HttpTransport
 from deployments.providers import KINDS, Provider
 from pipelines.errors import ConfigurationError, StreamBroken
 from pipelines.resilience import RetryPolicy
@@ -28,6 +29,16 @@ async def asked(**settings: object) -> AsyncIterator[Provider]:
     provider = KINDS[read.kind](**{**read.arguments(), "retry": RetryPolicy(attempts=1)})
     yield provider
     await provider.aclose()
+
+
+async def idle(provider: Provider) -> None:
+    """Until the end of the last answer, which comes on its own behind what was wanted, is there too."""
+    assert isinstance(provider.transport, HttpTransport)
+    pool = provider.transport._pool
+    assert pool is not None
+    async with asyncio.timeout(10.0):
+        while not pool._idle:
+            await asyncio.sleep(0)
 
 
 async def text(provider: Provider) -> str:
@@ -68,7 +79,7 @@ async def test_another_name_than_the_certificates_is_refused(secure: str, tmp_pa
 
 async def test_the_named_authority_is_beside_the_usual_ones(tmp_path: Path) -> None:
     trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
-    usual, more = outbound().trust, outbound(ca_file=tmp_path / "ca.pem").trust
+    usual, more = outbound().context(), outbound(ca_file=tmp_path / "ca.pem").context()
     assert isinstance(usual, ssl.SSLContext)
     assert isinstance(more, ssl.SSLContext)
     assert len(more.get_ca_certs()) == len(usual.get_ca_certs()) + 1 > 100
@@ -100,6 +111,7 @@ async def test_the_proxys_password_is_in_a_variable_and_reaches_only_the_proxy(
             # The second one goes over the connection that the first one has left.
             for _ in range(2):
                 assert await text(provider) == text_of(Fault())
+                await idle(provider)
         assert len(proxy.seen) == 1
         assert tls == (upstream.requests[-1].header("proxy-authorization") is None)
         monkeypatch.setenv("THE_PROXY", proxy.url.replace("://", "://user:wrong@"))

@@ -123,15 +123,6 @@ async def test_nobody_there_is_broken_and_no_connection_in_time_is_a_timeout(htt
             await http.send("POST", "http://192.0.2.1:9/", JSON, b"{}", Timeouts(connect=0.2))
 
 
-async def test_a_long_connect_timeout_is_not_rounded_up(http: HttpTransport) -> None:
-    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, backlog=1)
-    timeout = transport._connect_only(7.3)
-    assert timeout.ceil_threshold > 7.3
-    assert (timeout.connect, timeout.sock_connect, timeout.total, timeout.sock_read) == (7.3, 7.3, None, None)
-    server.close()
-    await server.wait_closed()
-
-
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
 async def test_what_is_compressed_against_our_wish_is_inflated(
     http: HttpTransport, upstream: Upstream, encoding: str

@@ -251,7 +251,7 @@ class Said:
         choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hello"}}
         yield json.dumps({"choices": [choice]} if self.status == 200 else {"error": {"message": "no"}}).encode()
 
-    async def close(self) -> None: ...
+    async def close(self, *, whole: bool = False) -> None: ...
 
 
 POLICY = RetryPolicy(attempts=3, base=0.25, cap=4.0, patience=10.0)
