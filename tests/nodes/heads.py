@@ -60,6 +60,8 @@ def _kill(penstock: Cluster, whole: bool) -> Callable[[], object]:
     gcs = penstock.head.processes("gcs_server")[0]
     words = Path(f"/proc/{gcs.pid}/environ").read_bytes().decode(errors="replace").split("\0")
     environment = dict(word.split("=", 1) for word in words if "=" in word)
+    # Without the GCS two processes of Ray's dashboard spin on 1.7 cores: the head's own, where it is a machine.
+    penstock.head.yields("dashboard")
     penstock.head.kill("gcs_server")
     log = penstock.directory / "gcs-again.log"
     return lambda: penstock.start(penstock.head, gcs.command, environment, log)

@@ -66,6 +66,13 @@ class Machine:
         """The processes of an application's replicas on it."""
         return [process.pid for process in self.processes(f"ServeReplica:{application}:")]
 
+    def yields(self, command: str) -> None:
+        """The processes whose command line holds `command` leave the cores, which all machines share, to the others."""
+        for process in self.processes(command):
+            with contextlib.suppress(OSError):
+                for thread in Path(f"/proc/{process.pid}/task").iterdir():
+                    os.setpriority(os.PRIO_PROCESS, int(thread.name), 19)
+
     def kill(self, command: str = "", number: signal.Signals = signal.SIGKILL) -> int:
         """A signal to every process on it whose command line holds `command`; how many there were."""
         found = self.processes(command)
