@@ -165,6 +165,13 @@ class Relay(Exchange):
 
     def whole(self, body: bytes) -> bytes:
         """See `Exchange.whole`: the provider's own bytes, once they are known to be an answer."""
+        plain = self.dialect.read_plain(body)
+        if plain is not None:
+            self.answered, self.decoder.finished = plain
+            self.committed = True
+            self.pieces += 1
+            self.progress += 1
+            return body
         events = self.dialect.read_answer(body)
         self._note(events)
         self.decoder.finished = next((event for event in events if isinstance(event, Finished)), None)

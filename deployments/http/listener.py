@@ -7,7 +7,7 @@ is exclusive, and who finds the port taken asks its holder to prove that it know
 It leaves in two steps, so that no caller notices: `leave` takes no new connection, after accepting every one that
 waits, and has each answer say `connection: close`; `stop` waits for what is under way.
 
-Above it: `replica`. Below it: `connection`, `handshake`, uvicorn. Outside it: what is served.
+Above it: `replica`. Below it: `connection`, `handshake`, `transport`, uvicorn. Outside it: what is served.
 """
 
 import asyncio
@@ -18,13 +18,14 @@ import socket
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
-import httpx
 import uvicorn
 
 from deployments.guard import Guard
 from deployments.http.connection import KEEP_ALIVE_SECONDS, Connection, State
 from deployments.http.handshake import refuse_handshakes, waiting
-from pipelines.errors import ConfigurationError
+from deployments.http.transport import HttpTransport
+from pipelines.errors import ConfigurationError, UpstreamError
+from pipelines.resilience import Timeouts
 
 BACKLOG = 2048
 
@@ -38,6 +39,9 @@ _CLOSING_SECONDS = 0.5
 """How long uvicorn takes to end when nothing is under way, at most."""
 
 _TICK = 0.001
+
+_ASKING_SECONDS = 2.0
+"""How long whoever holds a port of ours is waited for."""
 
 _logger = logging.getLogger("penstock")
 
@@ -200,8 +204,14 @@ async def _sibling(host: str, port: int, guard: Guard) -> bool:
     """Whether the port's holder knows the cluster's secret (challenge and response; the secret is not sent)."""
     challenge = secrets.token_hex(16)
     address = "127.0.0.1" if host in ("0.0.0.0", "") else host
-    with contextlib.suppress(httpx.HTTPError):
-        async with httpx.AsyncClient(trust_env=False, timeout=2.0) as client:
-            answer = await client.get(f"http://{address}:{port}/healthz", headers={"x-penstock-challenge": challenge})
-            return secrets.compare_digest(answer.headers.get("x-penstock-proof", ""), guard.proof(challenge))
-    return False
+    transport = HttpTransport()
+    try:
+        async with asyncio.timeout(_ASKING_SECONDS):
+            named = {"x-penstock-challenge": challenge}
+            answer = await transport.send("GET", f"http://{address}:{port}/healthz", named, b"", Timeouts())
+            await answer.close()
+    except (UpstreamError, TimeoutError):
+        return False
+    finally:
+        await transport.close()
+    return secrets.compare_digest(answer.headers.get("x-penstock-proof", "").encode(), guard.proof(challenge).encode())

@@ -143,8 +143,19 @@ def our_members(opaque: Opaque | None) -> dict[str, Json]:
     return {name: value for name, value in (opaque or {}).items() if name == "penstock"}
 
 
+class Plain(NamedTuple):
+    """What a whole answer of one text tells of itself: the model as the provider names it, reason and usage."""
+
+    answered: str
+    finished: Finished
+
+
 def _no_mender() -> None:
     """Nothing needs mending."""
+
+
+def _not_plain(body: bytes) -> None:
+    """Every answer is read as events."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +197,9 @@ class Dialect(Wire):
     relay_frame: a raw frame as the caller of a body expects it, b"" for one that he did not ask for. mender: a fresh
     mender for one relayed stream, called with each frame; None where nothing needs mending.
 
+    read_plain: what is told of a provider's whole answer where that is one text and nothing else, without events; None
+    for any other.
+
     set_cost: writes what an answer costs (US dollars, None: unknown) into a decoded frame of the caller's stream, if
     that is the one for it; whether it was.
     """
@@ -201,4 +215,5 @@ class Dialect(Wire):
     relay_request: Callable[[dict[str, Json], str], dict[str, Json]] = relay_request
     relay_frame: Callable[[bytes, Mapping[str, Json]], bytes] = relay_frame
     mender: Callable[[], Callable[[bytes], bytes] | None] = _no_mender
+    read_plain: Callable[[bytes], Plain | None] = _not_plain
     set_cost: Callable[[dict[str, Json], float | None], bool] = no_cost

@@ -9,6 +9,7 @@ from pipelines.dialects.base import Dialect
 from pipelines.dialects.openai_chat import answers, failures, relay
 from pipelines.dialects.openai_chat.decoder import ChatDecoder
 from pipelines.dialects.openai_chat.encoder import DONE, ChatEncoder
+from pipelines.dialects.openai_chat.plain import read_plain
 from pipelines.dialects.openai_chat.repeats import Repeats
 from pipelines.dialects.openai_chat.request_reader import read_request
 from pipelines.dialects.openai_chat.request_writer import write_request
@@ -32,5 +33,6 @@ OPENAI_CHAT = Dialect(
     relay_request=relay.relay_request,
     relay_frame=relay.relay_frame,
     mender=Repeats,
+    read_plain=read_plain,
     set_cost=relay.set_cost,
 )
