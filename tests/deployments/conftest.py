@@ -1,13 +1,26 @@
 """Fixtures: a house of ours, and a misbehaving upstream that two of its providers ask."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from deployments import provider_replica
 from tests.deployments.house import House, house
 from tests.upstream import Upstream
+
+ON_BOTH_LOOPS = frozenset(("test_http_client.py", "test_outbound.py", "test_transport.py"))
+"""What works on sockets itself: replicas run on uvloop, plain Python on asyncio's own loop."""
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The loops on which a test is run. See pytest-asyncio."""
+    usual = {"asyncio": asyncio.new_event_loop}
+    return {**usual, "uvloop": uvloop.new_event_loop} if item.path.name in ON_BOTH_LOOPS else usual
 
 
 @pytest.fixture

@@ -300,7 +300,8 @@ async def test_a_name_is_resolved_once_for_all_who_ask(http: HttpTransport, monk
     resolve = loop.getaddrinfo
 
     async def counted(host: str, port: int, **more: int) -> list[object]:
-        asked.append(host)
+        if host != "127.0.0.1":  # uvloop turns an address into one again
+            asked.append(host)
         if host == "nowhere.invalid":
             raise socket.gaierror
         return list(await resolve(host, port, **more))
