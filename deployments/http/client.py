@@ -17,6 +17,8 @@ Above it: `pool`, `transport`. Below it: httptools, asyncio. Outside it: where a
 """
 
 import asyncio
+import math
+import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Protocol, cast
@@ -40,6 +42,9 @@ SPARE_BYTES = 1024
 behind the last event: who closed at that event would need a new connection, and a handshake, for each stream."""
 
 _BODILESS = (204, 304)
+
+_PATIENCE = re.compile(r"\btimeout=(\d{1,9})\b", re.IGNORECASE)
+"""In the header `Keep-Alive` (RFC 2068, section 19.7.1.1)."""
 
 
 class Owner(Protocol):
@@ -160,12 +165,14 @@ class Incoming:
 class ClientConnection(asyncio.Protocol):
     """One connection. place: what it leads to, for its owner; heard: whether anything has come for this request.
 
-    kept_until: for its owner, while it is idle, in seconds of the loop's clock.
+    patience: seconds for which the server keeps it while it is idle, as far as it says so. kept_until: for its owner,
+    in seconds of the loop's clock.
     """
 
     def __init__(self, owner: Owner, place: object) -> None:
         self.place = place
         self.heard = False
+        self.patience = math.inf
         self.kept_until = 0.0
         self.loop = asyncio.get_running_loop()
         self.transport: asyncio.Transport
@@ -283,6 +290,8 @@ class ClientConnection(asyncio.Protocol):
             return
         incoming.status = status
         self._keep = self._parser.should_keep_alive()
+        if "keep-alive" in incoming.headers and (said := _PATIENCE.search(incoming.headers["keep-alive"])):
+            self.patience = float(said[1])
         self._until_close = not self._keep and status not in _BODILESS and _has_no_length(incoming.headers)
         if not incoming.head.done():
             incoming.head.set_result(None)

@@ -22,7 +22,10 @@ from deployments.http.outbound import Outbound
 from pipelines.errors import StreamBroken
 
 KEEPALIVE_SECONDS = 30.0
-"""How long an idle connection is kept. Shorter than the usual server's, which would close it on our request."""
+"""How long an idle connection is kept, at most. Where its server would close it sooner, and says so, until then."""
+
+MARGIN_SECONDS = 1.0
+"""So much before a server closes a connection it is used no more: a request on its way would be lost with it."""
 
 NAME_SECONDS = 10.0
 """How long a resolved name is good for."""
@@ -95,10 +98,11 @@ class Pool:
 
     def freed(self, connection: ClientConnection) -> None:
         """See `client.Owner`."""
-        if self._closed:
+        kept = min(KEEPALIVE_SECONDS, connection.patience - MARGIN_SECONDS)
+        if self._closed or kept <= 0.0:
             connection.abort()
             return
-        connection.kept_until = self._loop.time() + KEEPALIVE_SECONDS
+        connection.kept_until = self._loop.time() + kept
         self._idle.setdefault(connection.place, {})[connection] = None
         if self._sweeping is None:
             self._sweeping = self._loop.call_later(KEEPALIVE_SECONDS, self._sweep)

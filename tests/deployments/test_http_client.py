@@ -294,6 +294,19 @@ async def test_an_idle_connection_is_closed_in_time(http: HttpTransport, monkeyp
         assert not http._pool._idle
 
 
+@pytest.mark.parametrize(
+    ("said", "connections"), [("timeout=1", 2), ("timeout=60, max=9", 1), ("soon", 1), ("max=1", 1)]
+)
+async def test_a_connection_that_its_server_is_about_to_close_is_not_used(
+    http: HttpTransport, said: str, connections: int
+) -> None:
+    answer = OK + f"keep-alive: {said}\r\ncontent-length: 2\r\n\r\n{{}}".encode()
+    async with served([answer], [answer]) as server:
+        for _ in range(2):
+            assert await read(await ask(http, server)) == b"{}"
+        assert server.connections == connections
+
+
 async def test_a_name_is_resolved_once_for_all_who_ask(http: HttpTransport, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     loop = asyncio.get_running_loop()
