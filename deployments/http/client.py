@@ -183,20 +183,32 @@ class ClientConnection(asyncio.Protocol):
         )
         self._incoming: Incoming | None = None
         self._head_size = 0
+        self._head_only = False
         self._interim = self._whole = self._spoilt = self._keep = self._until_close = False
         self._writer: asyncio.Task[None] | None = None
         self._sparing: asyncio.TimerHandle | None = None
         self._clear = asyncio.Event()
         self._clear.set()
 
-    async def ask(self, head: bytes, body: bytes | AsyncGenerator[bytes, None], *, chunked: bool = False) -> Incoming:
+    async def ask(
+        self,
+        head: bytes,
+        body: bytes | AsyncGenerator[bytes, None],
+        *,
+        chunked: bool = False,
+        head_only: bool = False,
+    ) -> Incoming:
         """Send a request, its head rendered, and wait for the answer's headers. chunked: so the body is to go.
+
+        head_only: the answer has no body, whatever length it names (RFC 9112, section 6.3); that ends the connection,
+        for the parser cannot be told.
 
         Raises StreamBroken where the connection breaks before they are there, and whatever `body` raises. A
         cancellation closes the connection.
         """
         incoming = self._incoming = Incoming(self, self.loop)
         self.heard = self._whole = False
+        self._head_only = head_only
         self._head_size = 0
         if isinstance(body, bytes) and len(body) <= WRITTEN_AT_ONCE:
             self.transport.write(head + body)
@@ -293,6 +305,8 @@ class ClientConnection(asyncio.Protocol):
         if "keep-alive" in incoming.headers and (said := _PATIENCE.search(incoming.headers["keep-alive"])):
             self.patience = float(said[1])
         self._until_close = not self._keep and status not in _BODILESS and _has_no_length(incoming.headers)
+        if self._head_only:
+            self._keep, self._whole = False, True
         if not incoming.head.done():
             incoming.head.set_result(None)
 

@@ -133,10 +133,11 @@ class HttpTransport:
             sent["transfer-encoding"] = "chunked"
             chunked = True
         head = _head(method, target, sent)
+        how = {"chunked": chunked, "head_only": method == "HEAD"}
         connection = pool.kept(address.place)
         if connection is not None:
             try:
-                return HttpAnswer(await connection.ask(head, body, chunked=chunked))
+                return HttpAnswer(await connection.ask(head, body, **how))
             except StreamBroken:
                 if connection.heard or method not in IDEMPOTENT or not isinstance(body, bytes):
                     raise
@@ -145,7 +146,7 @@ class HttpTransport:
                 connection = await pool.connect(address.place)
         except TimeoutError:
             raise TimedOut(f"no connection within {timeouts.connect:g} s", phase="connect") from None
-        return HttpAnswer(await connection.ask(head, body, chunked=chunked))
+        return HttpAnswer(await connection.ask(head, body, **how))
 
     async def close(self) -> None:
         """Close every connection."""

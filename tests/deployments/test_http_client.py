@@ -118,6 +118,15 @@ async def test_an_answer_that_has_no_body_ends_with_its_head(http: HttpTransport
         assert server.connections == 1
 
 
+@pytest.mark.parametrize("length", [b"content-length: 9", b"transfer-encoding: chunked", b"x-y: z"])
+async def test_an_answer_to_head_is_its_head(http: HttpTransport, length: bytes) -> None:
+    async with served([OK + length + b"\r\n\r\n"], host="127.0.0.1") as server:
+        for _ in range(2):
+            answer = await ask(http, server, "HEAD")
+            assert (answer.status, await read(answer)) == (200, b"")
+        assert server.connections == 2
+
+
 @pytest.mark.parametrize(
     "said",
     [
