@@ -36,8 +36,13 @@ class TimeoutOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def over(self, timeouts: Timeouts) -> Timeouts:
         """`timeouts`, with what is set here in its place."""
+        if self == _AS_THEY_ARE:
+            return timeouts
         given = {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}
-        return msgspec.structs.replace(timeouts, **given) if given else timeouts
+        return msgspec.structs.replace(timeouts, **given)
+
+
+_AS_THEY_ARE = TimeoutOptions()
 
 
 _Least = Annotated[float, msgspec.Meta(ge=0)]

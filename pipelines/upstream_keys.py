@@ -187,7 +187,9 @@ class UpstreamKeys:
         ]
         if not free:
             return Rest(self.free_in(model, tokens, now))
-        number, held = min(free, key=lambda item: (-self._room(item[1], model, now), item[1].used))
+        number, held = free[0]
+        if len(free) > 1:
+            number, held = min(free, key=lambda item: (-self._room(item[1], model, now), item[1].used))
         self._uses += 1
         held.used = self._uses
         held.take(tokens, now)

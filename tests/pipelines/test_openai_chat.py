@@ -316,3 +316,25 @@ def test_schemas_of_answers() -> None:
     form = OutputFormat("json_schema", "n", "d", {"type": "object"}, strict=True)
     body = OPENAI_CHAT.write_request(Request("m", (Message("user", (Text("Hi"),)),), output_format=form)).body
     assert OPENAI_CHAT.read_request(body).output_format == form
+
+
+@pytest.mark.parametrize(
+    "few", [{}, {"stream": True}, {"stream": False, "temperature": 0.5}, {"top_p": 1, "stream": None}]
+)
+def test_a_body_of_few_members_reads_as_one_of_many(few: dict[str, Any]) -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": "Hello"}], **few}
+    assert OPENAI_CHAT.read_request(body) == OPENAI_CHAT.read_request({**body, "seed": None})
+    wrongs: list[dict[str, Any]] = [
+        {"model": ""},
+        {"messages": []},
+        {"messages": "x"},
+        {"stream": 1},
+        {"temperature": "x"},
+        {"top_p": True},
+    ]
+    for wrong in wrongs:
+        with pytest.raises(BadRequest) as one:
+            OPENAI_CHAT.read_request({**body, **wrong})
+        with pytest.raises(BadRequest) as other:
+            OPENAI_CHAT.read_request({**body, **wrong, "seed": None})
+        assert (str(one.value), one.value.param) == (str(other.value), other.value.param)

@@ -35,14 +35,24 @@ _KNOWN = OUR_FIELDS | {
     "logit_bias", "service_tier", "user", "metadata", "stream", "stream_options",
 }  # fmt: skip
 _OPTIONS = frozenset(("include_usage",))
+_FEW = frozenset(("model", "messages", "stream", "temperature", "top_p"))
+"""What most bodies have and nothing else: their readers need not look for the rest."""
 
 
 def read_request(body: Object) -> Request:
     """The request. Raises BadRequest whose `param` is the path of the member that is wrong."""
-    extra = rest(body, _KNOWN)
     messages = items(body, "messages")
     if not messages:
         wrong("messages", "is missing" if body.get("messages") is None else "must not be empty")
+    if body.keys() <= _FEW:
+        return Request(
+            model=needed_text(body, "model", ""),
+            messages=read_messages(messages),
+            temperature=number(body, "temperature"),
+            top_p=number(body, "top_p"),
+            stream=flag(body, "stream") or False,
+        )
+    extra = rest(body, _KNOWN)
     options = mapping(body, "stream_options") or {}
     if rest(options, _OPTIONS):
         extra["stream_options"] = rest(options, _OPTIONS)
