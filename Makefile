@@ -63,7 +63,7 @@ soak: .venv/.dev ## 200,000 requests with faults; memory must stand still; REQUE
 bench-router: .venv/.runtime ## what the router learns and what it costs: OUTCOMES=another file of the same form
 	.venv/bin/python -m bench.routing $(OUTCOMES)
 
-bench: .venv/.dev ## what a request and a chunk cost, beside no gateway and bare Ray Serve (some 6 min); BENCH="--only s200 --repeats 1" narrows it
+bench: .venv/.dev ## what a request and a chunk cost, beside no gateway and bare Ray Serve (some 11 min); BENCH="--only s200 --repeats 1" narrows it
 	.venv/bin/python -m bench $(BENCH)
 	.venv/bin/python -m bench.sizing
 

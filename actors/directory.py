@@ -7,8 +7,8 @@ other in turn.
 
 Ray starts one again that has died; one that hangs is made to die (`pulse`).
 
-Above it: `link`, `replay_link`, `ledger_link`. Below it: ray, `router`, `replays`, `ledger`. Outside it: what is said
-to the actors.
+Above it: `link`, `replay_link`, `ledger_link`, `registry_link`. Below it: ray, `router`, `replays`, `ledger`.
+Outside it: what is said to the actors.
 """
 
 import asyncio
@@ -16,7 +16,8 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,7 +50,14 @@ YIELDING = 2.0
 FAREWELL = 3.0
 """Seconds that an actor has to close its files before it is stopped."""
 
+FIRST_PATIENCE = 20.0
+"""Seconds in which a process that has just started must find or start an actor."""
+
+PATIENCE = 5.0
+"""Seconds of one later attempt to find it again."""
+
 _HEAD_NODE = "node:__internal_head__"
+
 _log = logging.getLogger("penstock.directory")
 
 
@@ -226,3 +234,24 @@ def _start(kind: Kind, name: str, state_directory: str, preceded: bool, *argumen
     if _HEAD_NODE in ray.cluster_resources():
         options["resources"] = {_HEAD_NODE: 0.001}
     return ray.remote(kind.actor).options(**options).remote(state_directory, preceded, *arguments)
+
+
+def finder(
+    state_directory: str, name: str, *arguments: object, replace: bool = True
+) -> Callable[[], Awaitable[ActorHandle]]:
+    """Finds the actor of that name, made of `arguments` where it has to be started.
+
+    Only the first time may it replace one of another code version, and not without `replace`.
+
+    Ray's own calls for it block, so they run in a thread.
+    """
+
+    async def find() -> ActorHandle:
+        nonlocal replace
+        patience = FIRST_PATIENCE if replace else PATIENCE
+        start = partial(connect, state_directory, name, *arguments, replace=replace, patience=patience)
+        handle = await asyncio.to_thread(start)
+        replace = False
+        return handle
+
+    return find

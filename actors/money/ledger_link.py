@@ -12,10 +12,9 @@ from typing import Protocol
 
 from ray.actor import ActorHandle
 
-from actors.directory import LEDGER
+from actors.directory import LEDGER, finder
 from actors.money.ledger_place import Place
 from actors.money.ledger_socket import Door, connect
-from actors.routing.link import finder
 
 _log = logging.getLogger("penstock.ledger")
 

@@ -8,8 +8,7 @@ from typing import Protocol
 
 from ray.actor import ActorHandle
 
-from actors.directory import REPLAYS
-from actors.routing.link import finder
+from actors.directory import REPLAYS, finder
 
 
 class ReplaysLink(Protocol):

@@ -3,20 +3,12 @@
 Above it: `client`, `deployments`. Below it: ray, `directory`. Outside it: what the bytes mean.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Protocol
 
 from ray.actor import ActorHandle
 
-from actors.directory import ROUTER, connect
-
-FIRST_PATIENCE = 20.0
-"""Seconds in which a process that has just started must find or start an actor."""
-
-PATIENCE = 5.0
-"""Seconds of one later attempt to find it again."""
+from actors.directory import ROUTER, finder
 
 
 class RouterLink(Protocol):
@@ -120,24 +112,3 @@ def connector_to(state_directory: str) -> Connector:
         return ActorLink(await find())
 
     return connector
-
-
-def finder(
-    state_directory: str, name: str, *arguments: object, replace: bool = True
-) -> Callable[[], Awaitable[ActorHandle]]:
-    """Finds the actor of that name, made of `arguments` where it has to be started.
-
-    Only the first time may it replace one of another code version, and not without `replace`.
-
-    Ray's own calls for it block, so they run in a thread.
-    """
-
-    async def find() -> ActorHandle:
-        nonlocal replace
-        patience = FIRST_PATIENCE if replace else PATIENCE
-        start = partial(connect, state_directory, name, *arguments, replace=replace, patience=patience)
-        handle = await asyncio.to_thread(start)
-        replace = False
-        return handle
-
-    return find

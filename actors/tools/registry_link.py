@@ -9,8 +9,7 @@ from typing import Protocol
 from ray.actor import ActorHandle
 from ray.exceptions import RayTaskError
 
-from actors.directory import REGISTRY
-from actors.routing.link import finder
+from actors.directory import REGISTRY, finder
 from pipelines.errors import PenstockError
 
 

@@ -15,10 +15,10 @@ UNARY = Scenario("unary, 16 callers", "u-200", 1500, 16)
 STREAMS = Scenario("200 streams of 64 chunks, 20 ms apart", "s-64-20", 400, 200, 1.3)
 
 BOUNDS = {
-    (UNARY, "direct lane, own listener"): ("bare Serve, one listener", 6.5),
-    (UNARY, "routed lane, own listener"): ("bare Serve, two listeners", 5.5),
-    (STREAMS, "direct lane, own listener"): ("bare Serve, one listener", 2.8),
-    (STREAMS, "routed lane, own listener"): ("bare Serve, two listeners", 2.5),
+    (UNARY, "direct lane, own listener"): ("bare Serve, one listener", 5.0),
+    (UNARY, "routed lane, own listener"): ("bare Serve, two listeners", 4.2),
+    (STREAMS, "direct lane, own listener"): ("bare Serve, one listener", 2.4),
+    (STREAMS, "routed lane, own listener"): ("bare Serve, two listeners", 2.1),
 }
 """How many times the CPU of what passes bytes and does nothing else."""
 
