@@ -31,6 +31,10 @@ MAX_INFLATED = 64 * 1024 * 1024
 """Bytes that a compressed answer may grow to; providers are asked not to compress at all."""
 
 IDEMPOTENT = frozenset(("GET", "HEAD", "PUT", "DELETE", "OPTIONS"))
+"""Methods that may be asked twice (RFC 9110, section 9.2.2)."""
+
+_BODILESS = frozenset(("GET", "HEAD", "OPTIONS"))
+"""Methods of which no server expects a body; of the others an empty one is announced (RFC 9110, section 8.6)."""
 
 _INFLATED_PIECE = 256 * 1024
 
@@ -127,7 +131,7 @@ class HttpTransport:
             sent.update(self._outbound.proxy_headers)
         chunked = False
         if isinstance(body, bytes):
-            if body or method not in IDEMPOTENT:
+            if body or method not in _BODILESS:
                 sent["content-length"] = str(len(body))
         elif "content-length" not in sent:
             sent["transfer-encoding"] = "chunked"

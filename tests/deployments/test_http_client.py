@@ -282,14 +282,14 @@ async def test_a_header_is_one_header(http: HttpTransport, value: str) -> None:
 
 
 async def test_a_request_names_its_host_and_its_length(http: HttpTransport) -> None:
-    async with served([TWO], [TWO], host="::1") as server:
-        await read(await ask(http, server, "GET"))
-        await read(await ask(http, server, "POST"))
+    async with served([TWO], [TWO], [TWO], host="::1") as server:
+        for method in ("GET", "POST", "PUT"):
+            await read(await ask(http, server, method))
         authority = server.url.removeprefix("http://").removesuffix("/x").encode()
-        get, post = server.heads
+        get, post, put = server.heads
         assert get.startswith(b"GET /x HTTP/1.1\r\nhost: " + authority + b"\r\n")
         assert b"content-length" not in get
-        assert b"\r\ncontent-length: 0\r\n" in post
+        assert all(b"\r\ncontent-length: 0\r\n" in head for head in (post, put))
         assert server.connections == 1
 
 
