@@ -3,7 +3,7 @@
 `make bench-growth` prints a table for each, and draws them in `build/growth.html`. What Ray and Serve use when
 nobody asks anything is measured beside each and taken off, so that a small load does not carry all of it.
 
-Above it: whoever runs it. Below it: `bench.__main__`'s measuring, `bench.targets`, plotly. Outside it: peers.
+Above it: the Makefile. Below it: `bench.__main__`'s measuring, `bench.targets`, plotly. Outside it: peers.
 """
 
 import argparse

@@ -16,23 +16,20 @@ import msgspec
 import ray
 from ray import serve
 
-from bench.load import Plan, Result, Spread
+from bench.load import Plan, Result, Tally
 from bench.machine import cpu
 from bench.upstream import read_model, text_of
 
 
-class _Run:
+class _Run(Tally):
     """What the callers of one run share."""
 
     def __init__(self, plan: Plan) -> None:
+        super().__init__()
         self.plan = plan
         self.spec = read_model(plan.model)
         self.text = text_of(plan.model)
         self.left = plan.requests
-        self.latency: list[float] = []
-        self.first: list[float] = []
-        self.gaps: list[float] = []
-        self.failures: dict[str, int] = {}
         self._gateway = serve.get_app_handle("gateway")
         self._body = {"model": plan.model, "messages": [{"role": "user", "content": "x" * plan.prompt}]}
 
@@ -46,7 +43,7 @@ class _Run:
             except Exception as error:
                 failure = type(error).__name__
             if failure:
-                self.failures[failure] = self.failures.get(failure, 0) + 1
+                self.failed(failure)
                 return
             self.latency.append(time.perf_counter() - began)
 
@@ -82,16 +79,8 @@ async def load(plan: Plan) -> Result:
         for _ in range(plan.callers):
             callers.create_task(run.call())
             await asyncio.sleep(plan.ramp / plan.callers)
-    return Result(
-        requests=len(run.latency),
-        chunks=len(run.latency) * run.spec.chunks,
-        cpu=cpu(plan.processes) - used,
-        seconds=round(time.perf_counter() - began, 3),
-        latency=Spread.of(run.latency),
-        first=Spread.of(run.first),
-        gaps=Spread.of(run.gaps),
-        failures=run.failures,
-    )
+    used, seconds = cpu(plan.processes) - used, time.perf_counter() - began
+    return run.result(len(run.latency) * run.spec.chunks, seconds, used)
 
 
 def main() -> None:

@@ -100,10 +100,38 @@ class Result(msgspec.Struct, frozen=True):
     cpu: float = 0.0
 
 
-class _Run:
+class Tally:
+    """What a run has seen so far, in seconds; failures by kind."""
+
+    def __init__(self) -> None:
+        self.latency: list[float] = []
+        self.first: list[float] = []
+        self.gaps: list[float] = []
+        self.failures: dict[str, int] = {}
+
+    def failed(self, kind: str) -> None:
+        """One request failed."""
+        self.failures[kind] = self.failures.get(kind, 0) + 1
+
+    def result(self, chunks: int, seconds: float, cpu: float) -> Result:
+        """All of it, with what else is to be told."""
+        return Result(
+            requests=len(self.latency),
+            chunks=chunks,
+            seconds=round(seconds, 3),
+            cpu=cpu,
+            latency=Spread.of(self.latency),
+            first=Spread.of(self.first),
+            gaps=Spread.of(self.gaps),
+            failures=self.failures,
+        )
+
+
+class _Run(Tally):
     """What all connections of one run share."""
 
     def __init__(self, plan: Plan) -> None:
+        super().__init__()
         spec = read_model(plan.model)
         where = urlsplit(plan.url)
         self.host, self.port = where.hostname or "127.0.0.1", where.port or 80
@@ -114,10 +142,6 @@ class _Run:
         self.left = plan.requests
         self.closed = not plan.rate
         self.running = 0
-        self.latency: list[float] = []
-        self.first: list[float] = []
-        self.gaps: list[float] = []
-        self.failures: dict[str, int] = {}
         self.received = 0
         self.over = asyncio.Event()
 
@@ -136,7 +160,7 @@ class _Run:
     def ended(self, failure: str = "") -> None:
         """One request is over."""
         if failure:
-            self.failures[failure] = self.failures.get(failure, 0) + 1
+            self.failed(failure)
         self.running -= 1
         if self.left <= 0 and self.running <= 0:
             self.over.set()
@@ -287,16 +311,7 @@ async def load(plan: Plan) -> Result:
         run.failures["no end"] = run.running
     used = cpu(plan.processes) - used
     await asyncio.gather(*tasks)
-    return Result(
-        requests=len(run.latency),
-        chunks=run.received,
-        seconds=round(time.perf_counter() - began, 3),
-        cpu=used,
-        latency=Spread.of(run.latency),
-        first=Spread.of(run.first),
-        gaps=Spread.of(run.gaps),
-        failures=run.failures,
-    )
+    return run.result(run.received, time.perf_counter() - began, used)
 
 
 def main() -> None:

@@ -159,8 +159,7 @@ class LedgerClient:
         while self.waiting and self._now() < until:
             self._hurry()
             await asyncio.sleep(0.01)
-        if self._soon is not None:
-            self._soon.cancel()
+        self._forget_soon()
         tasks = [self._sender, *self._batches, *([self._warming] if self._warming is not None else [])]
         for task in tasks:
             task.cancel()
@@ -243,12 +242,15 @@ class LedgerClient:
 
     def _hurry(self) -> None:
         self._urgent = True
-        if self._soon is not None:
-            self._soon.cancel()
-            self._soon = None
+        self._forget_soon()
         # With a batch under way nothing can be done: its return wakes the sender.
         if len(self._batches) < AT_ONCE:
             self._wake.set()
+
+    def _forget_soon(self) -> None:
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
 
     async def _send(self) -> None:
         while True:
@@ -285,9 +287,8 @@ class LedgerClient:
         closed, self._closed = self._closed, []
         batch = Batch(self.reporter, tuple(item.row for item in items), self._opened(now), tuple(closed))
         self._urgent = self._urgent and bool(self._items)
-        if self._soon is not None and not self._items:
-            self._soon.cancel()
-            self._soon = None
+        if not self._items:
+            self._forget_soon()
         self._leaving += len(items)
         self._spoke = now
         task = self.spawn(self._deliver(msgspec.msgpack.encode(batch), items))

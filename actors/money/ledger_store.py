@@ -113,17 +113,19 @@ class LedgerStore:
         sums = self._put(connection, (row for batch in batches for row in batch.rows), careful=careful)
         if opened:
             connection.exec_driver_sql(self._words.reserve, opened)
-        if closed:
-            connection.exec_driver_sql(self._words.release, [(identity,) for identity in sorted(closed)])
+        self._release(connection, closed)
         return sums
 
     def _settle_lost(self, reporter: str, connection: Connection) -> tuple[int, _Sums]:
         mine = select(RESERVATIONS.c.id, RESERVATIONS.c.row).where(RESERVATIONS.c.reporter == reporter)
         found = connection.execute(mine).all()
         sums = self._put(connection, (_rows.decode(encoded) for _, encoded in found), careful=True)
-        if found:
-            connection.exec_driver_sql(self._words.release, sorted((identity,) for identity, _ in found))
+        self._release(connection, {identity for identity, _ in found})
         return len(found), sums
+
+    def _release(self, connection: Connection, ids: set[str]) -> None:
+        if ids:
+            connection.exec_driver_sql(self._words.release, [(identity,) for identity in sorted(ids)])
 
     def _put(self, connection: Connection, rows: Iterable[Row], *, careful: bool) -> _Sums:
         """Insert rows, and add up. careful: some may be there; without it that is an IntegrityError."""

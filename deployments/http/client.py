@@ -130,11 +130,7 @@ class Incoming:
         if self._spared and size > SPARE_BYTES:
             self._connection.abort()
             return False
-        waiter = self._waiter
-        if waiter is not None:
-            self._waiter = None
-            if not waiter.done():
-                waiter.set_result(None)
+        self._wake()
         return before <= READ_AHEAD < size
 
     @property

@@ -78,7 +78,7 @@ class Pool:
         made = ClientConnection(self, place)
         proxy = self._outbound.proxy
         if proxy is None:
-            await self._direct(made, place)
+            await self._open(made, place, "the provider")
         elif place.tls:
             await self._tunnelled(made, place, proxy)
         else:
@@ -125,27 +125,26 @@ class Pool:
                 del self._idle[place]
         self._sweeping = self._loop.call_later(KEEPALIVE_SECONDS, self._sweep) if self._idle else None
 
-    async def _direct(self, made: ClientConnection, place: Place) -> None:
+    async def _open(self, protocol: asyncio.Protocol, place: Place, whom: str) -> asyncio.Transport:
+        """A connection without anything between."""
         trust = self._outbound.context() if place.tls else None
+        name = place.host if place.tls else None
         reached = await self._reach(place.host, place.port)
-        with _trusting("no trusted connection to the provider"):
-            await self._loop.create_connection(lambda: made, sock=reached, ssl=trust, server_hostname=_name(place))
+        with _trusting(whom):
+            transport, _ = await self._loop.create_connection(
+                lambda: protocol, sock=reached, ssl=trust, server_hostname=name
+            )
+        return transport
 
     async def _enter(self, protocol: asyncio.Protocol, proxy: URL) -> asyncio.Transport:
         """A connection to the proxy."""
         door = Place(proxy.raw_host or "", proxy.port or 80, proxy.scheme == "https")
-        trust = self._outbound.context() if door.tls else None
         try:
-            reached = await self._reach(door.host, door.port)
-            with _trusting("no trusted connection to the proxy"):
-                transport, _ = await self._loop.create_connection(
-                    lambda: protocol, sock=reached, ssl=trust, server_hostname=_name(door)
-                )
+            return await self._open(protocol, door, "the proxy")
         except StreamBroken as error:
             if error.code != UNREACHABLE:
                 raise
             raise StreamBroken("the proxy cannot be reached") from error
-        return transport
 
     async def _tunnelled(self, made: ClientConnection, place: Place, proxy: URL) -> None:
         """Through the proxy (RFC 9110, section 9.3.6), then TLS with whoever is at the other end."""
@@ -157,7 +156,7 @@ class Pool:
             lines += [f"{name}: {value}" for name, value in self._outbound.proxy_headers.items()]
             transport.write("\r\n".join([*lines, "", ""]).encode())
             await tunnel.opened
-            with _trusting("no trusted connection to the provider"):
+            with _trusting("the provider"):
                 secure = await self._loop.start_tls(
                     transport, made, self._outbound.context(), server_hostname=place.host
                 )
@@ -226,19 +225,15 @@ class _Tunnel(asyncio.Protocol):
 
 
 @contextmanager
-def _trusting(mistrust: str) -> Iterator[None]:
-    """Around a handshake. mistrust: what is said where TLS fails."""
+def _trusting(whom: str) -> Iterator[None]:
+    """Around a handshake with `whom`."""
     try:
         yield
     except ssl.SSLError as error:
-        raise StreamBroken(f"{mistrust}: {type(error).__name__}") from error
+        raise StreamBroken(f"no trusted connection to {whom}: {type(error).__name__}") from error
     except OSError as error:
         raise _unreachable() from error
 
 
 def _unreachable() -> StreamBroken:
     return StreamBroken("the provider cannot be reached: connection refused or name unknown", code=UNREACHABLE)
-
-
-def _name(place: Place) -> str | None:
-    return place.host if place.tls else None
