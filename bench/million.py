@@ -106,11 +106,11 @@ def token_path() -> tuple[dict[str, float], str]:
         return DESIGN, "DESIGN section 4"
     found: dict[str, float] = {}
     for figure in msgspec.json.decode(BENCH.read_bytes(), type=dict[str, Any])["figures"]:
-        scenario, target, cpu = figure[0], figure[1], figure[2]
-        kind = "chunk" if "s200" in str(scenario) else "request" if "16 callers" in str(scenario) else ""
-        lane = {"routed lane, own listener": "", "direct lane, own listener": "direct "}.get(target)
+        scenario = figure["scenario"]
+        kind = "chunk" if "s200" in scenario else "request" if "16 callers" in scenario else ""
+        lane = {"routed lane, own listener": "", "direct lane, own listener": "direct "}.get(figure["target"])
         if kind and lane is not None:
-            found[lane + kind] = float(cpu)
+            found[lane + kind] = float(figure["cpu"])
     return (found, str(BENCH)) if found.keys() >= DESIGN.keys() else (DESIGN, "DESIGN section 4")
 
 

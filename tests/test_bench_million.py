@@ -1,7 +1,12 @@
 """The paper simulation of a million streams: its arithmetic, with costs that are given."""
 
+from pathlib import Path
+
+import msgspec
 import pytest
 
+from bench import million
+from bench.__main__ import SCENARIOS, Measured
 from bench.million import ACTOR_CALLS, FULL, Costs, Load, ceiling, parts, replicas, router_costs, row_cost
 
 COSTS = Costs(
@@ -49,3 +54,24 @@ def test_many_replicas_make_a_large_table_dear() -> None:
 async def test_the_costs_are_measured() -> None:
     assert all(value > 0 for value in router_costs().values())
     assert await row_cost() > 0
+
+
+def test_what_make_bench_has_written_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    none = (0.0, 0.0)
+    rows = [
+        Measured(scenario, f"{lane} lane, own listener", cpu, none, none, 0.0, 0.0)
+        for scenario, lane, cpu in (
+            (SCENARIOS[0], "direct", 1.0),
+            (SCENARIOS[0], "routed", 2.0),
+            (SCENARIOS[2], "direct", 3.0),
+            (SCENARIOS[2], "routed", 4.0),
+        )
+    ]
+    written = tmp_path / "bench.json"
+    figures = [{**row._asdict(), "scenario": row.scenario.name} for row in rows]
+    written.write_bytes(msgspec.json.encode({"about": {}, "figures": figures}))
+    monkeypatch.setattr(million, "BENCH", written)
+    assert million.token_path() == (
+        {"direct request": 1.0, "request": 2.0, "direct chunk": 3.0, "chunk": 4.0},
+        str(written),
+    )
