@@ -1,8 +1,8 @@
-"""Numbered frames over a connection: what an actor and its clients speak where an actor call would cost too much.
+"""Numbered frames over a connection: what our own processes speak where an actor call, or HTTP, would cost too much.
 
     frame = length (4 bytes), number of the call (4), kind (1), payload      big-endian; length: of what follows it
 
-Above it: `ledger_socket`, `tool_socket`. Below it: asyncio. Outside it: what kinds there are.
+Above it: `ledger_socket`, `tool_socket`, `deployments.hop`. Below it: asyncio. Outside it: what kinds there are.
 """
 
 import asyncio
@@ -11,6 +11,9 @@ from typing import NamedTuple, cast
 
 MOST_BYTES = 64 * 1024 * 1024
 """Of one frame."""
+
+MOST_UNKNOWN = 1024
+"""Of one frame of somebody who has not said yet who he is."""
 
 _HEAD = struct.Struct(">IIB")
 
@@ -23,10 +26,16 @@ class Door(NamedTuple):
     token: bytes
 
 
-class Frames(asyncio.Protocol):
-    """Cuts a connection's bytes into frames."""
+def framed(number: int, kind: int, payload: bytes) -> bytes:
+    """A frame."""
+    return _HEAD.pack(len(payload) + 5, number, kind) + payload
 
-    def __init__(self) -> None:
+
+class Frames(asyncio.Protocol):
+    """Cuts a connection's bytes into frames. most: bytes of one frame; a larger one ends the connection."""
+
+    def __init__(self, most: int = MOST_BYTES) -> None:
+        self.most = most
         self._held = bytearray()
         self._transport: asyncio.Transport | None = None
 
@@ -38,17 +47,14 @@ class Frames(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
         held = self._held
-        held += data
-        while len(held) >= _HEAD.size:
-            length, number, kind = _HEAD.unpack_from(held)
-            if not 5 <= length <= MOST_BYTES:
-                self.close()
-                return
-            if len(held) < length + 4:
-                return
-            payload = bytes(held[_HEAD.size : length + 4])
-            del held[: length + 4]
-            self.frame(number, kind, payload)
+        if held:
+            held += data
+            del held[: self._cut(held)]
+        else:
+            # Mostly whole frames come: nothing is copied but their payloads.
+            done = self._cut(data)
+            if done < len(data):
+                held += data[done:]
 
     def frame(self, number: int, kind: int, payload: bytes) -> None:
         """One frame came."""
@@ -57,9 +63,24 @@ class Frames(asyncio.Protocol):
     def send(self, number: int, kind: int, payload: bytes) -> None:
         """Send one, if there is still somebody."""
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(_HEAD.pack(len(payload) + 5, number, kind) + payload)
+            self._transport.write(framed(number, kind, payload))
 
     def close(self) -> None:
         """End the connection."""
         if self._transport is not None:
             self._transport.close()
+
+    def _cut(self, held: bytes | bytearray) -> int:
+        """Handle the frames that are whole; how many bytes they were."""
+        at, size = 0, len(held)
+        while size - at >= _HEAD.size:
+            length, number, kind = _HEAD.unpack_from(held, at)
+            if not 5 <= length <= self.most:
+                self.close()
+                return size
+            end = at + 4 + length
+            if end > size:
+                break
+            self.frame(number, kind, bytes(held[at + _HEAD.size : end]))
+            at = end
+        return at

@@ -18,7 +18,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from deployments.guard import Guard, permit
+from deployments.guard import Guard, permit, sender
 from deployments.http.keep_alive import KeepAlive
 from deployments.http.reading import HungUp, Receive, Scope, Send, json_object
 from deployments.money.books import ACCOUNT_HEADER, COST_HEADER, Books, cost_of, opened, read
@@ -186,7 +186,7 @@ class Front:
             return
         if not visit.hop and await self._desk.open_page(visit):
             return
-        caller = self._guard.hop(visit.headers) if visit.hop else self._guard.caller(visit.headers)
+        caller = sender(visit.headers) if visit.hop else self._guard.caller(visit.headers)
         place = find(visit.path, hop=visit.hop)
         if place is not None:
             _only(visit, "POST")

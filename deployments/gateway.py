@@ -22,7 +22,7 @@ from deployments.dashboard import assets
 from deployments.dashboard.live import LiveFeed
 from deployments.guard import demand, may_ask, permit
 from deployments.handles import HandleCalls, call_from_body
-from deployments.hop import Hop
+from deployments.hop.asking import Hop
 from deployments.money.rates import ListedRates
 from deployments.money.retention import Retention
 from deployments.pages.approval_pages import APPROVAL_PAGES, ApprovalPages

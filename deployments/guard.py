@@ -24,9 +24,6 @@ from pipelines.errors import Denied, Overloaded
 from pipelines.keys import NO_LIMITS, Feed, Key, Right, may_use
 from pipelines.routing.table import HIGHEST_PRIORITY, LOWEST_PRIORITY, CallerKey
 
-HOP_HEADER = "x-penstock-hop"
-"""Carries the cluster's secret between our own processes."""
-
 CALLER_HEADER = "x-penstock-caller"
 """Names the caller (the key's id) on a hop."""
 
@@ -107,12 +104,9 @@ class Guard:
         """The hashes of all keys, by which one is known where it stands in a text."""
         return frozenset((*self._configured, *self._kept))
 
-    def hop(self, headers: Mapping[str, str]) -> Caller:
-        """The caller on whose behalf one of our own processes asks. Raises Denied."""
-        presented = headers.get(HOP_HEADER, "").encode("utf-8", "surrogateescape")
-        if not self.secret or not hmac.compare_digest(presented, self.secret.encode()):
-            raise Denied("this port is for the cluster's own processes")
-        return Caller(headers.get(CALLER_HEADER, "unknown"), priority=_priority(headers.get(PRIORITY_HEADER, "")))
+    def knows(self, secret: bytes) -> bool:
+        """Whether that is the cluster's secret, which our own processes say to each other."""
+        return bool(self.secret) and hmac.compare_digest(secret, self.secret.encode())
 
     def proof(self, challenge: str) -> str:
         """Shows that we know the cluster's secret, without saying it (HMAC-SHA-256 of the challenge)."""
@@ -181,6 +175,11 @@ def _known(key: Key) -> list[_Known]:
     if key.old_hash:
         known.append(_Known(key.old_hash, caller, min(until, key.old_until)))
     return known
+
+
+def sender(headers: Mapping[str, str]) -> Caller:
+    """The caller on whose behalf one of our own processes asks."""
+    return Caller(headers.get(CALLER_HEADER, "unknown"), priority=_priority(headers.get(PRIORITY_HEADER, "")))
 
 
 def _priority(text: str) -> int:

@@ -36,6 +36,7 @@ from deployments.config import LedgerSettings, ObservabilitySettings, ReplicaSet
 from deployments.front import Front
 from deployments.guard import Guard, configured
 from deployments.guardrails import Guardrails
+from deployments.hop.door import Door
 from deployments.http.listener import Listener
 from deployments.load.limiter import Limiter
 from deployments.load.scaling import IN_FLIGHT
@@ -123,7 +124,7 @@ class Replica:
         self._replaying = Replaying(self._replays, f"{lane} {name}")
         self._guardrails = Guardrails(settings.guardrails) if settings.guardrails else None
         self._caching = Caching(self._replays, f"{lane} {name}")
-        self._listeners: list[Listener] = []
+        self._listeners: list[Listener | Door] = []
         self._leaving = False
 
     def _observe(self, wanted: ObservabilitySettings) -> None:
@@ -167,12 +168,16 @@ class Replica:
         self.ledger.start()
         self._watcher.start()
         if self.name:
-            hop = await self._listen("hop", ray.util.get_node_ip_address(), 0, shared=False)
-            host, port = hop.address
-            self.hop_address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+            door = Door(self.front.door("hop"))
+            await door.start(ray.util.get_node_ip_address(), self.guard)
+            self._listeners.append(door)
+            host, port = door.address
+            self.hop_address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         listen = self._common.listen
         if listen is not None and listen.port:
-            await self._listen("caller", listen.host, listen.port, shared=True)
+            listener = Listener(self.front.door("caller"))
+            await listener.start(listen.host, listen.port, self.guard, shared=True)
+            self._listeners.append(listener)
         await self.opened()
         if self.name:
             await self.router.announce()
@@ -185,12 +190,6 @@ class Replica:
         meter.gauge(instruments.WAITING_ROWS, lambda: self.ledger.waiting)
         meter.gauge(instruments.LEDGER_LAG, lambda: self.ledger.lag)
         meter.watch(instruments.LOST_ROWS, lambda: self.ledger.lost)
-
-    async def _listen(self, door: Any, host: str, port: int, *, shared: bool) -> Listener:
-        listener = Listener(self.front.door(door))
-        await listener.start(host, port, self.guard, shared=shared)
-        self._listeners.append(listener)
-        return listener
 
     def _welcomed(self, welcome: Welcome) -> None:
         """The router's secret and keys, at the start and whenever they change."""

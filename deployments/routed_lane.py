@@ -16,7 +16,7 @@ import msgspec
 from actors.routing.client import RouterClient
 from deployments.choosing import Chooser, Chosen
 from deployments.config import GatewaySettings
-from deployments.hop import Hop, ReplicaLost
+from deployments.hop.asking import Hop, ReplicaLost
 from deployments.http.pool import UNREACHABLE
 from deployments.money.books import attempted
 from deployments.racing import first_answer

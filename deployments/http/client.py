@@ -13,7 +13,7 @@ An answer without a length ends with the connection (RFC 9112, section 6.3), any
 Interim answers are passed over (RFC 9110, section 15.2). What comes behind an answer belongs to no request: the
 connection is closed, so that it is not taken for the next one's. The parser is lenient where aiohttp's is.
 
-Above it: `pool`, `transport`. Below it: httptools, asyncio. Outside it: where a connection leads to.
+Above it: `pool`, `transport`. Below it: `arriving`, httptools, asyncio. Outside it: where a connection leads to.
 """
 
 import asyncio
@@ -25,6 +25,7 @@ from typing import Protocol, cast
 
 import httptools
 
+from deployments.http.arriving import Arriving
 from pipelines.errors import StreamBroken
 
 MAX_HEAD = 128 * 1024
@@ -57,105 +58,49 @@ class Owner(Protocol):
         """It is closed."""
 
 
-class Incoming:
-    """An answer as it comes in. head: done with its headers, or failed; headers: names in lower case."""
+class Incoming(Arriving):
+    """An answer as it comes in over a connection that it has to itself."""
 
-    __slots__ = (
-        "_connection",
-        "_ended",
-        "_error",
-        "_pieces",
-        "_size",
-        "_spared",
-        "_waiter",
-        "head",
-        "headers",
-        "status",
-    )
+    __slots__ = ("_connection", "_spared")
 
     def __init__(self, connection: "ClientConnection", loop: asyncio.AbstractEventLoop) -> None:
-        self.head: asyncio.Future[None] = loop.create_future()
-        self.status = 0
-        self.headers: dict[str, str] = {}
+        super().__init__(loop)
         self._connection = connection
-        self._pieces: list[bytes] = []
-        self._size = 0
-        self._waiter: asyncio.Future[None] | None = None
-        self._ended = False
         self._spared = False
-        self._error: StreamBroken | None = None
-
-    async def pieces(self) -> AsyncGenerator[bytes, None]:
-        """The body: whatever has come since the last piece. Raises StreamBroken where it ends before its end."""
-        while True:
-            if self._pieces:
-                yield self._taken()
-            elif self._error is not None:
-                raise self._error
-            elif self._ended:
-                return
-            else:
-                self._waiter = self._connection.loop.create_future()
-                await self._waiter
 
     def close(self, *, whole: bool = False) -> None:
         """Close the connection, unless the answer has come to its end: then others may use it already.
 
         whole: nothing but the end is missing; for that the connection waits a moment by itself.
         """
-        if self._ended or self._spared:
+        if self.ended or self._spared:
             return
-        if whole and self._error is None and self._size <= SPARE_BYTES:
+        if whole and not self.broken and self.size <= SPARE_BYTES:
             self._spared = True
             self._connection.spare()
         else:
             self._connection.abort()
 
-    def _taken(self) -> bytes:
-        pieces = self._pieces
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        pieces.clear()
-        if self._size > READ_AHEAD and not self._ended:
+    def taken(self, size: int) -> None:
+        """See `Arriving`."""
+        if size > READ_AHEAD and not self.ended:
             self._connection.transport.resume_reading()
-        self._size = 0
-        return data
 
     # For the connection alone.
 
     def add(self, piece: bytes) -> bool:
         """More of the body; whether that is more than the reader takes."""
-        self._pieces.append(piece)
-        before = self._size
-        self._size = size = before + len(piece)
-        if self._spared and size > SPARE_BYTES:
+        before = self.size
+        self.append(piece)
+        if self._spared and self.size > SPARE_BYTES:
             self._connection.abort()
             return False
-        self._wake()
-        return before <= READ_AHEAD < size
+        return before <= READ_AHEAD < self.size
 
     @property
     def stopped(self) -> bool:
         """Whether the sender is stopped for the reader's sake."""
-        return self._size > READ_AHEAD
-
-    def end(self) -> None:
-        """The answer is whole."""
-        self._ended = True
-        self._wake()
-
-    def fail(self, error: Exception) -> None:
-        """It never will be: error if the head has not come, else a StreamBroken for the body's reader."""
-        if not self.head.done():
-            self.head.set_exception(error)
-        else:
-            name = type(error).__name__
-            self._error = error if isinstance(error, StreamBroken) else StreamBroken(f"the connection broke: {name}")
-        self._wake()
-
-    def _wake(self) -> None:
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        return self.size > READ_AHEAD
 
 
 class ClientConnection(asyncio.Protocol):

@@ -23,7 +23,7 @@ import asyncio
 import math
 import re
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -51,13 +51,36 @@ MAX_PIPELINED = 64
 _UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 
 
-_EXTENSION = "penstock.connection"
+EXTENSION = "penstock.connection"
+"""Of ASGI's scope: where `of` finds the connection."""
 
 
-def of(scope: Scope) -> "Connection | None":
+class Line(Protocol):
+    """What an application may ask of the connection that a request came by. gone: called when the caller has gone.
+
+    whole: the request is here to its end.
+    """
+
+    gone: set[Callable[[], None]]
+
+    @property
+    def whole(self) -> bool:
+        """Whether the latest request has come to its end."""
+
+    def watch(self, gone: Callable[[], None]) -> None:
+        """Call `gone` when the caller goes away; at once, soon, if he has."""
+
+    def cork(self) -> None:
+        """Hold back what is sent from now on, until `uncork`."""
+
+    def uncork(self) -> None:
+        """Send what was held back, in one piece."""
+
+
+def of(scope: Scope) -> Line | None:
     """The connection of a request, None where another server than ours has taken it in."""
     extensions = scope.get("extensions")
-    ours = extensions.get(_EXTENSION) if extensions else None
+    ours = extensions.get(EXTENSION) if extensions else None
     return ours["connection"] if ours else None
 
 
@@ -87,7 +110,7 @@ class Connection(HttpToolsProtocol):
         self._in_message = False
         self._lingering = False
         self._persistent = True
-        self._extensions: dict[str, dict[object, object]] = {_EXTENSION: {"connection": self}}
+        self._extensions: dict[str, dict[object, object]] = {EXTENSION: {"connection": self}}
         self._end: _End
         self.gone: set[Callable[[], None]] = set()
         self.lost = False

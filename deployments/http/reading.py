@@ -30,9 +30,7 @@ BODY_SECONDS = 30.0
 """How long a caller may take to send his body."""
 
 
-SINGLE = frozenset(
-    ("authorization", "x-api-key", "api-key", "host", "content-length", "transfer-encoding", "x-penstock-hop")
-)
+SINGLE = frozenset(("authorization", "x-api-key", "api-key", "host", "content-length", "transfer-encoding"))
 """Headers that must not come twice: which one counts is what two programs in a row may see differently.
 
 Source: RFC 9112, sections 3.2 and 6.3; RFC 9110, section 5.3.

@@ -66,7 +66,7 @@ class ModelCard(_Value, frozen=True):
 class Announcement(_Value, frozen=True):
     """One provider replica, as it says itself.
 
-    address is its own listener for the hop (`http://host:port`). `why` explains a state that is not "ready".
+    address is its own port for the hop (`host:port`). `why` explains a state that is not "ready".
     any_model: the provider takes names that are not in `models` (OpenRouter, a local server).
     simulated: its answers come from no model; `auto` takes it only where nothing else is set up.
     """

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from deployments.guard import HOP_HEADER, PRIORITY_HEADER, Guard
+from deployments.guard import PRIORITY_HEADER, Guard, sender
 from pipelines.calls import Caller
 from pipelines.errors import Denied, Overloaded
 from pipelines.keys import Feed, Key, Settings
@@ -22,15 +22,14 @@ def test_the_guard_knows_callers_by_three_headers_and_nobody_else() -> None:
         with pytest.raises(Denied) as denied:
             guard.caller(headers)
         assert KEY not in denied.value.message
-    assert guard.hop({HOP_HEADER: "cluster-secret", "x-penstock-caller": "me"}).id == "me"
+    assert sender({"x-penstock-caller": "me"}).id == "me"
     for text, priority in (("7", 7), ("-3", -3), ("1000", 100), ("-1000", -100), ("much", 0), ("", 0), ("9" * 5000, 0)):
-        assert guard.hop({HOP_HEADER: "cluster-secret", PRIORITY_HEADER: text}).priority == priority
+        assert sender({PRIORITY_HEADER: text}).priority == priority
     assert guard.caller({"x-api-key": KEY, PRIORITY_HEADER: "100"}).priority == 0
-    for secret in ("", "wrong"):
-        with pytest.raises(Denied):
-            guard.hop({HOP_HEADER: secret})
-    with pytest.raises(Denied):
-        Guard("").hop({HOP_HEADER: ""})
+    assert guard.knows(b"cluster-secret")
+    for secret in (b"", b"wrong", b"\xff"):
+        assert not guard.knows(secret)
+    assert not Guard("").knows(b"")
 
 
 def key(identity: str, secret: str, changed: int, **more: Any) -> Key:

@@ -6,7 +6,7 @@ from typing import Any
 import openai
 import pytest
 
-from deployments import hop as hop_module
+from deployments.hop import asking as hop_module
 from deployments.replica import Replica
 from tests.clients import Caller
 from tests.deployments.house import KEY, House, client_of, url_of

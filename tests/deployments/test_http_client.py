@@ -242,7 +242,7 @@ async def test_a_reader_who_stops_stops_the_sender(http: HttpTransport) -> None:
                 before = sent
                 await asyncio.sleep(0.2)
         assert sent < 2**25  # what the two sockets hold, and READ_AHEAD
-        assert answer._incoming._size <= client.READ_AHEAD + 2**18
+        assert answer._incoming.size <= client.READ_AHEAD + 2**18
         assert len(await read(answer)) == 2**26
 
 

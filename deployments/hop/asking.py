@@ -1,11 +1,10 @@
-"""Crossing from a gateway replica to a provider replica: HTTP to the replica's own listener.
+"""Crossing from a gateway replica to a provider replica.
 
 What crosses is the caller's own body, with the model decided, and back come the caller's own frames; the provider
 replica translates. A stream's 200 comes with its first content, and a complete stream ends with a trailer, a
-comment that carries its `Outcome`: one without it was cut off. TCP is the only buffer, and closing the connection
-is the only cancellation.
+comment that carries its `Outcome`: one without it was cut off.
 
-Above it: `gateway`. Below it: `transport`, `front`'s headers, `pipelines`. Outside it: which replica, what next.
+Above it: `gateway`. Below it: `link`, `front`'s headers, `pipelines`. Outside it: which replica, what next.
 """
 
 from collections import defaultdict
@@ -16,8 +15,8 @@ from functools import partial
 import msgspec
 
 from deployments.front import REASON_HEADER
-from deployments.guard import CALLER_HEADER, HOP_HEADER, PRIORITY_HEADER, Guard
-from deployments.http.transport import HttpTransport
+from deployments.guard import CALLER_HEADER, PRIORITY_HEADER, Guard
+from deployments.hop.link import Crossing, Links
 from deployments.http.watchdog import Watchdog
 from deployments.money.books import ACCOUNT_HEADER, written
 from deployments.visit import OUTCOME_HEADER, TRAILER
@@ -26,12 +25,10 @@ from pipelines.conversation import Json
 from pipelines.dialects import DIALECTS
 from pipelines.dialects.sse import Framer
 from pipelines.errors import Overloaded, PenstockError, Reason, StreamBroken, UpstreamError
-from pipelines.ports import UpstreamAnswer
 from pipelines.rate_limits import rate_headers
-from pipelines.resilience import RULES, Timeouts
+from pipelines.resilience import RULES
 from pipelines.routing.table import Outcome, ReplicaEntry
 
-_CONNECT = Timeouts(connect=2.0)
 DOUBT = 1.0
 """Seconds of silence after which a stream of a replica that is in no table any more is lost too."""
 
@@ -50,8 +47,7 @@ class Hop:
     """Asks provider replicas. `lose` ends, with ReplicaLost, whatever is under way at replicas that are gone."""
 
     def __init__(self, guard: Guard) -> None:
-        self._guard = guard
-        self._transport = HttpTransport()
+        self._links = Links(lambda: guard.secret)
         self._under_way: dict[str, set[Watchdog]] = defaultdict(set)
         self._flowing: dict[str, set[Watchdog]] = defaultdict(set)
         self._lost: set[str] = set()
@@ -67,17 +63,16 @@ class Hop:
         headers = {
             **call.headers,
             "content-type": "application/json",
-            HOP_HEADER: self._guard.secret,
             CALLER_HEADER: call.caller.id,
             PRIORITY_HEADER: str(call.caller.priority),
             ACCOUNT_HEADER: written(call.account),
             "x-request-id": call.id,
         }
-        url = replica.address + call.path + (f"?{call.query}" if call.query else "")
         with self._guarded(self._under_way, replica, provider) as dog:
             dog.resume()
             try:
-                upstream = await self._transport.send("POST", url, headers, msgspec.json.encode(body), _CONNECT)
+                link = await self._links.to(replica.address)
+                upstream = await link.ask(call.path, call.query.encode(), headers, msgspec.json.encode(body))
             except UpstreamError as error:
                 raise ReplicaLost(error.message, provider=provider, code=error.code) from error
             try:
@@ -114,14 +109,14 @@ class Hop:
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._transport.close()
+        await self._links.close()
 
     def _guarded(self, kennel: dict[str, set[Watchdog]], replica: ReplicaEntry, provider: str) -> Watchdog:
         dog = Watchdog(provider)
         kennel[replica.replica].add(dog)
         return dog
 
-    async def _read(self, replica: ReplicaEntry, upstream: UpstreamAnswer, provider: str, call: Call) -> Answer:
+    async def _read(self, replica: ReplicaEntry, upstream: Crossing, provider: str, call: Call) -> Answer:
         headers = {
             name: value
             for name, value in upstream.headers.items()
@@ -145,7 +140,7 @@ class Hop:
         return answer
 
     async def _frames(
-        self, replica: ReplicaEntry, upstream: UpstreamAnswer, answer: Answer, provider: str
+        self, replica: ReplicaEntry, upstream: Crossing, answer: Answer, provider: str
     ) -> AsyncGenerator[bytes, None]:
         """The replica's frames, whole ones only, without the trailer. Raises ReplicaLost if that never comes."""
         framer = Framer()

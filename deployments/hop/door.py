@@ -1,0 +1,376 @@
+"""A provider replica's end of the hop: a port of its own on the node's address, for the cluster's own processes.
+
+What comes over it is served by the same ASGI application as everything else. Until a connection has said the cluster's
+secret it may say nothing else, and not much; one that is silent while calls are under way is closed, which cancels
+them: a gateway that is there speaks once a second.
+
+Above it: `deployments.replica`. Below it: `wire`, `actors.frames`, `deployments.http`. Outside it: what is served.
+"""
+
+import asyncio
+import logging
+import struct
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import msgspec
+
+from actors.frames import MOST_UNKNOWN, Frames, framed
+from deployments.guard import Guard
+from deployments.hop.wire import (
+    ASK,
+    BROKEN,
+    CANCEL,
+    CREDIT,
+    CREDITS,
+    DATA,
+    END,
+    HEAD,
+    MORE,
+    MOST,
+    PIECE,
+    PING,
+    PONG,
+    SECONDS_OF_SILENCE,
+    TOKEN,
+    WELCOME,
+    WINDOW,
+    Asked,
+    Head,
+    encode,
+    pieces_of,
+    requests,
+)
+from deployments.http.connection import EXTENSION
+from deployments.http.reading import MAX_BODY
+from pipelines.errors import ConfigurationError
+
+PACE = 0.002
+"""Seconds from one write to the next, at least, of pieces that are not the first of their answer."""
+
+TOKEN_SECONDS = 5.0
+"""How long a connection may take to say the secret."""
+
+LOOK_SECONDS = 5.0
+"""Seconds between two looks at whether the other end is still there."""
+
+STOP_SECONDS = 5.0
+"""How long what is under way may take when the door closes."""
+
+_TICK = 0.005
+
+Application = Callable[..., Awaitable[None]]
+
+_logger = logging.getLogger("penstock")
+
+
+class _Call:
+    """One call: ASGI's `receive` and `send` to its application, a `connection.Line` to its visit."""
+
+    __slots__ = (
+        "_begun",
+        "_body",
+        "_caller",
+        "_number",
+        "_room",
+        "_sent",
+        "ended",
+        "gone",
+        "lost",
+        "scope",
+        "size",
+        "task",
+    )
+
+    def __init__(self, caller: "_Caller", number: int, asked: Asked) -> None:
+        self.gone: set[Callable[[], None]] = set()
+        self.lost = False
+        self.ended = False
+        self.size = asked.size
+        self.task: asyncio.Task[None] | None = None
+        self.scope = {
+            "type": "http",
+            "http_version": "2",
+            "method": "POST",
+            "path": asked.path,
+            "query_string": asked.query,
+            "headers": asked.headers,
+            "extensions": {EXTENSION: {"connection": self}},
+        }
+        self._body: bytes | bytearray = asked.body if len(asked.body) == asked.size else bytearray(asked.body)
+        self._caller = caller
+        self._number = number
+        self._sent = 0
+        self._begun = False
+        self._room: asyncio.Future[None] | None = None
+
+    # What a visit may ask of its connection.
+
+    whole = True
+    """An application is told of a call when its body is here."""
+
+    def watch(self, gone: Callable[[], None]) -> None:
+        """See `connection.Line`."""
+        self.gone.add(gone)
+        if self.lost:
+            asyncio.get_running_loop().call_soon(gone)
+
+    def cork(self) -> None:
+        """See `connection.Line`: what is sent in one turn of the loop goes out together anyhow."""
+
+    def uncork(self) -> None:
+        """See `connection.Line`."""
+
+    # ASGI.
+
+    async def receive(self) -> MutableMapping[str, Any]:
+        """The body, once."""
+        body, self._body = self._body, b""
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(self, message: MutableMapping[str, Any]) -> None:
+        """The answer's head or a piece of its body; returns when there is room for the next."""
+        if self.lost:
+            return
+        if message["type"] == "http.response.start":
+            self._caller.send(self._number, HEAD, encode(Head(message["status"], message["headers"])))
+            return
+        body = message["body"]
+        if len(body) <= PIECE:
+            if body:
+                await self._piece(body)
+        else:
+            for piece in pieces_of(body):
+                await self._piece(piece)
+        if not message["more_body"] and not self.lost:
+            self.ended = True
+            self._caller.send(self._number, END, b"")
+
+    async def _piece(self, piece: bytes) -> None:
+        if self._begun:
+            self._caller.pass_on(self._number, piece)
+        else:
+            self._begun = True
+            self._caller.send(self._number, DATA, piece)
+        self._sent += len(piece)
+        while not self.lost and (self._sent > WINDOW or not self._caller.writable.is_set()):
+            if self._sent > WINDOW:
+                self._room = asyncio.get_running_loop().create_future()
+                await self._room
+            else:
+                await self._caller.writable.wait()
+
+    # What the other end says.
+
+    def add(self, body: bytes) -> bool:
+        """More of the body; whether it is whole now. Raises ValueError where it is too much."""
+        if self.task is not None:
+            return False  # it was refused by its head
+        self._body += body
+        if len(self._body) > self.size:
+            raise ValueError("a body is longer than was said")
+        return len(self._body) == self.size
+
+    def credit(self, size: int) -> None:
+        """So much was read."""
+        self._sent -= size
+        self._wake()
+
+    def leave(self) -> None:
+        """Nobody waits for it any more."""
+        self.lost = True
+        self._wake()
+        for gone in tuple(self.gone):
+            gone()
+
+    def _wake(self) -> None:
+        room, self._room = self._room, None
+        if room is not None and not room.done():
+            room.set_result(None)
+
+
+class _Caller(Frames):
+    """A connection to the door. writable: cleared while the other end takes nothing."""
+
+    def __init__(self, guard: Guard, application: Application, others: "set[_Caller]") -> None:
+        super().__init__(MOST_UNKNOWN)
+        self.writable = asyncio.Event()
+        self.writable.set()
+        self.calls: dict[int, _Call] = {}
+        self._guard = guard
+        self._application = application
+        self._others = others
+        self._loop = asyncio.get_running_loop()
+        self._known = False
+        self._heard = self._loop.time()
+        self._timer = self._loop.call_later(TOKEN_SECONDS, self._look)
+        self._held_back: list[bytes] = []
+        self._flushed = 0.0
+        self._flushing: asyncio.TimerHandle | None = None
+
+    def send(self, number: int, kind: int, payload: bytes) -> None:
+        """Send a frame, and with it what was held back."""
+        if self._held_back:
+            self._held_back.append(framed(number, kind, payload))
+            self._flush()
+        else:
+            super().send(number, kind, payload)
+
+    def pass_on(self, number: int, piece: bytes) -> None:
+        """Send a further piece of a body: soon, where the latest was just now."""
+        self._held_back.append(framed(number, DATA, piece))
+        if self._flushing is None:
+            due = self._flushed + PACE - self._loop.time()
+            if due > 0.0:
+                self._flushing = self._loop.call_later(due, self._flush)
+            else:
+                self._flush()
+
+    def _flush(self) -> None:
+        if self._flushing is not None:
+            self._flushing.cancel()
+            self._flushing = None
+        self._flushed = self._loop.time()
+        held, self._held_back = self._held_back, []
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(b"".join(held))
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.Protocol`."""
+        super().connection_made(transport)
+        self._others.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        self._heard = self._loop.time()
+        super().data_received(data)
+
+    def frame(self, number: int, kind: int, payload: bytes) -> None:
+        """The secret first, then calls."""
+        try:
+            if self._known:
+                self._told(number, kind, payload)
+            else:
+                self._greet(kind, payload)
+        except (msgspec.MsgspecError, ValueError, struct.error):
+            _logger.warning("a connection to the hop's port said what is no request")
+            self.abort()
+
+    def _told(self, number: int, kind: int, payload: bytes) -> None:
+        if kind == ASK:
+            self._asked(number, payload)
+        elif kind == PING:
+            self.send(0, PONG, b"")
+        elif (call := self.calls.get(number)) is None:
+            return
+        elif kind == CREDIT:
+            call.credit(*CREDITS.unpack(payload))
+        elif kind == MORE:
+            if call.add(payload):
+                self._begin(number, call)
+        elif kind == CANCEL:
+            del self.calls[number]
+            call.leave()
+
+    def pause_writing(self) -> None:
+        """See `asyncio.Protocol`."""
+        self.writable.clear()
+
+    def resume_writing(self) -> None:
+        """See `asyncio.Protocol`."""
+        self.writable.set()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """See `asyncio.Protocol`."""
+        self._timer.cancel()
+        self._others.discard(self)
+        calls, self.calls = self.calls, {}
+        for call in calls.values():
+            call.leave()
+        self.writable.set()
+
+    def abort(self) -> None:
+        """End it now, with whatever is under way."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _greet(self, kind: int, payload: bytes) -> None:
+        self._known = kind == TOKEN and self._guard.knows(payload)
+        if self._known:
+            self.most = MOST
+            self.send(0, WELCOME, b"")
+        else:
+            _logger.warning("a connection to the hop's port did not know the cluster's secret")
+            self.close()
+
+    def _asked(self, number: int, payload: bytes) -> None:
+        asked = requests.decode(payload)
+        call = self.calls[number] = _Call(self, number, asked)
+        if len(asked.body) == asked.size:
+            self._begin(number, call)
+        elif asked.size > MAX_BODY:
+            # Whoever reads the head refuses it.
+            call.scope["headers"] = (*asked.headers, (b"content-length", b"%d" % asked.size))
+            self._begin(number, call)
+
+    def _begin(self, number: int, call: _Call) -> None:
+        call.task = self._loop.create_task(self._serve(number, call))
+
+    async def _serve(self, number: int, call: _Call) -> None:
+        try:
+            await self._application(call.scope, call.receive, call.send)
+        except Exception:
+            pass  # the application has logged it
+        finally:
+            if self.calls.pop(number, None) is not None and not call.ended:
+                self.send(number, BROKEN, b"")
+
+    def _look(self) -> None:
+        silent = self._loop.time() - self._heard > SECONDS_OF_SILENCE
+        if not self._known or (self.calls and silent):
+            self.abort()
+        else:
+            self._timer = self._loop.call_later(LOOK_SECONDS, self._look)
+
+
+class Door:
+    """The port. It has the methods of `listener.Listener` that a replica asks of each of its ports."""
+
+    shared = False
+
+    def __init__(self, application: Application) -> None:
+        self._application = application
+        self._callers: set[_Caller] = set()
+        self._server: asyncio.Server | None = None
+        self.address: tuple[str, int] = ("", 0)
+
+    async def start(self, host: str, guard: Guard) -> None:
+        """Listen on a free port of `host`. Raises ConfigurationError where that cannot be."""
+        loop = asyncio.get_running_loop()
+        try:
+            server = await loop.create_server(lambda: _Caller(guard, self._application, self._callers), host, 0)
+        except OSError as error:
+            raise ConfigurationError(f"no port on {host} can be used: {error.strerror}") from None
+        self._server = server
+        self.address = server.sockets[0].getsockname()[:2]
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still serves."""
+        return self._server is not None and self._server.is_serving()
+
+    async def leave(self) -> int:
+        """Take no new connection; how many were reset that had waited: a gateway makes another, to another replica."""
+        if self._server is not None:
+            self._server.close()
+        return 0
+
+    async def stop(self, seconds: float = STOP_SECONDS) -> None:
+        """Leave, let what is under way end for `seconds`, cut off the rest."""
+        await self.leave()
+        until = asyncio.get_running_loop().time() + seconds
+        while any(caller.calls for caller in self._callers) and asyncio.get_running_loop().time() < until:  # noqa: ASYNC110 calls tell nobody of their end
+            await asyncio.sleep(_TICK)
+        for caller in tuple(self._callers):
+            caller.abort()
+        await asyncio.sleep(0)

@@ -1,0 +1,86 @@
+"""A body as it arrives, for one reader: what has come since he last looked is his next piece.
+
+Above it: `client`, `deployments.hop.link`. Below it: asyncio. Outside it: what stops a sender whom nobody reads.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+from pipelines.errors import StreamBroken
+
+
+class Arriving:
+    """An answer. head: done once its headers are there, or failed; status, headers (names in lower case): from then on.
+
+    size: bytes of the body that wait for their reader.
+    """
+
+    __slots__ = ("_error", "_loop", "_pieces", "_waiter", "ended", "head", "headers", "size", "status")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.head: asyncio.Future[None] = loop.create_future()
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.size = 0
+        self.ended = False
+        self._loop = loop
+        self._pieces: list[bytes] = []
+        self._waiter: asyncio.Future[None] | None = None
+        self._error: StreamBroken | None = None
+
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        """The body: whatever has come since the last piece. Raises StreamBroken where it ends before its end."""
+        while True:
+            if self._pieces:
+                yield self._taken()
+            elif self._error is not None:
+                raise self._error
+            elif self.ended:
+                return
+            else:
+                self._waiter = self._loop.create_future()
+                await self._waiter
+
+    def taken(self, size: int) -> None:
+        """The reader has taken so many bytes: the sender may go on."""
+        raise NotImplementedError
+
+    # For the connection alone.
+
+    def append(self, piece: bytes) -> None:
+        """More of the body."""
+        self._pieces.append(piece)
+        self.size += len(piece)
+        self._wake()
+
+    def end(self) -> None:
+        """The answer is whole."""
+        self.ended = True
+        self._wake()
+
+    def fail(self, error: Exception) -> None:
+        """It never will be: error if the head has not come, else a StreamBroken for the body's reader."""
+        if not self.head.done():
+            self.head.set_exception(error)
+        else:
+            name = type(error).__name__
+            self._error = error if isinstance(error, StreamBroken) else StreamBroken(f"the connection broke: {name}")
+        self._wake()
+
+    @property
+    def broken(self) -> bool:
+        """Whether its body's end will never come."""
+        return self._error is not None
+
+    def _taken(self) -> bytes:
+        pieces = self._pieces
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        size, self.size = self.size, 0
+        self.taken(size)
+        return data
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
