@@ -7,10 +7,9 @@ Above it: `front`, `keep_alive`. Below it: `reading`, `connection`, `pipelines`.
 """
 
 import asyncio
-import contextlib
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -104,10 +103,13 @@ class Visit:
 
     async def reply(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
         """Answer with a whole body."""
-        length = {"content-length": str(len(body)), "content-type": "application/json"}
-        with self._together():
-            await self.begin(status, {**length, **headers})
+        whole = {"content-length": str(len(body)), "content-type": "application/json", **headers}
+        self._cork()
+        try:
+            await self.begin(status, whole)
             await self.end(b"" if self.method == "HEAD" else body)
+        finally:
+            self._uncork()
 
     async def begin(self, status: int, headers: Mapping[str, str]) -> None:
         """Begin an answer whose body comes by `more` and ends with `end`."""
@@ -145,9 +147,12 @@ class Visit:
         head = {**STREAMING, **answer.headers}
         self.first = time.monotonic()
         if voice is self:
-            with self._together():
+            self._cork()
+            try:
                 await self.begin(answer.status, head)
                 held = await self._pass(await anext(frames, b""), answer, last, voice)
+            finally:
+                self._uncork()
         else:
             await voice.begin(answer.status, head)
             held = b""
@@ -217,16 +222,13 @@ class Visit:
         """Whether the CancelledError that has just come is `interrupt`'s alone; it counts no longer then."""
         return self.cut is not None and self._task is not None and self._task.uncancel() == 0
 
-    @contextlib.contextmanager
-    def _together(self) -> Iterator[None]:
-        """What is sent within goes out in one piece where the connection can: half the system calls of an answer."""
-        if self._connection is None:
-            yield
-            return
-        self._connection.cork()
-        try:
-            yield
-        finally:
+    def _cork(self) -> None:
+        """What is sent from now on goes out in one piece, where the connection can: half an answer's system calls."""
+        if self._connection is not None:
+            self._connection.cork()
+
+    def _uncork(self) -> None:
+        if self._connection is not None:
             self._connection.uncork()
 
     def _common(self) -> Iterable[tuple[bytes, bytes]]:
@@ -292,7 +294,10 @@ class Leaving:
 
 def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
     """Headers as bytes; what no header may hold is replaced."""
-    return [
-        (name.encode("latin-1"), value.replace("\r", " ").replace("\n", " ").encode("latin-1", "replace"))
-        for name, value in headers.items()
-    ]
+    raw = []
+    for name, text in headers.items():
+        value = text.encode("latin-1", "replace")
+        if b"\n" in value or b"\r" in value:
+            value = value.replace(b"\r", b" ").replace(b"\n", b" ")
+        raw.append((name.encode("latin-1"), value))
+    return raw

@@ -26,13 +26,13 @@ import msgspec
 TOKEN, ASK, MORE, CREDIT, CANCEL, PING, WELCOME, HEAD, DATA, END, BROKEN, PONG = range(12)
 """Kinds of frames."""
 
-PIECE = 64 * 1024
+PIECE = 32 * 1024
 """Bytes of a body in one frame."""
 
 MOST = 4 * PIECE
 """Bytes of a frame: a request's head, which has MAX_HEADER_BYTES at the most, stands before its body's first piece."""
 
-WINDOW = 128 * 1024
+WINDOW = 64 * 1024
 """Bytes of an answer that may be on their way, or wait for their reader, when its next piece is sent."""
 
 SECONDS_OF_SILENCE = 30.0

@@ -48,15 +48,17 @@ def headers_of(scope: Scope) -> dict[str, str]:
     transfer coding other than chunked.
     """
     raw: list[tuple[bytes, bytes]] = scope["headers"]
-    if len(raw) > MAX_HEADERS or sum(len(n) + len(v) for n, v in raw) > MAX_HEADER_BYTES:
+    headers: dict[str, str] = {}
+    size = 0
+    for name, value in raw:
+        size += len(name) + len(value)
+        headers.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
+    if len(raw) > MAX_HEADERS or size > MAX_HEADER_BYTES:
         raise BadRequest(
             f"more than {MAX_HEADERS} headers or {MAX_HEADER_BYTES} bytes of them",
             status=431,
             code="headers_too_large",
         )
-    headers: dict[str, str] = {}
-    for name, value in raw:
-        headers.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
     if len(headers) < len(raw):
         names = Counter(name.decode("latin-1").lower() for name, _ in raw)
         if twice := sorted(name for name in SINGLE if names[name] > 1):

@@ -11,7 +11,6 @@ Above it: `front`, `handles`, `provider_replica`, `routed_lane`. Below it: `acto
 """
 
 import asyncio
-import base64
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -70,14 +69,14 @@ def attempted(call: Call, role: Role) -> Call:
 
 
 def written(account: Account) -> str:
-    """An account as a header."""
-    return base64.b64encode(msgspec.msgpack.encode(account)).decode()
+    """An account as a header of the hop, where values are bytes."""
+    return msgspec.msgpack.encode(account).decode("latin-1")
 
 
 def read(header: str) -> Account:
     """The account in a header; an empty one from a gateway that sends none."""
     with suppress(ValueError, msgspec.MsgspecError):
-        return _accounts.decode(base64.b64decode(header, validate=True))
+        return _accounts.decode(header.encode("latin-1"))
     return Account()
 
 

@@ -106,6 +106,7 @@ class Attempt:
         self._began = self._loop.time()
         self._first_output: float | None = None
         self._may_repeat = True
+        self._progress = -1
         self.tries = 0
         self.dropped: tuple[str, ...] = ()
 
@@ -235,46 +236,36 @@ class Attempt:
         try:
             yield opened.head
             try:
-                async for data in self._rest(opened):
-                    yield data
+                with Watchdog(self._target.provider) as dog:
+                    dog.limit(self._left())
+                    while not exchange.done:
+                        self._expect(exchange, dog)
+                        data = await anext(opened.chunks, b"")
+                        said = exchange.feed(data) if data else exchange.close()
+                        dog.rest()
+                        if said:
+                            yield said
             except UpstreamError as error:
                 error.provider = error.provider or self._target.provider
-                reason = error.reason
-                answer.error = error
-                yield exchange.fail(error)
+                rest = _rest(exchange, error)
+                if rest is None:
+                    reason = error.reason
+                    answer.error = error
+                    rest = exchange.fail(error)
+                yield rest
             cancelled = False
         finally:
             await opened.chunks.aclose()
             await opened.upstream.close(whole=exchange.done)
             answer.outcome = self._outcome(exchange, opened.lease, reason, cancelled=cancelled)
 
-    async def _rest(self, opened: Opened) -> AsyncGenerator[bytes, None]:
-        try:
-            async with contextlib.aclosing(self._pump(opened)) as pump:
-                async for data in pump:
-                    yield data
-        except (StreamBroken, TimedOut):
-            if opened.exchange.finished is None or opened.exchange.done:
-                raise
-            # The provider had said that it is finished: its answer is whole, whatever became of the rest.
-            yield opened.exchange.close()
-
-    async def _pump(self, opened: Opened) -> AsyncGenerator[bytes, None]:
-        exchange, timeouts = opened.exchange, self._target.timeouts
-        progress = -1
-        with Watchdog(self._target.provider) as dog:
-            dog.limit(self._left())
-            while not exchange.done:
-                if exchange.progress != progress:
-                    progress = exchange.progress
-                    dog.expect("idle", timeouts.idle if exchange.finished is None else LINGER)
-                else:
-                    dog.resume()
-                data = await anext(opened.chunks, b"")
-                said = exchange.feed(data) if data else exchange.close()
-                dog.rest()
-                if said:
-                    yield said
+    def _expect(self, exchange: Exchange, dog: Watchdog) -> None:
+        """Comments are no progress: they do not move the deadline."""
+        if exchange.progress == self._progress:
+            dog.resume()
+            return
+        self._progress = exchange.progress
+        dog.expect("idle", self._target.timeouts.idle if exchange.finished is None else LINGER)
 
     def _outcome(self, exchange: Exchange, lease: Lease, reason: Reason | None, *, cancelled: bool = False) -> Outcome:
         bill = self._target.bill(exchange)
@@ -314,6 +305,16 @@ async def _whole(upstream: UpstreamAnswer, most: int, *, cut: bool = False) -> b
     if length > most and not cut:
         raise ProtocolError(f"the provider's answer is longer than {most} bytes")
     return b"".join(parts)[:most]
+
+
+def _rest(exchange: Exchange, error: UpstreamError) -> bytes | None:
+    """The end of a stream that broke after the provider had said that it is finished: then its answer is whole."""
+    if not isinstance(error, StreamBroken | TimedOut) or exchange.finished is None or exchange.done:
+        return None
+    try:
+        return exchange.close()
+    except UpstreamError:
+        return None
 
 
 async def _once(data: bytes) -> AsyncGenerator[bytes, None]:

@@ -30,7 +30,45 @@ KEPT_FILES = 3
 MAX_WAITING = 10_000
 """Lines that may wait for the disk; further ones are counted and dropped."""
 
-_KINDS = ("input", "cached_read", "cache_write", "output", "reasoning")
+
+class Line(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """One line, in the order of its fields; None is left out. time: seconds since 1970."""
+
+    time: float
+    request: str
+    caller: str | None = None
+    lane: str | None = None
+    dialect: str | None = None
+    path: str
+    asked: str | None = None
+    stream: bool | None = None
+    tag: str | None = None
+    status: int
+    provider: str | None = None
+    model: str | None = None
+    route: str | None = None
+    idempotency: str | None = None
+    seconds: float
+    queued: float | None = None
+    first_output: float | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    estimated: bool | None = None
+    cost: float | None = None
+    tries: int | str | None = None
+    skipped: int | None = None
+    attempts: list[dict[str, Json]] | None = None
+    tools: list[dict[str, Json]] | None = None
+    trace: str | None = None
+    question: Json = None
+    answer: Json = None
+    result: str
+
+
+_encode = msgspec.json.Encoder().encode
 
 
 class RequestLog:
@@ -58,22 +96,13 @@ class RequestLog:
             loop = asyncio.get_running_loop()
             self._tasks = [loop.create_task(self._write()), loop.create_task(self._sweep(self._directory))]
 
-    def add(self, **fields: Json) -> None:
-        """One request's line; fields that are None are left out."""
-        if self._handler is None:
-            return
-        if len(self._lines) >= MAX_WAITING:
-            self._dropped += 1
-            return
-        said = {name: value for name, value in fields.items() if value is not None}
-        self._lines.append(msgspec.json.encode({"time": round(time.time(), 3), **said}))
-
     def answered(self, call: Call, answer: Answer, seconds: float, listener: Listener | None = None) -> None:
         """The line of a call that had an answer, whole or broken; it took `seconds`. listener: heard the answer."""
         if self._handler is None:
             return
         outcome = answer.outcome
-        self.add(
+        line = Line(
+            time=round(time.time(), 3),
             request=call.id,
             caller=call.caller.id,
             lane=call.lane,
@@ -83,39 +112,53 @@ class RequestLog:
             stream=call.stream,
             tag=call.account.tag or None,
             status=answer.status,
-            provider=outcome.provider if outcome else answer.headers.get("x-penstock-provider"),
-            model=outcome.model[:200] if outcome else None,
             route=answer.headers.get("x-penstock-route"),
             idempotency=answer.headers.get("x-penstock-idempotency"),
             seconds=round(seconds, 4),
             queued=round(answer.queued, 4) or None,
-            **(_used(outcome) if outcome else {}),
-            **_story(call),
-            question=question(call) if listener else None,
-            answer=listener.heard() if listener else None,
             result=answer.result,
         )
+        if outcome is None:
+            line.provider = answer.headers.get("x-penstock-provider")
+        else:
+            _used(line, outcome)
+        _tell(line, call)
+        if listener is not None:
+            line.question, line.answer = question(call), listener.heard()
+        self._add(line)
 
     def refused(self, identity: str, path: str, call: Call | None, error: PenstockError, seconds: float) -> None:
         """The line of a request without an answer; `call` is None where it was not understood."""
         if self._handler is None:
             return
-        self.add(
+        line = Line(
+            time=round(time.time(), 3),
             request=identity,
-            caller=call.caller.id if call else None,
-            lane=call.lane if call else None,
-            dialect=call.dialect if call else None,
             path=path[:200],
-            asked=call.request.model[:200] if call else None,
-            stream=call.stream if call else None,
-            tag=(call.account.tag or None) if call else None,
-            seconds=round(seconds, 4),
             status=error.status,
+            seconds=round(seconds, 4),
             tries=error.headers.get("x-penstock-tries") if isinstance(error, UpstreamError) else None,
-            **(_story(call) if call else {}),
-            question=question(call) if call and self.content and call.lane != "hop" else None,
             result=error.label,
         )
+        if call is not None:
+            line.caller, line.lane, line.dialect, line.stream = call.caller.id, call.lane, call.dialect, call.stream
+            line.asked, line.tag = call.request.model[:200], call.account.tag or None
+            _tell(line, call)
+            if self.content and call.lane != "hop":
+                line.question = question(call)
+        self._add(line)
+
+    def add(self, **fields: Json) -> None:
+        """A line of another kind; fields that are None are left out."""
+        if self._handler is not None:
+            said = {name: value for name, value in fields.items() if value is not None}
+            self._add({"time": round(time.time(), 3), **said})
+
+    def _add(self, line: "Line | dict[str, Json]") -> None:
+        if len(self._lines) >= MAX_WAITING:
+            self._dropped += 1
+        else:
+            self._lines.append(_encode(line))
 
     def flush(self) -> None:
         """Write what waits."""
@@ -147,35 +190,36 @@ class RequestLog:
             await asyncio.sleep(SWEEPING)
 
 
-def _used(outcome: Outcome) -> dict[str, Json]:
+def _used(line: Line, outcome: Outcome) -> None:
     """What the attempt that gave the answer took and used."""
+    line.provider, line.model = outcome.provider, outcome.model[:200]
+    if outcome.first_output:
+        line.first_output = round(outcome.first_output, 4)
     bill = outcome.bill
-    tokens = {} if bill is None else {f"{kind}_tokens": getattr(bill, kind) or None for kind in _KINDS}
-    return {
-        "first_output": round(outcome.first_output, 4) if outcome.first_output else None,
-        "input_tokens": outcome.input_tokens,
-        "output_tokens": outcome.output_tokens,
-        **tokens,
-        "estimated": True if bill is not None and bill.estimated else None,
-        "cost": outcome.cost,
-        "tries": outcome.tries if outcome.tries != 1 else None,
-        "skipped": outcome.skipped or None,
-    }
+    if bill is None:
+        line.input_tokens, line.output_tokens = outcome.input_tokens, outcome.output_tokens
+    else:
+        line.input_tokens, line.output_tokens = bill.input or None, bill.output or None
+        line.cached_read_tokens, line.cache_write_tokens = bill.cached_read or None, bill.cache_write or None
+        line.reasoning_tokens = bill.reasoning or None
+        line.estimated = bill.estimated or None
+    line.cost = outcome.cost
+    if outcome.tries != 1:
+        line.tries = outcome.tries
+    line.skipped = outcome.skipped or None
 
 
-def _story(call: Call) -> dict[str, Json]:
+def _tell(line: Line, call: Call) -> None:
     """Attempts, where there was more than the one that the line itself tells of; tools; the trace's id."""
     story = call.story
-    told: dict[str, Json] = {}
-    if len(story.attempts) > 1 or any(one.reason or one.cancelled for one in story.attempts):
-        told["attempts"] = [_attempt(one) for one in story.attempts]
+    if len(story.attempts) > 1 or (story.attempts and (story.attempts[0].reason or story.attempts[0].cancelled)):
+        line.attempts = [_attempt(one) for one in story.attempts]
     if story.tools:
-        told["tools"] = [
+        line.tools = [
             {"name": run.name, "seconds": round(run.seconds, 4), "result": run.error or "ok"} for run in story.tools
         ]
     if story.trace is not None:
-        told["trace"] = story.trace.headers().get("traceparent", "")[3:35]
-    return told
+        line.trace = story.trace.headers().get("traceparent", "")[3:35]
 
 
 def _attempt(outcome: Outcome) -> dict[str, Json]:

@@ -71,6 +71,8 @@ def _object(raw: dict[str, Json], name: str) -> dict[str, Json]:
 
 def _count(raw: dict[str, Json], name: str) -> int:
     value = raw.get(name)
+    if value is None:
+        return 0
     return max(0, int(value)) if isinstance(value, int | float) and not isinstance(value, bool) else 0
 
 
