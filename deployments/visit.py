@@ -34,7 +34,6 @@ _EXPOSED = (
     "x-request-id, x-penstock-provider, x-penstock-model, x-penstock-route, x-penstock-dropped, "
     "x-penstock-idempotency, x-penstock-cost, x-penstock-cache, x-penstock-duel, retry-after"
 )
-_NEVER = re.compile(rb"(?!)")
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 STREAMING = {"cache-control": "no-cache", "x-accel-buffering": "no"}
@@ -92,7 +91,8 @@ class Visit:
 
     def read_headers(self) -> None:
         """Take the headers in. Raises BadRequest (431) where they are too many."""
-        self.headers = headers_of(self.scope)
+        # Between our own processes they have been read, and hold nothing that could be read in two ways.
+        self.headers = self.scope["penstock.headers"] if self.hop else headers_of(self.scope)
         given = self.headers.get("x-request-id", "")
         self.id = given if _REQUEST_ID.fullmatch(given) else new_id()
 
@@ -143,7 +143,7 @@ class Visit:
         frames = answer.frames
         assert frames is not None
         voice = voice or self
-        last = DIALECTS[self.call.dialect].last if settle is not None and self.call is not None else _NEVER
+        last = DIALECTS[self.call.dialect].last if settle is not None and self.call is not None else None
         head = {**STREAMING, **answer.headers}
         self.first = time.monotonic()
         if voice is self:
@@ -158,7 +158,7 @@ class Visit:
             held = b""
         more = voice.more
         async for data in frames:
-            if held or answer.error is not None or last.search(data):
+            if held or answer.error is not None or (last is not None and last.search(data)):
                 held += await self._pass(data, answer, last, voice)
             else:
                 self._latest = data
@@ -170,9 +170,9 @@ class Visit:
             held += TRAILER + msgspec.json.encode(answer.outcome) + b"\n\n"
         await voice.end(held)
 
-    async def _pass(self, data: bytes, answer: Answer, last: re.Pattern[bytes], voice: Voice) -> bytes:
+    async def _pass(self, data: bytes, answer: Answer, last: re.Pattern[bytes] | None, voice: Voice) -> bytes:
         """Send a piece but for the frame that ends the stream, which is returned."""
-        end = last.search(data)
+        end = last.search(data) if last is not None else None
         cut = len(data)
         if answer.error is not None:
             cut = 0

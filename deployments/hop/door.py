@@ -94,7 +94,7 @@ class _Call:
             "method": "POST",
             "path": asked.path,
             "query_string": asked.query,
-            "headers": asked.headers,
+            "penstock.headers": asked.headers,
             "extensions": {EXTENSION: {"connection": self}},
         }
         self._body: bytes | bytearray = asked.body if len(asked.body) == asked.size else bytearray(asked.body)
@@ -310,7 +310,7 @@ class _Caller(Frames):
             self._begin(number, call)
         elif asked.size > MAX_BODY:
             # Whoever reads the head refuses it.
-            call.scope["headers"] = (*asked.headers, (b"content-length", b"%d" % asked.size))
+            asked.headers["content-length"] = str(asked.size)
             self._begin(number, call)
 
     def _begin(self, number: int, call: _Call) -> None:

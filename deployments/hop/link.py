@@ -8,7 +8,7 @@ Above it: `asking`. Below it: `wire`, `actors.frames`, `deployments.http.arrivin
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable
 
 from actors.frames import Frames
 from deployments.hop.wire import (
@@ -98,7 +98,7 @@ class Link(Frames):
         """Whether a new call had better go another way."""
         return self.closed or (self._pinged is not None and self.loop.time() - self._pinged > STALE_SECONDS)
 
-    async def ask(self, path: str, query: bytes, headers: Mapping[str, str], body: bytes) -> Crossing:
+    async def ask(self, path: str, query: bytes, headers: dict[str, str], body: bytes) -> Crossing:
         """Send a request and wait for the answer's head. Raises StreamBroken where the connection ends before.
 
         A cancellation cancels the call at the other end.
@@ -108,8 +108,7 @@ class Link(Frames):
         self._number = number = self._number % 0xFFFF_FFFF + 1
         crossing = self._calls[number] = Crossing(self, number, self.loop)
         self._used = self.loop.time()
-        raw = tuple((name.encode(), value.encode("latin-1", "replace")) for name, value in headers.items())
-        self.send(number, ASK, encode(Asked(path, query, raw, len(body), body[:PIECE])))
+        self.send(number, ASK, encode(Asked(path, query, headers, len(body), body[:PIECE])))
         try:
             for piece in pieces_of(body, PIECE):
                 await self._writable.wait()

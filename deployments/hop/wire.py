@@ -48,7 +48,7 @@ class Asked(msgspec.Struct, array_like=True, frozen=True):
 
     path: str
     query: bytes
-    headers: Headers
+    headers: dict[str, str]
     size: int
     body: bytes
 
