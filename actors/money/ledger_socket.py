@@ -12,7 +12,7 @@ import hmac
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 
-from actors.frames import MOST_BYTES, Door, Frames
+from actors.frames import MOST_BYTES, MOST_UNKNOWN, Door, Frames
 from pipelines.errors import Overloaded
 
 __all__ = ["KEYS", "MOST_BYTES", "REPORT", "SETTLE", "Door", "LedgerConnection", "connect", "listen"]
@@ -29,7 +29,7 @@ class _Served(Frames):
     """A connection to the listener."""
 
     def __init__(self, token: bytes, methods: Mapping[int, Method]) -> None:
-        super().__init__()
+        super().__init__(MOST_UNKNOWN)
         self._token = token
         self._methods = methods
         self._known = False
@@ -39,7 +39,9 @@ class _Served(Frames):
         """The token first, then calls."""
         if not self._known:
             self._known = kind == TOKEN and hmac.compare_digest(payload, self._token)
-            if not self._known:
+            if self._known:
+                self.most = MOST_BYTES
+            else:
                 self.close()
         elif (method := self._methods.get(kind)) is not None:
             task = asyncio.get_running_loop().create_task(self._answer(number, method, payload))

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from actors.frames import Door, Frames
+from actors.frames import MOST_BYTES, MOST_UNKNOWN, Door, Frames
 from pipelines.tools.catalogue import Progress, Ran, ToolRun
 
 CONNECT_SECONDS = 2.0
@@ -40,7 +40,7 @@ class _Served(Frames):
     """A connection to the listener."""
 
     def __init__(self, token: bytes, execute: Execute, others: "set[_Served]") -> None:
-        super().__init__()
+        super().__init__(MOST_UNKNOWN)
         self._token = token
         self._execute = execute
         self._others = others
@@ -52,6 +52,7 @@ class _Served(Frames):
         if not self._known:
             self._known = kind == TOKEN and hmac.compare_digest(payload, self._token)
             if self._known:
+                self.most = MOST_BYTES
                 self.send(0, WELCOME, b"")
             else:
                 self.close()

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from actors.frames import MOST_UNKNOWN
 from actors.money.ledger_socket import KEYS, MOST_BYTES, REPORT, SETTLE, Door, LedgerConnection, connect, listen
 from pipelines.errors import Overloaded
 
@@ -93,6 +94,7 @@ async def test_a_lost_connection_ends_every_call(door: Door, desk: Desk) -> None
         b"\0\0\0\x25\0\0\0\0\0" + b"x" * 32,
         b"\0\0\0\x05\0\0\0\0\x01",
         (MOST_BYTES + 1).to_bytes(4, "big") + b"\0" * 100,
+        (MOST_UNKNOWN + 1).to_bytes(4, "big") + b"\0" * 100,
         b"\0" * 100,
     ],
 )
