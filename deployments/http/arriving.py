@@ -8,6 +8,10 @@ from collections.abc import AsyncGenerator
 
 from pipelines.errors import StreamBroken
 
+AT_ONCE = 64 * 1024
+"""Bytes that a reader takes at once, if they came in several pieces: whoever passes them on holds them once more, and
+then waits for a socket that may take none for long."""
+
 
 class Arriving:
     """An answer. head: done once its headers are there, or failed; status, headers (names in lower case): from then on.
@@ -74,10 +78,20 @@ class Arriving:
 
     def _taken(self) -> bytes:
         pieces = self._pieces
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        pieces.clear()
-        size, self.size = self.size, 0
-        self.taken(size)
+        if len(pieces) == 1:
+            data = pieces.pop()
+        elif self.size <= AT_ONCE:
+            data = b"".join(pieces)
+            pieces.clear()
+        else:
+            count = size = 0
+            while size < AT_ONCE:
+                size += len(pieces[count])
+                count += 1
+            data = b"".join(pieces[:count])
+            del pieces[:count]
+        self.size -= len(data)
+        self.taken(len(data))
         return data
 
     def _wake(self) -> None:

@@ -31,7 +31,7 @@ from pipelines.errors import StreamBroken
 MAX_HEAD = 128 * 1024
 """Bytes of an answer's headers."""
 
-READ_AHEAD = 128 * 1024
+READ_AHEAD = 64 * 1024
 """Bytes of a body that wait here for their reader before the sender is stopped."""
 
 WRITTEN_AT_ONCE = 256 * 1024
@@ -83,7 +83,7 @@ class Incoming(Arriving):
 
     def taken(self, size: int) -> None:
         """See `Arriving`."""
-        if size > READ_AHEAD and not self.ended:
+        if self.size <= READ_AHEAD < self.size + size and not self.ended:
             self._connection.transport.resume_reading()
 
     # For the connection alone.
