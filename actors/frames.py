@@ -2,11 +2,14 @@
 
     frame = length (4 bytes), number of the call (4), kind (1), payload      big-endian; length: of what follows it
 
+Who comes to a listener says its token first (`Visited`), in a frame of the kind TOKEN.
+
 Above it: `ledger_socket`, `tool_socket`, `deployments.hop`. Below it: asyncio. Outside it: what kinds there are.
 """
 
 import asyncio
 import struct
+from collections.abc import Callable
 from typing import NamedTuple, cast
 
 MOST_BYTES = 64 * 1024 * 1024
@@ -14,6 +17,9 @@ MOST_BYTES = 64 * 1024 * 1024
 
 MOST_UNKNOWN = 1024
 """Of one frame of somebody who has not said yet who he is."""
+
+TOKEN = 0
+"""The kind of the first frame."""
 
 _HEAD = struct.Struct(">IIB")
 
@@ -32,10 +38,15 @@ def framed(number: int, kind: int, payload: bytes) -> bytes:
 
 
 class Frames(asyncio.Protocol):
-    """Cuts a connection's bytes into frames. most: bytes of one frame; a larger one ends the connection."""
+    """Cuts a connection's bytes into frames. most: bytes of one frame; a larger one ends the connection.
+
+    writable: cleared while the other end takes nothing.
+    """
 
     def __init__(self, most: int = MOST_BYTES) -> None:
         self.most = most
+        self.writable = asyncio.Event()
+        self.writable.set()
         self._held = bytearray()
         self._transport: asyncio.Transport | None = None
 
@@ -56,6 +67,14 @@ class Frames(asyncio.Protocol):
             if done < len(data):
                 held += data[done:]
 
+    def pause_writing(self) -> None:
+        """See `asyncio.Protocol`."""
+        self.writable.clear()
+
+    def resume_writing(self) -> None:
+        """See `asyncio.Protocol`."""
+        self.writable.set()
+
     def frame(self, number: int, kind: int, payload: bytes) -> None:
         """One frame came."""
         raise NotImplementedError
@@ -66,9 +85,16 @@ class Frames(asyncio.Protocol):
             self._transport.write(framed(number, kind, payload))
 
     def close(self) -> None:
-        """End the connection."""
+        """End the connection, once what was sent has gone out; nothing more is heard."""
+        self.most = 0
         if self._transport is not None:
             self._transport.close()
+
+    def abort(self) -> None:
+        """End the connection now."""
+        self.most = 0
+        if self._transport is not None:
+            self._transport.abort()
 
     def _cut(self, held: bytes | bytearray) -> int:
         """Handle the frames that are whole; how many bytes they were."""
@@ -84,3 +110,35 @@ class Frames(asyncio.Protocol):
             self.frame(number, kind, bytes(held[at + _HEAD.size : end]))
             at = end
         return at
+
+
+class Visited(Frames):
+    """The end of a listener. knows: whether that is the token; without it the connection ends, and says little before.
+
+    most: bytes of one frame from then on.
+    """
+
+    def __init__(self, knows: Callable[[bytes], bool], most: int = MOST_BYTES) -> None:
+        super().__init__(MOST_UNKNOWN)
+        self._knows = knows
+        self._most_known = most
+        self.known = False
+
+    def frame(self, number: int, kind: int, payload: bytes) -> None:
+        """The token first, then calls."""
+        if self.known:
+            self.told(number, kind, payload)
+            return
+        self.known = kind == TOKEN and self._knows(payload)
+        if self.known:
+            self.most = self._most_known
+        else:
+            self.close()
+        self.greeted()
+
+    def greeted(self) -> None:
+        """Whether the other end is `known` is decided."""
+
+    def told(self, number: int, kind: int, payload: bytes) -> None:
+        """One frame came of who is known."""
+        raise NotImplementedError

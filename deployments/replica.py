@@ -124,7 +124,7 @@ class Replica:
         self._replaying = Replaying(self._replays, f"{lane} {name}")
         self._guardrails = Guardrails(settings.guardrails) if settings.guardrails else None
         self._caching = Caching(self._replays, f"{lane} {name}")
-        self._listeners: list[Listener | Door] = []
+        self._ports: list[Door | Listener] = []
         self._leaving = False
 
     def _observe(self, wanted: ObservabilitySettings) -> None:
@@ -170,14 +170,14 @@ class Replica:
         if self.name:
             door = Door(self.front.door("hop"))
             await door.start(ray.util.get_node_ip_address(), self.guard)
-            self._listeners.append(door)
+            self._ports.append(door)
             host, port = door.address
             self.hop_address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         listen = self._common.listen
         if listen is not None and listen.port:
             listener = Listener(self.front.door("caller"))
-            await listener.start(listen.host, listen.port, self.guard, shared=True)
-            self._listeners.append(listener)
+            await listener.start(listen.host, listen.port, self.guard)
+            self._ports.append(listener)
         await self.opened()
         if self.name:
             await self.router.announce()
@@ -311,13 +311,13 @@ class Replica:
             return "no routing table yet"
         if self.ledger.when_away == "refuse" and not self._watcher.hearing:
             return "the ledger is away"
-        if not all(listener.alive for listener in self._listeners):
+        if not all(port.alive for port in self._ports):
             return "an own listener has stopped"
         return ""
 
     def check_health(self) -> None:
         """Serve's health check: the own listeners serve. Raises if one does not."""
-        if not self._leaving and not all(listener.alive for listener in self._listeners):
+        if not self._leaving and not all(port.alive for port in self._ports):
             raise PenstockError("an own listener has stopped")
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
@@ -347,11 +347,11 @@ class Replica:
             return
         self._leaving = True
         await self.router.leave()
-        await asyncio.gather(*(listener.leave() for listener in self._listeners if listener.shared))
+        await asyncio.gather(*(port.leave() for port in self._ports if isinstance(port, Listener)))
         await self._emptied(self._common.drain)
         self.front.close()
         await self._emptied(CUT_SECONDS)
-        await asyncio.gather(*(listener.stop(CUT_SECONDS) for listener in self._listeners), return_exceptions=True)
+        await asyncio.gather(*(port.stop(CUT_SECONDS) for port in self._ports), return_exceptions=True)
         await self._replays.close()
         await self.closing()
         if self._guardrails is not None:

@@ -16,7 +16,7 @@ from typing import Any, Protocol, Self
 import msgspec
 
 from deployments.http import connection
-from deployments.http.reading import HungUp, Receive, Scope, Send, body_of, headers_of
+from deployments.http.reading import READ_HEADERS, HungUp, Receive, Scope, Send, body_of, headers_of
 from deployments.identity import new_id
 from deployments.money.books import Measures
 from pipelines.calls import Answer, Call
@@ -91,8 +91,7 @@ class Visit:
 
     def read_headers(self) -> None:
         """Take the headers in. Raises BadRequest (431) where they are too many."""
-        # Between our own processes they have been read, and hold nothing that could be read in two ways.
-        self.headers = self.scope["penstock.headers"] if self.hop else headers_of(self.scope)
+        self.headers = self.scope[READ_HEADERS] if self.hop else headers_of(self.scope)
         given = self.headers.get("x-request-id", "")
         self.id = given if _REQUEST_ID.fullmatch(given) else new_id()
 

@@ -11,39 +11,32 @@ import asyncio
 import hmac
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
-from actors.frames import MOST_BYTES, MOST_UNKNOWN, Door, Frames
+from actors.frames import MOST_BYTES, TOKEN, Door, Frames, Visited
 from pipelines.errors import Overloaded
 
 __all__ = ["KEYS", "MOST_BYTES", "REPORT", "SETTLE", "Door", "LedgerConnection", "connect", "listen"]
 
 CONNECT_SECONDS = 2.0
 
-TOKEN, SETTLE, REPORT, DONE, FAILED, KEYS = range(6)
+SETTLE, REPORT, DONE, FAILED, KEYS = range(1, 6)
 """Kinds of frames; DONE and FAILED are answers."""
 
 Method = Callable[[bytes], Awaitable[bytes | None]]
 
 
-class _Served(Frames):
+class _Served(Visited):
     """A connection to the listener."""
 
     def __init__(self, token: bytes, methods: Mapping[int, Method]) -> None:
-        super().__init__(MOST_UNKNOWN)
-        self._token = token
+        super().__init__(partial(hmac.compare_digest, token))
         self._methods = methods
-        self._known = False
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def frame(self, number: int, kind: int, payload: bytes) -> None:
-        """The token first, then calls."""
-        if not self._known:
-            self._known = kind == TOKEN and hmac.compare_digest(payload, self._token)
-            if self._known:
-                self.most = MOST_BYTES
-            else:
-                self.close()
-        elif (method := self._methods.get(kind)) is not None:
+    def told(self, number: int, kind: int, payload: bytes) -> None:
+        """Calls."""
+        if (method := self._methods.get(kind)) is not None:
             task = asyncio.get_running_loop().create_task(self._answer(number, method, payload))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

@@ -14,16 +14,17 @@ import contextlib
 import hmac
 import secrets
 from collections.abc import AsyncGenerator, Callable
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
 
-from actors.frames import MOST_BYTES, MOST_UNKNOWN, Door, Frames
+from actors.frames import TOKEN, Door, Frames, Visited
 from pipelines.tools.catalogue import Progress, Ran, ToolRun
 
 CONNECT_SECONDS = 2.0
 
-TOKEN, WELCOME, RUN, CANCEL, STEP = range(5)
+WELCOME, RUN, CANCEL, STEP = range(1, 5)
 """Kinds of frames."""
 
 Execute = Callable[[ToolRun], AsyncGenerator[Progress | Ran, None]]
@@ -36,27 +37,23 @@ _runs = msgspec.msgpack.Decoder(ToolRun)
 _steps: msgspec.msgpack.Decoder[Progress | Ran] = msgspec.msgpack.Decoder(Progress | Ran)
 
 
-class _Served(Frames):
+class _Served(Visited):
     """A connection to the listener."""
 
     def __init__(self, token: bytes, execute: Execute, others: "set[_Served]") -> None:
-        super().__init__(MOST_UNKNOWN)
-        self._token = token
+        super().__init__(partial(hmac.compare_digest, token))
         self._execute = execute
         self._others = others
-        self._known = False
         self._tasks: dict[int, asyncio.Task[None]] = {}
 
-    def frame(self, number: int, kind: int, payload: bytes) -> None:
-        """The token first, then calls."""
-        if not self._known:
-            self._known = kind == TOKEN and hmac.compare_digest(payload, self._token)
-            if self._known:
-                self.most = MOST_BYTES
-                self.send(0, WELCOME, b"")
-            else:
-                self.close()
-        elif kind == RUN and number not in self._tasks:
+    def greeted(self) -> None:
+        """Say that calls may come."""
+        if self.known:
+            self.send(0, WELCOME, b"")
+
+    def told(self, number: int, kind: int, payload: bytes) -> None:
+        """Calls."""
+        if kind == RUN and number not in self._tasks:
             task = asyncio.get_running_loop().create_task(self._run(number, payload))
             self._tasks[number] = task
             task.add_done_callback(lambda _: self._tasks.pop(number, None))

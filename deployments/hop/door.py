@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from actors.frames import MOST_UNKNOWN, Frames, framed
+from actors.frames import Visited, framed
 from deployments.guard import Guard
 from deployments.hop.wire import (
     ASK,
@@ -28,11 +28,9 @@ from deployments.hop.wire import (
     HEAD,
     MORE,
     MOST,
-    PIECE,
     PING,
     PONG,
     SECONDS_OF_SILENCE,
-    TOKEN,
     WELCOME,
     WINDOW,
     Asked,
@@ -42,7 +40,7 @@ from deployments.hop.wire import (
     requests,
 )
 from deployments.http.connection import EXTENSION
-from deployments.http.reading import MAX_BODY
+from deployments.http.reading import MAX_BODY, READ_HEADERS
 from pipelines.errors import ConfigurationError
 
 PACE = 0.002
@@ -94,7 +92,7 @@ class _Call:
             "method": "POST",
             "path": asked.path,
             "query_string": asked.query,
-            "penstock.headers": asked.headers,
+            READ_HEADERS: asked.headers,
             "extensions": {EXTENSION: {"connection": self}},
         }
         self._body: bytes | bytearray = asked.body if len(asked.body) == asked.size else bytearray(asked.body)
@@ -135,13 +133,8 @@ class _Call:
         if message["type"] == "http.response.start":
             self._caller.send(self._number, HEAD, encode(Head(message["status"], message["headers"])))
             return
-        body = message["body"]
-        if len(body) <= PIECE:
-            if body:
-                await self._piece(body)
-        else:
-            for piece in pieces_of(body):
-                await self._piece(piece)
+        for piece in pieces_of(message["body"]):
+            await self._piece(piece)
         if not message["more_body"] and not self.lost:
             self.ended = True
             self._caller.send(self._number, END, b"")
@@ -153,12 +146,10 @@ class _Call:
             self._begun = True
             self._caller.send(self._number, DATA, piece)
         self._sent += len(piece)
-        while not self.lost and (self._sent > WINDOW or not self._caller.writable.is_set()):
-            if self._sent > WINDOW:
-                self._room = asyncio.get_running_loop().create_future()
-                await self._room
-            else:
-                await self._caller.writable.wait()
+        while self._sent > WINDOW and not self.lost:
+            self._room = asyncio.get_running_loop().create_future()
+            await self._room
+        await self._caller.writable.wait()
 
     # What the other end says.
 
@@ -189,19 +180,15 @@ class _Call:
             room.set_result(None)
 
 
-class _Caller(Frames):
-    """A connection to the door. writable: cleared while the other end takes nothing."""
+class _Caller(Visited):
+    """A connection to the door."""
 
     def __init__(self, guard: Guard, application: Application, others: "set[_Caller]") -> None:
-        super().__init__(MOST_UNKNOWN)
-        self.writable = asyncio.Event()
-        self.writable.set()
+        super().__init__(guard.knows, MOST)
         self.calls: dict[int, _Call] = {}
-        self._guard = guard
         self._application = application
         self._others = others
         self._loop = asyncio.get_running_loop()
-        self._known = False
         self._heard = self._loop.time()
         self._timer = self._loop.call_later(TOKEN_SECONDS, self._look)
         self._held_back: list[bytes] = []
@@ -245,13 +232,17 @@ class _Caller(Frames):
         self._heard = self._loop.time()
         super().data_received(data)
 
-    def frame(self, number: int, kind: int, payload: bytes) -> None:
-        """The secret first, then calls."""
+    def greeted(self) -> None:
+        """Say that calls may come."""
+        if self.known:
+            self.send(0, WELCOME, b"")
+        else:
+            _logger.warning("a connection to the hop's port did not know the cluster's secret")
+
+    def told(self, number: int, kind: int, payload: bytes) -> None:
+        """Calls, and signs of life."""
         try:
-            if self._known:
-                self._told(number, kind, payload)
-            else:
-                self._greet(kind, payload)
+            self._told(number, kind, payload)
         except (msgspec.MsgspecError, ValueError, struct.error):
             _logger.warning("a connection to the hop's port said what is no request")
             self.abort()
@@ -272,14 +263,6 @@ class _Caller(Frames):
             del self.calls[number]
             call.leave()
 
-    def pause_writing(self) -> None:
-        """See `asyncio.Protocol`."""
-        self.writable.clear()
-
-    def resume_writing(self) -> None:
-        """See `asyncio.Protocol`."""
-        self.writable.set()
-
     def connection_lost(self, error: Exception | None) -> None:
         """See `asyncio.Protocol`."""
         self._timer.cancel()
@@ -288,20 +271,6 @@ class _Caller(Frames):
         for call in calls.values():
             call.leave()
         self.writable.set()
-
-    def abort(self) -> None:
-        """End it now, with whatever is under way."""
-        if self._transport is not None:
-            self._transport.abort()
-
-    def _greet(self, kind: int, payload: bytes) -> None:
-        self._known = kind == TOKEN and self._guard.knows(payload)
-        if self._known:
-            self.most = MOST
-            self.send(0, WELCOME, b"")
-        else:
-            _logger.warning("a connection to the hop's port did not know the cluster's secret")
-            self.close()
 
     def _asked(self, number: int, payload: bytes) -> None:
         asked = requests.decode(payload)
@@ -327,16 +296,14 @@ class _Caller(Frames):
 
     def _look(self) -> None:
         silent = self._loop.time() - self._heard > SECONDS_OF_SILENCE
-        if not self._known or (self.calls and silent):
+        if not self.known or (self.calls and silent):
             self.abort()
         else:
             self._timer = self._loop.call_later(LOOK_SECONDS, self._look)
 
 
 class Door:
-    """The port. It has the methods of `listener.Listener` that a replica asks of each of its ports."""
-
-    shared = False
+    """The port."""
 
     def __init__(self, application: Application) -> None:
         self._application = application
@@ -359,15 +326,10 @@ class Door:
         """Whether it still serves."""
         return self._server is not None and self._server.is_serving()
 
-    async def leave(self) -> int:
-        """Take no new connection; how many were reset that had waited: a gateway makes another, to another replica."""
+    async def stop(self, seconds: float = STOP_SECONDS) -> None:
+        """Take no new connection, let what is under way end for `seconds`, cut off the rest."""
         if self._server is not None:
             self._server.close()
-        return 0
-
-    async def stop(self, seconds: float = STOP_SECONDS) -> None:
-        """Leave, let what is under way end for `seconds`, cut off the rest."""
-        await self.leave()
         until = asyncio.get_running_loop().time() + seconds
         while any(caller.calls for caller in self._callers) and asyncio.get_running_loop().time() < until:  # noqa: ASYNC110 calls tell nobody of their end
             await asyncio.sleep(_TICK)

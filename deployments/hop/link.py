@@ -10,7 +10,7 @@ Above it: `asking`. Below it: `wire`, `actors.frames`, `deployments.http.arrivin
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 
-from actors.frames import Frames
+from actors.frames import TOKEN, Frames
 from deployments.hop.wire import (
     ASK,
     BROKEN,
@@ -25,7 +25,6 @@ from deployments.hop.wire import (
     PIECE,
     PING,
     SECONDS_OF_SILENCE,
-    TOKEN,
     WELCOME,
     WINDOW,
     Asked,
@@ -87,8 +86,6 @@ class Link(Frames):
         self.closed = False
         self._calls: dict[int, Crossing] = {}
         self._number = 0
-        self._writable = asyncio.Event()
-        self._writable.set()
         self._pinged: float | None = None
         self._used = loop.time()
         self._timer = loop.call_later(BEAT, self._beat)
@@ -111,7 +108,7 @@ class Link(Frames):
         self.send(number, ASK, encode(Asked(path, query, headers, len(body), body[:PIECE])))
         try:
             for piece in pieces_of(body, PIECE):
-                await self._writable.wait()
+                await self.writable.wait()
                 self.send(number, MORE, piece)
             await crossing.head
         except BaseException:
@@ -148,19 +145,11 @@ class Link(Frames):
         self._pinged = None
         super().data_received(data)
 
-    def pause_writing(self) -> None:
-        """See `asyncio.Protocol`."""
-        self._writable.clear()
-
-    def resume_writing(self) -> None:
-        """See `asyncio.Protocol`."""
-        self._writable.set()
-
     def connection_lost(self, error: Exception | None) -> None:
         """See `asyncio.Protocol`."""
         self.closed = True
         self._timer.cancel()
-        self._writable.set()
+        self.writable.set()
         calls, self._calls = self._calls, {}
         for crossing in calls.values():
             crossing.fail(_gone())
@@ -171,8 +160,7 @@ class Link(Frames):
     def abort(self) -> None:
         """End it now, with whatever is under way."""
         self._timer.cancel()
-        if self._transport is not None:
-            self._transport.abort()
+        super().abort()
 
     def _begun(self, crossing: Crossing, payload: bytes) -> None:
         head = heads.decode(payload)
@@ -217,6 +205,8 @@ class Links:
 
     async def close(self) -> None:
         """Close every connection."""
+        for making in tuple(self._making.values()):
+            making.cancel()
         for link in tuple(self._all):
             link.abort()
         await asyncio.sleep(0)  # the loop closes their sockets when it turns

@@ -10,12 +10,12 @@
               BROKEN                        the answer will never be whole
               PONG
 
-Why not HTTP, of which this is a small part: what many streams have to say in one turn of the loop travels in one
+Why not HTTP, of which this is a small part: what many streams have to say soon after each other travels in one
 segment, with one system call on either side, and no head is parsed. Like HTTP/2 (RFC 9113, section 5.2) it has a
 window for each stream, so that a slow reader stops his own sender and nobody else, and no frame is longer than PIECE,
 so that a large body lets others through.
 
-Above it: `link`, `door`. Below it: msgspec. Outside it: connections.
+Above it: `link`, `door`. Below it: `actors.frames`, msgspec. Outside it: connections.
 """
 
 import struct
@@ -23,8 +23,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-TOKEN, ASK, MORE, CREDIT, CANCEL, PING, WELCOME, HEAD, DATA, END, BROKEN, PONG = range(12)
-"""Kinds of frames."""
+ASK, MORE, CREDIT, CANCEL, PING, WELCOME, HEAD, DATA, END, BROKEN, PONG = range(1, 12)
+"""Kinds of frames, beside `actors.frames.TOKEN`."""
 
 PIECE = 32 * 1024
 """Bytes of a body in one frame."""
@@ -39,8 +39,6 @@ SECONDS_OF_SILENCE = 30.0
 """After which the other end is lost. While a call is under way both ends speak once a second."""
 
 CREDITS = struct.Struct(">I")
-
-Headers = tuple[tuple[bytes, bytes], ...]
 
 
 class Asked(msgspec.Struct, array_like=True, frozen=True):
@@ -57,7 +55,7 @@ class Head(msgspec.Struct, array_like=True, frozen=True):
     """An answer's beginning."""
 
     status: int
-    headers: Headers
+    headers: tuple[tuple[bytes, bytes], ...]
 
 
 requests = msgspec.msgpack.Decoder(Asked)

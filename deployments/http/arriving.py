@@ -1,4 +1,4 @@
-"""A body as it arrives, for one reader: what has come since he last looked is his next piece.
+"""A body as it arrives, for one reader: what has come since he last looked is his next piece, if it is not much.
 
 Above it: `client`, `deployments.hop.link`. Below it: asyncio. Outside it: what stops a sender whom nobody reads.
 """
@@ -33,7 +33,7 @@ class Arriving:
         self._error: StreamBroken | None = None
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
-        """The body: whatever has come since the last piece. Raises StreamBroken where it ends before its end."""
+        """The body: what has come since the last piece, or AT_ONCE of it. Raises StreamBroken where it is cut off."""
         while True:
             if self._pieces:
                 yield self._taken()

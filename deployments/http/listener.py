@@ -1,8 +1,7 @@
 """A replica's own listener: uvicorn (httptools, the replica's loop) on a port of ours, beside Serve's ingress.
 
-Two uses: the callers' port, which the replicas of a node share by SO_REUSEPORT, and a random port on the node's
-address for the hop. SO_REUSEPORT would let a stranger's second instance share a port in silence, so the first bind
-is exclusive, and who finds the port taken asks its holder to prove that it knows the cluster's secret.
+The replicas of a node share it by SO_REUSEPORT. That would let a stranger's second instance share a port in silence, so
+the first bind is exclusive, and who finds the port taken asks its holder to prove that it knows the cluster's secret.
 
 It leaves in two steps, so that no caller notices: `leave` takes no new connection, after accepting every one that
 waits, and has each answer say `connection: close`; `stop` waits for what is under way.
@@ -91,16 +90,15 @@ class Listener:
         self._server = _Server(config)
         self._task: asyncio.Task[None] | None = None
         self._socket: socket.socket | None = None
-        self.shared = False
         self.address: tuple[str, int] = ("", 0)
 
-    async def start(self, host: str, port: int, guard: Guard, *, shared: bool = False) -> None:
-        """Listen; port 0 takes a free one. shared: other replicas of this cluster may hold the port too.
+    async def start(self, host: str, port: int, guard: Guard) -> None:
+        """Listen; other replicas of this cluster may hold the port too.
 
         Raises ConfigurationError where somebody else holds it.
         """
-        sock = await _bound(host, port, guard, shared=shared)
-        self._socket, self.shared = sock, shared
+        sock = await _bound(host, port, guard)
+        self._socket = sock
         self.address = sock.getsockname()[:2]
         self._task = asyncio.create_task(self._server.serve(sockets=[sock]))
         while not self._server.started:
@@ -126,11 +124,10 @@ class Listener:
         for connection in self._connections():
             connection.leave()
         # First without the filter: whoever it meets is a second late.
-        lost = await _emptied(lambda: waiting(sock), ACCEPT_SECONDS)
-        if self.shared and (seconds := refuse_handshakes(sock)):
+        await _emptied(lambda: waiting(sock), ACCEPT_SECONDS)
+        if seconds := refuse_handshakes(sock):
             await asyncio.sleep(seconds)
-        if self.shared:
-            lost = await _emptied(lambda: waiting(sock), ACCEPT_SECONDS)
+        lost = await _emptied(lambda: waiting(sock), ACCEPT_SECONDS)
         for server in self._server.servers:
             server.close()
         if lost:
@@ -140,14 +137,13 @@ class Listener:
     async def stop(self, seconds: float = STOP_SECONDS) -> None:
         """Leave, let what is under way end for `seconds`, cut off the rest.
 
-        Callers' idle connections are given the time to ask once more; our own processes know what to do without.
+        Idle connections are given the time to ask once more.
         """
         await self.leave()
         if self._task is None:
             return
         until = asyncio.get_running_loop().time() + seconds
-        if self.shared:
-            await _emptied(lambda: len(self._connections()), seconds)
+        await _emptied(lambda: len(self._connections()), seconds)
         self._server.end()
         await asyncio.wait({self._task}, timeout=max(_CLOSING_SECONDS, until - asyncio.get_running_loop().time()))
         for connection in self._connections():
@@ -168,18 +164,17 @@ async def _emptied(count: Callable[[], int], seconds: float) -> int:
     return left
 
 
-async def _bound(host: str, port: int, guard: Guard, *, shared: bool) -> socket.socket:
+async def _bound(host: str, port: int, guard: Guard) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     if wrong := _taken(family, host, port):
         # The holder may be leaving: silent by now, and the port free in a moment.
-        sibling = shared and await _sibling(host, port, guard)
+        sibling = await _sibling(host, port, guard)
         if not sibling and (wrong := _taken(family, host, port)):
             raise ConfigurationError(f"port {port} on {host} is taken by another program: {wrong}")
     # asyncio sets TCP_NODELAY only where the protocol is named.
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if shared:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         sock.bind((host, port))
     except OSError as error:

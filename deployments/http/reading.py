@@ -37,6 +37,10 @@ Source: RFC 9112, sections 3.2 and 6.3; RFC 9110, section 5.3.
 """
 
 
+READ_HEADERS = "penstock.headers"
+"""Of the scope of a call over the hop: its headers, which have been read, and cannot be read in two ways."""
+
+
 class HungUp(Exception):
     """The caller went away while we read."""
 

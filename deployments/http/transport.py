@@ -1,4 +1,4 @@
-"""HTTP to providers and between our own processes.
+"""HTTP to providers, and to whoever holds a port of ours.
 
 It gives what the token path needs: a parser in C, one TCP window as the only buffer (a reader that stops reading
 stops the sender), cancellation by closing the connection. There are no redirects, no cookies, and no compression
@@ -8,7 +8,8 @@ A kept connection that its server closed meanwhile shows as a reset before any b
 sent again here: that is for the rules of whoever asks (`StreamBroken`). Repeated, once, is only what RFC 9110,
 section 9.2.2, calls idempotent, and only on a connection that had been kept.
 
-Above it: the providers, `hop`. Below it: `pool`, `client`, `pipelines`. Outside it: what the bytes mean, retries.
+Above it: the providers, `forwarding`, `listener`. Below it: `pool`, `client`, `pipelines`. Outside it: what the bytes
+mean, retries.
 """
 
 import asyncio

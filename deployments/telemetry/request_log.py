@@ -102,7 +102,7 @@ class RequestLog:
             return
         outcome = answer.outcome
         line = Line(
-            time=round(time.time(), 3),
+            time=_now(),
             request=call.id,
             caller=call.caller.id,
             lane=call.lane,
@@ -132,7 +132,7 @@ class RequestLog:
         if self._handler is None:
             return
         line = Line(
-            time=round(time.time(), 3),
+            time=_now(),
             request=identity,
             path=path[:200],
             status=error.status,
@@ -152,7 +152,7 @@ class RequestLog:
         """A line of another kind; fields that are None are left out."""
         if self._handler is not None:
             said = {name: value for name, value in fields.items() if value is not None}
-            self._add({"time": round(time.time(), 3), **said})
+            self._add({"time": _now(), **said})
 
     def _add(self, line: "Line | dict[str, Json]") -> None:
         if len(self._lines) >= MAX_WAITING:
@@ -164,7 +164,7 @@ class RequestLog:
         """Write what waits."""
         lines, self._lines = self._lines, []
         if self._dropped:
-            lines.append(msgspec.json.encode({"time": round(time.time(), 3), "dropped_lines": self._dropped}))
+            lines.append(_encode({"time": _now(), "dropped_lines": self._dropped}))
             self._dropped = 0
         if lines and self._handler is not None:
             text = b"\n".join(lines).decode()
@@ -188,6 +188,10 @@ class RequestLog:
             with contextlib.suppress(OSError):
                 await asyncio.to_thread(sweep, directory, time.time())
             await asyncio.sleep(SWEEPING)
+
+
+def _now() -> float:
+    return round(time.time(), 3)
 
 
 def _used(line: Line, outcome: Outcome) -> None:

@@ -128,7 +128,7 @@ def free_port() -> int:
 
 def url_of(replica: Replica) -> str:
     """Where the replica's own listener for callers is."""
-    host, port = replica._listeners[-1].address
+    host, port = replica._ports[-1].address
     return f"http://{host}:{port}"
 
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from actors.frames import framed
+from actors.frames import TOKEN, framed
 from deployments.guard import Guard
 from deployments.hop import door as door_module
 from deployments.hop import link as link_module
 from deployments.hop.door import Door
 from deployments.hop.link import Crossing, Link, Links
-from deployments.hop.wire import ASK, CREDIT, MORE, PIECE, TOKEN, WINDOW, Asked, encode
+from deployments.hop.wire import ASK, CREDIT, MORE, PIECE, WINDOW, Asked, encode
 from deployments.http import connection
 from deployments.http.pool import UNREACHABLE
 from deployments.http.reading import MAX_BODY

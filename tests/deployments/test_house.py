@@ -288,8 +288,8 @@ async def test_a_lost_replica_is_replaced_before_and_said_after_the_first_output
         return len(entry.replicas) if entry else 0
 
     await running.until(lambda: replicas() == 2)
-    for listener in second._listeners:
-        await listener.stop()
+    for port in second._ports:
+        await port.stop()
     for _ in range(6):
         status, text, _ = await ask(running.gateway, "simulator/fast", stream=True)
         assert status == 200, text

@@ -48,7 +48,7 @@ async def test_a_stream_ends_whole_and_meanwhile_the_replica_says_that_it_leaves
         assert (await caller.post(CHAT, asking(model), headers=AUTHORIZED)).status == 200
         leaving = asyncio.create_task(replica.stop())
         await running.until(lambda: not replica.healthy())
-        await running.until(lambda: not replica._listeners[-1].alive)
+        await running.until(lambda: not replica._ports[-1].alive)
         with pytest.raises(ConnectionRefusedError):
             await Caller.connect(url_of(replica))
         await other.request("GET", "/readyz")
@@ -69,7 +69,7 @@ async def test_a_request_on_an_open_connection_is_still_answered(running: House,
     async with await Caller.connect(url_of(replica)) as caller, await Caller.connect(url_of(replica)) as other:
         await caller.post(CHAT, asking(model), headers=AUTHORIZED)
         leaving = asyncio.create_task(replica.stop())
-        await running.until(lambda: not replica._listeners[-1].alive)
+        await running.until(lambda: not replica._ports[-1].alive)
         head = await other.post(CHAT, asking(model), headers=AUTHORIZED)
         assert (head.status, head.headers["connection"]) == (200, "close")
         assert (await other.frames())[-1].data == b"[DONE]"

@@ -86,7 +86,7 @@ async def test_no_request_fails_when_one_of_two_listeners_leaves() -> None:
     here = asyncio.get_running_loop()
 
     async def leaves(told: asyncio.Event) -> None:
-        await leaver.listener.start("127.0.0.1", port, GUARD, shared=True)
+        await leaver.listener.start("127.0.0.1", port, GUARD)
         here.call_soon_threadsafe(up.set)
         await told.wait()
         assert await leaver.listener.leave() == 0
@@ -95,7 +95,7 @@ async def test_no_request_fails_when_one_of_two_listeners_leaves() -> None:
 
     with elsewhere(leaves) as leave:
         await up.wait()
-        await stayer.listener.start("127.0.0.1", port, GUARD, shared=True)
+        await stayer.listener.start("127.0.0.1", port, GUARD)
         callers = [asyncio.create_task(hammer(port, number % 4 == 0, stop, found)) for number in range(16)]
         async with asyncio.timeout(60.0):
             while leaver.served < 200:
@@ -114,7 +114,7 @@ async def test_no_request_fails_when_one_of_two_listeners_leaves() -> None:
 async def test_whoever_waits_to_be_accepted_is_answered() -> None:
     port, places = free_port(), [Place(), Place()]
     for place in places:
-        await place.listener.start("127.0.0.1", port, GUARD, shared=True)
+        await place.listener.start("127.0.0.1", port, GUARD)
     callers = [socket.create_connection(("127.0.0.1", port)) for _ in range(60)]  # no turn of the loop in between
     for caller in callers:
         caller.sendall(GET)
@@ -157,7 +157,7 @@ def test_a_socket_that_leaves_lets_handshakes_end_and_none_begin(host: str) -> N
 async def test_a_listener_that_leaves_says_so_on_the_connections_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "LEAVING_SECONDS", 3.0)
     place = Place()
-    await place.listener.start("127.0.0.1", free_port(), GUARD, shared=True)
+    await place.listener.start("127.0.0.1", free_port(), GUARD)
     url = "http://{}:{}".format(*place.listener.address)
     async with await Caller.connect(url) as busy, await Caller.connect(url) as idle, await Caller.connect(url) as new:
         for caller in (busy, idle):
@@ -185,24 +185,9 @@ async def test_a_listener_that_leaves_says_so_on_the_connections_it_has(monkeypa
         await stopping
 
 
-async def test_a_listener_of_our_own_processes_does_not_wait_for_idle_connections(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(connection, "LEAVING_SECONDS", 60.0)
-    place = Place()
-    await place.listener.start("127.0.0.1", 0, GUARD)
-    async with await Caller.connect("http://{}:{}".format(*place.listener.address)) as idle:
-        await idle.send(GET)
-        await idle.head()
-        await idle.body()
-        async with asyncio.timeout(30.0):
-            await place.listener.stop()
-        assert await idle.hung_up()
-
-
 async def test_what_does_not_end_in_time_is_cut_off() -> None:
     place = Place(seconds=60.0)
-    await place.listener.start("127.0.0.1", free_port(), GUARD, shared=True)
+    await place.listener.start("127.0.0.1", free_port(), GUARD)
     async with await Caller.connect("http://{}:{}".format(*place.listener.address)) as caller:
         await caller.send(GET)
         while not place.served:
@@ -215,23 +200,21 @@ async def test_what_does_not_end_in_time_is_cut_off() -> None:
 
 async def test_a_port_is_shared_with_siblings_and_with_nobody_else() -> None:
     port, first, second = free_port(), Place(), Place()
-    await first.listener.start("127.0.0.1", port, GUARD, shared=True)
-    await second.listener.start("127.0.0.1", port, GUARD, shared=True)
+    await first.listener.start("127.0.0.1", port, GUARD)
+    await second.listener.start("127.0.0.1", port, GUARD)
     for stranger in (Guard("another"), Guard()):
         with pytest.raises(ConfigurationError, match="taken by another program"):
-            await Place().listener.start("127.0.0.1", port, stranger, shared=True)
-    with pytest.raises(ConfigurationError, match="taken by another program"):
-        await Place().listener.start("127.0.0.1", port, GUARD)
+            await Place().listener.start("127.0.0.1", port, stranger)
     await first.listener.stop()
     await second.listener.stop()
 
 
 async def test_a_port_whose_holder_is_leaving_is_waited_for() -> None:
     port, old, new = free_port(), Place(), Place()
-    await old.listener.start("127.0.0.1", port, GUARD, shared=True)
+    await old.listener.start("127.0.0.1", port, GUARD)
     assert old.listener._socket is not None
     refuse_handshakes(old.listener._socket)
-    starting = asyncio.create_task(new.listener.start("127.0.0.1", port, GUARD, shared=True))
+    starting = asyncio.create_task(new.listener.start("127.0.0.1", port, GUARD))
     await asyncio.sleep(0.05)
     await old.listener.stop()
     await starting

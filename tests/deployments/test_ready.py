@@ -99,6 +99,5 @@ async def test_one_that_has_heard_no_table_is_not_ready(running: House) -> None:
 
 async def test_one_whose_listener_has_stopped_is_not_ready(running: House) -> None:
     provider = running.replicas[0]
-    hop = next(listener for listener in provider._listeners if not listener.shared)
-    await hop.stop(0.1)
+    await provider._ports[0].stop(0.1)
     assert (await said(provider, "/readyz"))[1]["why"] == "an own listener has stopped"
