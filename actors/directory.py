@@ -192,6 +192,11 @@ def connect(
         time.sleep(0.1)
 
 
+def begin(state_directory: str, name: str, *arguments: object) -> None:
+    """Start the actor of that name if there is none, for those who will `connect` to it; waits for nothing."""
+    _start(_kind(name), name, state_directory, False, *arguments)
+
+
 def stop(name: str = ROUTER) -> None:
     """Stop the actor of that name, if there is one."""
     try:

@@ -56,17 +56,14 @@ class Instance:
         self.log = state / "logs" / "serve.log"
         self.kept_logs = state / "logs" / "ray"
         self.exit_code: int | None = None
-        self.file = state / "serve_config.yaml"
-        import yaml
-
-        administrator.write_private(self.file, yaml.safe_dump(config, sort_keys=False))
+        self._files = _write(config, state)
         self._process = self._start(instances.environment(os.environ, state, run, config))
 
     def _start(self, environment: dict[str, str]) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "deployments.starting.run"]
         with open(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as log:
             return subprocess.Popen(
-                [*command, "--app-dir", str(instances.ROOT), str(self.file)],
+                [*command, str(instances.ROOT), *map(str, self._files)],
                 cwd=instances.ROOT,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -99,6 +96,18 @@ class Instance:
         if self.ray_logs.is_dir():
             shutil.copytree(self.ray_logs, self.kept_logs, symlinks=True, ignore=_special)
         shutil.rmtree(self.run, ignore_errors=True)
+
+
+def _write(config: instances.Config, state: Path) -> list[Path]:
+    """Write the configuration into `state`, as one file or two: what is to start first, and all."""
+    import yaml
+
+    parts = {"serve_first.yaml": waiting.first(config), "serve_config.yaml": config}
+    if not waiting.rest(config):
+        del parts["serve_first.yaml"]
+    for name, part in parts.items():
+        administrator.write_private(state / name, yaml.safe_dump(part, sort_keys=False))
+    return [state / name for name in parts]
 
 
 def _special(folder: str, names: list[str]) -> list[str]:
@@ -137,12 +146,11 @@ def _url(config: instances.Config) -> str:
 
 
 def wait_until_up(instance: Instance, key: str, stopped: Callable[[], bool]) -> bool:
-    """Tell the stages until Serve answers and every application has started or failed. False if told to stop.
+    """Tell the stages until Serve answers. False if told to stop.
 
     Raises ConfigurationError, in one line with the place of the log, if it ends, fails or takes too long.
     """
     began, told = time.monotonic(), ""
-    up_since: float | None = None
     while not stopped():
         if not instance.alive():
             raise _failure(instance, f"`serve run` ended with exit code {instance.exit_code}")
@@ -150,15 +158,27 @@ def wait_until_up(instance: Instance, key: str, stopped: Callable[[], bool]) -> 
         if stage != told:
             say(f"  {stage}")
             told = stage
-        if up_since is None and waiting.is_up(instance.config, key):
-            up_since = time.monotonic()
-        decided = _all_decided(instance)
-        if up_since is not None and (decided or time.monotonic() - up_since > STRAGGLER_LIMIT):
+        _all_decided(instance)
+        if waiting.is_up(instance.config, key):
             return True
         if time.monotonic() - began > START_LIMIT:
             raise _failure(instance, f"not up after {START_LIMIT:.0f} s")
         processes.pause(0.2)
     return False
+
+
+def wait_for_the_rest(instance: Instance, stopped: Callable[[], bool]) -> bool:
+    """Until every application has started or failed, or has had its time; tells which failed. False if told to stop."""
+    if more := waiting.rest(instance.config):
+        say(f"  starting {more}…")
+    until = time.monotonic() + STRAGGLER_LIMIT
+    while not _all_decided(instance) and time.monotonic() < until:
+        if stopped():
+            return False
+        processes.pause(0.2)
+    for name, reason in waiting.failures(instance.ray_logs).items():
+        say(f"penstock: {name} does not start: {reason} (see {instance.log.parent})")
+    return True
 
 
 def _all_decided(instance: Instance) -> bool:
@@ -197,7 +217,7 @@ def banner(instance: Instance, key: str, seconds: float) -> str:
         f'    -H "Authorization: Bearer {key}" -H "Content-Type: application/json" \\',
         f"    -d '{body}'",
     ]
-    return "\n".join([*lines, "", *curl, "", "Ctrl-C stops it.", ""])
+    return "\n".join([*lines, "", *curl, ""])
 
 
 def stop(instance: Instance, told: Callable[[], int]) -> None:
@@ -245,8 +265,8 @@ def serve(file: Path) -> int:
         try:
             if wait_until_up(instance, key, lambda: signals.count > 0):
                 say(banner(instance, key, time.monotonic() - began))
-                for name, reason in waiting.failures(instance.ray_logs).items():
-                    say(f"penstock: {name} does not start: {reason} (see {instance.log.parent})\n")
+                if wait_for_the_rest(instance, lambda: signals.count > 0):
+                    say("Ctrl-C stops it.\n")
             code = _stay(instance, lambda: signals.count > 0)
         except ConfigurationError as error:
             say(f"penstock: {error.message}")

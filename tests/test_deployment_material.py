@@ -33,7 +33,7 @@ KUBERNETES = "1.37"
 ON_ONE_MACHINE = "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S"
 """The one switch of `make serve` that is not for behind a load balancer."""
 
-SWITCHED = {name: value for name, value in SWITCHES.items() if name != ON_ONE_MACHINE} | {"RAY_AUTH_MODE": "token"}
+SWITCHED = {name: value for name, value in SWITCHES.items() if name != ON_ONE_MACHINE}
 
 SECRET = re.compile(r"KEY|PASSWORD|TOKEN|SECRET|LEDGER_URL")
 

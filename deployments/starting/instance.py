@@ -30,6 +30,7 @@ Config = dict[str, Any]
 """A Serve configuration file, as YAML gives it."""
 
 SWITCHES = {
+    "RAY_AUTH_MODE": "token",
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     # A sync job on the cluster inherits this environment, and a handle of its own needs a loop of its own.

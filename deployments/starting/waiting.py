@@ -11,12 +11,12 @@ from pathlib import Path
 from deployments.starting.instance import Config
 
 STAGES = (
-    ("Started a local Ray instance", "starting Serve…"),
-    ("Submitted deploy config", "starting {applications}…"),
+    ("Connected to Ray cluster", "starting Serve…"),
+    ("Submitted deploy config", "starting {first}…"),
 )
 """A text in the log of `serve run`, and what happens after it."""
 
-_DASHBOARD = re.compile(r"View the dashboard at \S*?(http://[\w.:\[\]-]+)")
+_DASHBOARD = re.compile(r"Ray's dashboard: (\S+)")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _EXCEPTION = re.compile(r"(?:\w+\.)*\w*(?:Error|Exception|Refused)(?:: .+)?")
 _STARTED = re.compile(r"app='([^']*)'\) started successfully")
@@ -37,7 +37,13 @@ def plain(text: str) -> str:
     return _COLOURS.sub("", text)
 
 
-def applications(config: Config) -> str:
+def first(config: Config) -> Config:
+    """`config` with those of its applications that are to start before the others: all, if none is essential."""
+    essential = [application for application in config["applications"] if application.get("name") in ESSENTIAL]
+    return {**config, "applications": essential or config["applications"]}
+
+
+def _words(config: Config) -> str:
     """`config`'s applications in a few words: the gateway and how many others."""
     names = [str(application.get("name")) for application in config["applications"]]
     others = len(names) - ("gateway" in names)
@@ -45,18 +51,24 @@ def applications(config: Config) -> str:
     return " and ".join(parts)
 
 
+def rest(config: Config) -> str:
+    """What starts after the first applications, in a few words; "" if nothing does."""
+    more = len(config["applications"]) - len(first(config)["applications"])
+    return f"{more} more provider{'s' * (more > 1)}" if more else ""
+
+
 def stage(log: str, config: Config) -> str:
     """What is going on, as far as the log of `serve run` tells."""
     reached = "starting Ray…"
     for text, following in STAGES:
         if text in log:
-            reached = following.format(applications=applications(config))
+            reached = following.format(first=_words(first(config)))
     return reached
 
 
 def dashboard(log: str) -> str:
     """The address of Ray's dashboard, or "" if the log does not tell."""
-    found = _DASHBOARD.search(plain(log))
+    found = _DASHBOARD.search(log)
     return found[1] if found else ""
 
 

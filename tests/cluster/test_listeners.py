@@ -95,8 +95,6 @@ def fits(row: Row, listener: Listener, cluster: Running) -> bool:
 
 def _process(row: Row, listener: Listener) -> bool:
     name = row.process.split("`")[1]
-    if name == "serve run":
-        return "deployments.starting.run" in listener.process
     if name.startswith("ray::"):
         return listener.process.startswith(name)
     return re.search(rf"(?:^|/){re.escape(name)}(?: |$)", listener.process) is not None

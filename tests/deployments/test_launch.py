@@ -356,6 +356,48 @@ RuntimeError: the first reason
 """
 
 
+HOLDING = """
+import os, subprocess, sys
+from deployments.starting import holding
+sleep = "trap exit TERM; echo ready; while :; do sleep 0.05; done"
+children = [subprocess.Popen(["sh", "-c", sleep, str(n)], stdout=subprocess.PIPE, text=True) for n in range(2)]
+for child in children:
+    child.stdout.readline()
+subprocess.Popen(["sleep", "0.5"])  # its end is nobody's business
+print(os.getpid(), *(child.pid for child in children), flush=True)
+holding.become("address", [child.pid for child in children])
+"""
+
+
+class TestHolding:
+    def hold(self) -> tuple[subprocess.Popen[str], list[int]]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", HOLDING], cwd=instance.ROOT, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        own, *children = map(int, process.stdout.readline().split())
+        assert own == process.pid
+        _until(lambda: (found := processes.read(own)) is not None and "deployments.starting.holding" in found.command)
+        assert all(processes.read(child) is not None for child in children)
+        return process, children
+
+    def test_its_children_are_asked_to_end_one_after_the_other(self) -> None:
+        process, children = self.hold()
+        time.sleep(0.6)
+        process.terminate()
+        process.communicate(timeout=30)
+        assert process.returncode == 0
+        assert [processes.read(child) for child in children] == [None, None]
+
+    @pytest.mark.parametrize("which", [0, 1])
+    def test_it_fails_when_one_of_them_ends_by_itself(self, which: int) -> None:
+        process, children = self.hold()
+        os.kill(children[which], signal.SIGKILL)
+        said, _ = process.communicate(timeout=30)
+        assert (process.returncode, said) == (1, f"process {children[which]} of Ray has ended\n")
+        os.kill(children[1 - which], signal.SIGKILL)
+
+
 class TestWaiting:
     def write(self, folder: Path, text: str) -> Path:
         (folder / "serve").mkdir(exist_ok=True)
@@ -381,10 +423,24 @@ class TestWaiting:
 
     def test_stages(self) -> None:
         assert waiting.stage("", config()) == "starting Ray…"
-        assert waiting.stage("Started a local Ray instance.", config()) == "starting Serve…"
-        log = "Started a local Ray instance. View the dashboard at \x1b[1m\x1b[32mhttp://127.0.0.1:8265 \x1b[39m\n"
-        assert waiting.stage(log + "Submitted deploy config", config()) == "starting the gateway and 4 providers…"
+        assert waiting.stage("Connected to Ray cluster.", config()) == "starting Serve…"
+        log = "Ray's dashboard: http://127.0.0.1:8265\nConnected to Ray cluster.\n"
+        assert waiting.stage(log + "Submitted deploy config", config()) == "starting the gateway and 1 provider…"
         assert waiting.dashboard(log) == "http://127.0.0.1:8265"
+
+    def test_what_is_essential_starts_first(self) -> None:
+        names = [application["name"] for application in waiting.first(config())["applications"]]
+        assert names == ["gateway", "simulator"]
+        assert waiting.first(config())["http_options"] == config()["http_options"]
+        assert waiting.rest(config()) == "3 more providers"
+        two = {"applications": [{"name": "gateway"}, {"name": "openai"}]}
+        assert waiting.rest(two) == "1 more provider"
+
+    def test_where_nothing_is_essential_all_start_at_once(self) -> None:
+        alone = {"applications": [{"name": "openai"}, {"name": "local"}]}
+        assert waiting.first(alone) == alone
+        assert waiting.rest(alone) == ""
+        assert waiting.stage("Connected to Ray cluster\nSubmitted deploy config", alone) == "starting 2 providers…"
 
     def test_nobody_there_is_not_up(self) -> None:
         found = instance.effective(config(), instance.free_port(), 0)
