@@ -315,7 +315,7 @@ class Replica:
             return "an own listener has stopped"
         return ""
 
-    def check_health(self) -> None:
+    async def check_health(self) -> None:
         """Serve's health check: the own listeners serve. Raises if one does not."""
         if not self._leaving and not all(port.alive for port in self._ports):
             raise PenstockError("an own listener has stopped")
@@ -333,7 +333,7 @@ class Replica:
             _logger.warning("the configuration stays as it was: %s", error.message)
         self._configured = True
 
-    def record_autoscaling_stats(self) -> dict[str, float]:
+    async def record_autoscaling_stats(self) -> dict[str, float]:
         """Calls in flight over every port and handle, for `scaling`."""
         return {IN_FLIGHT: float(max(self.front.visits, self.limiter.in_flight + self.limiter.waiting))}
 
