@@ -123,10 +123,10 @@ class LedgerActor(Hosted, ledger.Ledger):
 
     def __init__(self, state_directory: str, preceded: bool, place: Place = DEFAULT_PLACE) -> None:
         super().__init__(state_directory, preceded, place)
-        self._listening: asyncio.Task[tuple[ledger_socket.Door, asyncio.Server]] | None = None
+        self._listening: asyncio.Task[tuple[ledger_socket.Endpoint, asyncio.Server]] | None = None
 
-    async def door(self) -> tuple[str, int, bytes]:
-        """Where this actor listens for its clients (`ledger_socket.Door`)."""
+    async def endpoint(self) -> tuple[str, int, bytes]:
+        """Where this actor listens for its clients (`ledger_socket.Endpoint`)."""
         if self._listening is None or (self._listening.done() and self._listening.exception()):
             methods: dict[int, ledger_socket.Method] = {
                 ledger_socket.SETTLE: self.settle,
@@ -135,8 +135,8 @@ class LedgerActor(Hosted, ledger.Ledger):
             }
             listening = ledger_socket.listen(ray.util.get_node_ip_address(), methods)
             self._listening = asyncio.ensure_future(listening)
-        door, _ = await asyncio.shield(self._listening)
-        return door.host, door.port, door.token
+        endpoint, _ = await asyncio.shield(self._listening)
+        return endpoint.host, endpoint.port, endpoint.token
 
 
 class Kind(NamedTuple):

@@ -24,7 +24,7 @@ TOKEN = 0
 _HEAD = struct.Struct(">IIB")
 
 
-class Door(NamedTuple):
+class Endpoint(NamedTuple):
     """Where a listener is, and its token."""
 
     host: str

@@ -31,7 +31,7 @@ STRAGGLER_LIMIT = 20.0
 DRAIN_LIMIT = 10.0
 """Seconds that open streams get after the first Ctrl-C."""
 
-SHUTDOWN_LIMIT = 5.0
+SHUTDOWN_LIMIT = 7.0
 """Seconds that Serve and Ray get at least to stop by themselves after that."""
 
 
@@ -202,13 +202,14 @@ def banner(instance: Instance, key: str, seconds: float) -> str:
     lanes = {address.owner.split()[1]: address for address in instances.addresses(config)[1:]}
     first = lanes.get("gateway")
     watched = waiting.dashboard(instance.log.read_text(errors="replace"))
+    where = "" if watched.endswith(":8265") else f" -a {watched}"
     body = '{"model":"auto","stream":true,"messages":[{"role":"user","content":"Hello"}]}'
     rows = [
         ("URL", f"{url}/v1"),
         ("faster", f"http://{first.host}:{first.port}/v1   (this machine, without the ingress)" if first else ""),
         ("API key", key),
         ("dashboard", watched),
-        ("status", "RAY_AUTH_MODE=token .venv/bin/serve status" if watched else ""),
+        ("status", f"RAY_AUTH_MODE=token .venv/bin/serve status{where}" if watched else ""),
         ("logs", str(instance.log.parent)),
     ]
     lines = [f"\nPenstock is up ({seconds:.1f} s)\n", *(f"  {name:<10} {text}" for name, text in rows if text)]

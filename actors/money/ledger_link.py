@@ -14,7 +14,7 @@ from ray.actor import ActorHandle
 
 from actors.directory import LEDGER, finder
 from actors.money.ledger_place import Place
-from actors.money.ledger_socket import Door, connect
+from actors.money.ledger_socket import Endpoint, connect
 
 _log = logging.getLogger("penstock.ledger")
 
@@ -63,9 +63,9 @@ def ledger_connector_to(state_directory: str, place: Place) -> LedgerConnector:
 
     async def connector() -> LedgerLink:
         handle = await find()
-        door = Door(*await handle.door.remote())
+        endpoint = Endpoint(*await handle.endpoint.remote())
         try:
-            return await connect(door)
+            return await connect(endpoint)
         except (OSError, TimeoutError) as error:
             _log.warning("the ledger's port cannot be reached, each batch is an actor call: %s", error)
             return LedgerActorLink(handle)

@@ -1,8 +1,8 @@
 """Batches over a connection of one's own: a tenth of what an actor call costs the two processes.
 
-The first frame of a connection (`frames`) holds the door's token, which only the actor itself tells (`directory` finds
-it): each incarnation makes a new one. Without it the connection ends. An answer has the number of its call. As on the
-hop between replicas nothing is encrypted: the ports are for the cluster's own network.
+The first frame of a connection (`frames`) holds the endpoint's token, which only the actor itself tells (`directory`
+finds it): each incarnation makes a new one. Without it the connection ends. An answer has the number of its call. As on
+the hop between replicas nothing is encrypted: the ports are for the cluster's own network.
 
 Above it: `directory`, `ledger_link`. Below it: `frames`, asyncio. Outside it: what the payloads mean.
 """
@@ -13,10 +13,10 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
-from actors.frames import MOST_BYTES, TOKEN, Door, Frames, Visited
+from actors.frames import MOST_BYTES, TOKEN, Endpoint, Frames, Visited
 from pipelines.errors import Overloaded
 
-__all__ = ["KEYS", "MOST_BYTES", "REPORT", "SETTLE", "Door", "LedgerConnection", "connect", "listen"]
+__all__ = ["KEYS", "MOST_BYTES", "REPORT", "SETTLE", "Endpoint", "LedgerConnection", "connect", "listen"]
 
 CONNECT_SECONDS = 2.0
 
@@ -48,11 +48,11 @@ class _Served(Visited):
             self.send(number, FAILED, str(error).encode()[:1000])
 
 
-async def listen(host: str, methods: Mapping[int, Method]) -> tuple[Door, asyncio.Server]:
+async def listen(host: str, methods: Mapping[int, Method]) -> tuple[Endpoint, asyncio.Server]:
     """Listen on a free port of `host` for calls of these methods, by their kinds of frame."""
     token = secrets.token_bytes(32)
     server = await asyncio.get_running_loop().create_server(lambda: _Served(token, methods), host, 0)
-    return Door(host, server.sockets[0].getsockname()[1], token), server
+    return Endpoint(host, server.sockets[0].getsockname()[1], token), server
 
 
 class LedgerConnection(Frames):
@@ -105,9 +105,9 @@ class LedgerConnection(Frames):
                 call.set_exception(ConnectionError("the connection to the ledger is lost"))
 
 
-async def connect(door: Door) -> LedgerConnection:
+async def connect(endpoint: Endpoint) -> LedgerConnection:
     """A connection to a listener. Raises OSError or TimeoutError where it cannot be reached."""
     async with asyncio.timeout(CONNECT_SECONDS):
-        _, made = await asyncio.get_running_loop().create_connection(LedgerConnection, door.host, door.port)
-    made.send(0, TOKEN, door.token)
+        _, made = await asyncio.get_running_loop().create_connection(LedgerConnection, endpoint.host, endpoint.port)
+    made.send(0, TOKEN, endpoint.token)
     return made

@@ -202,7 +202,7 @@ class Executor:
         """One word to the registry. Returns whether it wants to hear everything."""
         assert self._listener is not None
         tools = tuple(self._tools.values()) if everything and self._health != "starting" else None
-        said = Registration(self.spec.name, self._instance, self._listener.door, tools, self._health, self._why)
+        said = Registration(self.spec.name, self._instance, self._listener.endpoint, tools, self._health, self._why)
         async with asyncio.timeout(CALL_TIMEOUT):
             if self._link is None:
                 self._link = await self._connector()

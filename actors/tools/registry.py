@@ -19,7 +19,7 @@ import msgspec
 from actors.board import Board
 from actors.checked_file import CheckedFile
 from actors.clock import SteadyClock
-from actors.frames import Door
+from actors.frames import Endpoint
 from actors.tools.tool_messages import Journal, Published, Registration, SourceState
 from actors.tools.tool_source import SourceSpec
 from actors.version import code_of
@@ -65,7 +65,7 @@ class _Executor(msgspec.Struct):
     started: float = float("-inf")
     heard: float = float("-inf")
     instance: str = ""
-    door: Door | None = None
+    endpoint: Endpoint | None = None
     state: SourceState | None = None
     starting: asyncio.Task[None] | None = None
 
@@ -135,8 +135,8 @@ class Registry:
         if said.tools is None and executor.instance != said.instance:
             return True
         state = SourceState(said.source, said.health, said.why)
-        if (executor.instance, executor.door, executor.state) != (said.instance, said.door, state):
-            executor.instance, executor.door, executor.state = said.instance, said.door, state
+        if (executor.instance, executor.endpoint, executor.state) != (said.instance, said.endpoint, state):
+            executor.instance, executor.endpoint, executor.state = said.instance, said.endpoint, state
             self._changed = True
         if said.tools is not None:
             self._offer(said)
@@ -179,7 +179,7 @@ class Registry:
         states = tuple(one.state or SourceState(one.spec.name) for one in self._executors.values())
         latest = Published(
             Catalogue(self._board.epoch, self._board.version + 1, self._admission.tools),
-            {name: one.door for name, one in self._executors.items() if one.door is not None},
+            {name: one.endpoint for name, one in self._executors.items() if one.endpoint is not None},
             self._admission.refused,
             states,
         )
@@ -224,8 +224,8 @@ class Registry:
             if now - executor.heard <= SILENCE:
                 continue
             self._launch(executor)
-            if executor.door is not None:
-                executor.door, executor.instance = None, ""
+            if executor.endpoint is not None:
+                executor.endpoint, executor.instance = None, ""
                 executor.state = SourceState(name, "away", "its executor is silent")
                 self._admission.mark(name, "away", "its executor is silent")
                 self._changed = True
@@ -244,7 +244,7 @@ class Registry:
             await self._launcher.start(executor.spec)
         except Exception as error:  # whatever Ray raises; the next look tries again
             _log.warning("the executor of %s does not start: %s", executor.spec.name, type(error).__name__)
-            if executor.door is None:
+            if executor.endpoint is None:
                 executor.state = SourceState(executor.spec.name, "away", "its executor does not start")
                 self._changed = True
 

@@ -6,21 +6,21 @@ gets there.
 
 import msgspec
 
-from actors.frames import Door
+from actors.frames import Endpoint
 from actors.tools.tool_source import SourceSpec
 from pipelines.tools.admission import Refused
 from pipelines.tools.catalogue import Catalogue, Health, Tool
 
 
 class Registration(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An executor is there. instance: of its process; door: where calls go; tools: None where they are as before.
+    """An executor is there. instance: of its process; endpoint: where calls go; tools: None where they are as before.
 
     health and why: of the source as a whole, where it is not "ready".
     """
 
     source: str
     instance: str
-    door: Door
+    endpoint: Endpoint
     tools: tuple[Tool, ...] | None = None
     health: Health = "ready"
     why: str = ""
@@ -35,10 +35,10 @@ class SourceState(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Published(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What every gateway knows. doors: of the executors that can be called, by source."""
+    """What every gateway knows. endpoints: of the executors that can be called, by source."""
 
     catalogue: Catalogue = Catalogue()
-    doors: dict[str, Door] = {}
+    endpoints: dict[str, Endpoint] = {}
     refused: tuple[Refused, ...] = ()
     sources: tuple[SourceState, ...] = ()
 

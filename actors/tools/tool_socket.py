@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from actors.frames import TOKEN, Door, Frames, Visited
+from actors.frames import TOKEN, Endpoint, Frames, Visited
 from pipelines.tools.catalogue import Progress, Ran, ToolRun
 
 CONNECT_SECONDS = 2.0
@@ -80,7 +80,7 @@ class _Served(Visited):
 class Listener(NamedTuple):
     """Where calls are listened for."""
 
-    door: Door
+    endpoint: Endpoint
     server: asyncio.Server
     connections: set[_Served]
 
@@ -96,7 +96,7 @@ async def listen(host: str, execute: Execute) -> Listener:
     token, connections = secrets.token_bytes(32), set[_Served]()
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: _Served(token, execute, connections), host, 0)
-    return Listener(Door(host, server.sockets[0].getsockname()[1], token), server, connections)
+    return Listener(Endpoint(host, server.sockets[0].getsockname()[1], token), server, connections)
 
 
 class ToolConnection(Frames):
@@ -147,12 +147,12 @@ class ToolConnection(Frames):
             come.put_nowait(LOST)
 
 
-async def connect(door: Door) -> ToolConnection:
+async def connect(endpoint: Endpoint) -> ToolConnection:
     """A connection to a listener. Raises OSError or TimeoutError where it cannot be reached."""
     async with asyncio.timeout(CONNECT_SECONDS):
-        _, made = await asyncio.get_running_loop().create_connection(ToolConnection, door.host, door.port)
+        _, made = await asyncio.get_running_loop().create_connection(ToolConnection, endpoint.host, endpoint.port)
         try:
-            made.send(0, TOKEN, door.token)
+            made.send(0, TOKEN, endpoint.token)
             await made.welcomed
         except BaseException:
             made.close()

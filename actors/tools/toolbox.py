@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 
 import msgspec
 
-from actors.frames import Door
+from actors.frames import Endpoint
 from actors.tools.registry_link import RegistryConnector, RegistryLink, registry_connector_to
 from actors.tools.tool_messages import Published
 from actors.tools.tool_socket import ToolConnection, connect
@@ -63,7 +63,7 @@ class ToolboxClient:
         self._linking = asyncio.Lock()
         self._dialling = asyncio.Lock()
         self._news = asyncio.Event()
-        self._connections: dict[Door, ToolConnection] = {}
+        self._connections: dict[Endpoint, ToolConnection] = {}
         self._begun: OrderedDict[str, None] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -141,21 +141,21 @@ class ToolboxClient:
     async def _connection(self, source: str) -> ToolConnection:
         """A connection to the executor of a source, which is waited for."""
         while True:
-            news, door = self._news, self.published.doors.get(source)
-            if door is not None:
+            news, endpoint = self._news, self.published.endpoints.get(source)
+            if endpoint is not None:
                 try:
-                    return await self._dialled(door)
+                    return await self._dialled(endpoint)
                 except (OSError, TimeoutError):
                     self._spawn(self._missed(source))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(BACKOFF[1]):
                     await news.wait()
 
-    async def _dialled(self, door: Door) -> ToolConnection:
+    async def _dialled(self, endpoint: Endpoint) -> ToolConnection:
         async with self._dialling:
-            made = self._connections.get(door)
+            made = self._connections.get(endpoint)
             if made is None or made.lost:
-                made = self._connections[door] = await connect(door)
+                made = self._connections[endpoint] = await connect(endpoint)
             return made
 
     async def _missed(self, source: str) -> None:
@@ -185,10 +185,10 @@ class ToolboxClient:
             data = await (await self._connected()).published(before.version, before.epoch)
         if data is not None:
             self.published = _published.decode(data)
-            doors = set(self.published.doors.values())
-            for door in self._connections.keys() - doors:
+            endpoints = set(self.published.endpoints.values())
+            for endpoint in self._connections.keys() - endpoints:
                 # What still runs there ends by itself; its connection closes when the executor goes.
-                del self._connections[door]
+                del self._connections[endpoint]
             news, self._news = self._news, asyncio.Event()
             news.set()
 

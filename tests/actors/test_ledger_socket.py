@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from actors.frames import MOST_UNKNOWN
-from actors.money.ledger_socket import KEYS, MOST_BYTES, REPORT, SETTLE, Door, LedgerConnection, connect, listen
+from actors.money.ledger_socket import KEYS, MOST_BYTES, REPORT, SETTLE, Endpoint, LedgerConnection, connect, listen
 from pipelines.errors import Overloaded
 
 
@@ -38,14 +38,14 @@ async def desk() -> Desk:
 
 
 @pytest.fixture
-async def door(desk: Desk) -> AsyncIterator[Door]:
+async def endpoint(desk: Desk) -> AsyncIterator[Endpoint]:
     made, server = await listen("127.0.0.1", {SETTLE: desk.settle, REPORT: desk.report, KEYS: desk.keys})
     yield made
     server.close()
 
 
-async def test_calls_are_answered_each_its_own_way(door: Door, desk: Desk) -> None:
-    link = await connect(door)
+async def test_calls_are_answered_each_its_own_way(endpoint: Endpoint, desk: Desk) -> None:
+    link = await connect(endpoint)
     batches = [b"%d" % number * 100_000 for number in range(20)]
     held = [asyncio.create_task(link.settle(batch)) for batch in batches]
     answers = await asyncio.gather(*(link.report(b"question %d" % number) for number in range(20)))
@@ -56,8 +56,8 @@ async def test_calls_are_answered_each_its_own_way(door: Door, desk: Desk) -> No
     link.close()
 
 
-async def test_a_long_poll_delays_nobody(door: Door, desk: Desk) -> None:
-    link = await connect(door)
+async def test_a_long_poll_delays_nobody(endpoint: Endpoint, desk: Desk) -> None:
+    link = await connect(endpoint)
     desk.may.clear()
     polling = asyncio.create_task(link.keys(b"news"))
     assert await link.report(b"ab") == b"ba"
@@ -67,17 +67,17 @@ async def test_a_long_poll_delays_nobody(door: Door, desk: Desk) -> None:
     link.close()
 
 
-async def test_a_failure_is_told_and_the_connection_goes_on(door: Door) -> None:
-    link = await connect(door)
+async def test_a_failure_is_told_and_the_connection_goes_on(endpoint: Endpoint) -> None:
+    link = await connect(endpoint)
     with pytest.raises(Overloaded, match="the disk is full"):
         await link.report(b"wrong")
     assert await link.report(b"ab") == b"ba"
     link.close()
 
 
-async def test_a_lost_connection_ends_every_call(door: Door, desk: Desk) -> None:
+async def test_a_lost_connection_ends_every_call(endpoint: Endpoint, desk: Desk) -> None:
     desk.may.clear()
-    link = await connect(door)
+    link = await connect(endpoint)
     held = [asyncio.create_task(link.settle(b"x")) for _ in range(3)]
     await link.report(b"ab")
     link.close()
@@ -98,8 +98,8 @@ async def test_a_lost_connection_ends_every_call(door: Door, desk: Desk) -> None
         b"\0" * 100,
     ],
 )
-async def test_a_stranger_is_sent_away(door: Door, desk: Desk, said: bytes) -> None:
-    reader, writer = await asyncio.open_connection(door.host, door.port)
+async def test_a_stranger_is_sent_away(endpoint: Endpoint, desk: Desk, said: bytes) -> None:
+    reader, writer = await asyncio.open_connection(endpoint.host, endpoint.port)
     writer.write(said)
     async with asyncio.timeout(30.0):
         assert await reader.read() == b""
@@ -107,10 +107,10 @@ async def test_a_stranger_is_sent_away(door: Door, desk: Desk, said: bytes) -> N
     assert desk.settled == []
 
 
-async def test_nobody_there_is_said(door: Door) -> None:
+async def test_nobody_there_is_said(endpoint: Endpoint) -> None:
     with pytest.raises(ConnectionRefusedError):
-        await connect(Door("127.0.0.1", 1, door.token))
-    wrong = await connect(Door(door.host, door.port, b"another token"))
+        await connect(Endpoint("127.0.0.1", 1, endpoint.token))
+    wrong = await connect(Endpoint(endpoint.host, endpoint.port, b"another token"))
     assert isinstance(wrong, LedgerConnection)
     with pytest.raises(ConnectionError):
         await wrong.settle(b"x")

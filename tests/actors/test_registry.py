@@ -77,7 +77,7 @@ async def test_a_registry_that_comes_back_knows_what_was_there(shop: Toolshop) -
         await shop.toolbox.allow("add")
     assert await shop.said("add", a=1, b=2) == "3"
     shop.registry = Registry(str(shop.directory), launcher=shop)
-    known = await shop.until(lambda known: known.catalogue.epoch != before.epoch and bool(known.doors))
+    known = await shop.until(lambda known: known.catalogue.epoch != before.epoch and bool(known.endpoints))
     assert known.catalogue.tools == before.tools
     assert await shop.said("add", a=1, b=2) == "3"
     assert (shop.directory / FILE).stat().st_mode & 0o077 == 0
@@ -101,11 +101,11 @@ async def test_sources_come_and_go_with_the_configuration(folder: Path) -> None:
         assert [tool.name for tool in shop.toolbox.catalogue.tools] == ["greet"]
         await shop.toolbox.close()
         await shop.open(spec, other)
-        known = await shop.until(lambda known: set(known.doors) == {"python", "package:naughty"})
+        known = await shop.until(lambda known: set(known.endpoints) == {"python", "package:naughty"})
         assert {tool.source for tool in known.catalogue.tools} == {"python", "package:naughty"}
         await shop.toolbox.close()
         await shop.open(other)
-        known = await shop.until(lambda known: set(known.doors) == {"package:naughty"})
+        known = await shop.until(lambda known: set(known.endpoints) == {"package:naughty"})
         assert known.catalogue.tool("greet") is None
         assert set(shop.executors) == {"package:naughty"}
 
@@ -177,14 +177,14 @@ async def test_calls_of_one_tool_wait_for_each_other_beyond_its_limit(tmp_path: 
 
 
 async def test_only_who_knows_the_token_may_call(shop: Toolshop) -> None:
-    door = shop.toolbox.published.doors["python"]
+    endpoint = shop.toolbox.published.endpoints["python"]
     with pytest.raises(ConnectionError, match="not let in"):
-        await tool_socket.connect(door._replace(token=b"x" * 32))
+        await tool_socket.connect(endpoint._replace(token=b"x" * 32))
 
 
 async def test_a_stranger_among_executors_is_not_listened_to(shop: Toolshop) -> None:
     assert shop.registry is not None
-    door = shop.toolbox.published.doors["python"]
-    said = Registration("not configured", "1", door, tools=shop.toolbox.catalogue.tools)
+    endpoint = shop.toolbox.published.endpoints["python"]
+    said = Registration("not configured", "1", endpoint, tools=shop.toolbox.catalogue.tools)
     assert not await shop.registry.register(msgspec.msgpack.encode(said))
-    assert set(shop.registry.publish().doors) == {"python"}
+    assert set(shop.registry.publish().endpoints) == {"python"}

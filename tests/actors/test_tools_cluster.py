@@ -55,7 +55,7 @@ async def test_a_contained_call_and_both_actors_may_be_killed(state: Path, monke
         registry = await asyncio.to_thread(actor, REGISTRY)
         os.kill(await registry.process.remote(), signal.SIGKILL)
         assert await said(toolbox, "add", "fifth", a=3, b=2) == "5"
-        assert await toolbox.until(lambda known: known.catalogue.epoch != epoch and bool(known.doors), PATIENCE), (
+        assert await toolbox.until(lambda known: known.catalogue.epoch != epoch and bool(known.endpoints), PATIENCE), (
             toolbox.published
         )
         assert await said(toolbox, "add", "sixth", a=4, b=2) == "6"
