@@ -41,8 +41,8 @@ LEASE = 15.0
 TICK = 1.0
 """Seconds between two looks at the leases."""
 
-REMEMBERED = 50_000
-"""Ids of rows that are known to be there without asking the database."""
+REMEMBERED = 25_000
+"""Ids of rows, at least, that are known to be there without asking the database; twice as many at most."""
 
 _log = logging.getLogger("penstock.ledger")
 _batches = msgspec.msgpack.Decoder(Batch)
@@ -92,7 +92,9 @@ class Ledger:
         self._waiting: list[_Waiting] = []
         self._rows = 0
         self._some = asyncio.Event()
-        self._known: dict[str, None] = {}
+        # Two generations: to drop the first key of a dict looks past all that were dropped before it.
+        self._known: set[str] = set()
+        self._known_before: set[str] = set()
         self._leases: dict[str, float] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -236,9 +238,9 @@ class Ledger:
                 _end(some, _unwritable(error))
             else:
                 for waiting in some:
-                    self._known.update((row.id, None) for row in waiting.batch.rows if not row.provisional)
-                while len(self._known) > REMEMBERED:
-                    del self._known[next(iter(self._known))]
+                    self._known.update(row.id for row in waiting.batch.rows if not row.provisional)
+                if len(self._known) >= REMEMBERED:
+                    self._known_before, self._known = self._known, set()
                 _end(some)
 
     def _taken(self) -> list[_Waiting]:
@@ -257,9 +259,9 @@ class Ledger:
 
     def _unknown(self, batch: Batch) -> Batch:
         """The batch without rows that are there already."""
-        if not any(row.id in self._known for row in batch.rows):
+        rows = tuple(row for row in batch.rows if row.id not in self._known and row.id not in self._known_before)
+        if len(rows) == len(batch.rows):
             return batch
-        rows = tuple(row for row in batch.rows if row.id not in self._known)
         return msgspec.structs.replace(batch, rows=rows)
 
     async def _tick(self) -> None:

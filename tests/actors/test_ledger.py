@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from sqlalchemy import event, func, select
 
+from actors.money import ledger as ledger_module
 from actors.money.databases import FileDatabase, address
 from actors.money.ledger import LEASE, Ledger, code_version
 from actors.money.ledger_client import LedgerClient
@@ -115,6 +116,23 @@ async def test_what_was_committed_but_not_acknowledged_is_not_doubled(world: Wor
         world.store.after = ConnectionError("died")
         assert await client.settle(attempt(number), request(number))
     assert await world.totals() == (6, 5, 5 * 7_500)
+
+
+async def test_a_row_is_written_once_whether_it_is_remembered_or_not(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "REMEMBERED", 4)
+    encode = msgspec.msgpack.encode
+    batches = [encode(Batch("me", (attempt(number), request(number)), (), ())) for number in range(12)]
+    for batch in batches:
+        await world.ledger.settle(batch)
+    remembered = world.ledger._known | world.ledger._known_before
+    assert 4 <= len(remembered) <= 8
+    commits = world.store.commits
+    for batch in batches:
+        await world.ledger.settle(batch)
+    assert await world.totals() == (12, 12, 12 * 7_500)
+    assert world.store.commits > commits
 
 
 async def test_the_next_incarnation_takes_what_the_last_one_had_not_acknowledged(world: World) -> None:
