@@ -192,7 +192,7 @@ class RoutedLane:
             raise
         answer.on_close(lambda: ended(_judged(answer, candidate, time.monotonic() - asked)))
         if answer.frames is not None:
-            answer.frames = _with_error(answer, call, answer.frames)
+            answer.read_through(_with_error(answer, call, answer.frames))
         return answer
 
     async def _hopped(self, call: Call, candidate: Candidate, role: Role, began: float) -> Answer:

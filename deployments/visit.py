@@ -121,6 +121,18 @@ class Visit:
         self.sent += len(data)
         await self.send({"type": "http.response.body", "body": data, "more_body": True})
 
+    @property
+    def free(self) -> bool:
+        """Whether `put` may send a piece of a stream now. See `pipelines.calls.Outlet`."""
+        return self._connection is not None and self._connection.free
+
+    def put(self, data: bytes) -> None:
+        """Send a piece of a stream at once, which is neither its first nor its last."""
+        assert self._connection is not None
+        self.sent += len(data)
+        self._latest = data
+        self._connection.put(data)
+
     async def end(self, data: bytes = b"") -> None:
         """Send the last piece of the body."""
         self.ended = True
@@ -152,6 +164,8 @@ class Visit:
                 held = await self._pass(await anext(frames, b""), answer, last, voice)
             finally:
                 self._uncork()
+            if not held and self._connection is not None:
+                answer.let_out(self)
         else:
             await voice.begin(answer.status, head)
             held = b""

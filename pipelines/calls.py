@@ -127,6 +127,25 @@ class Call(msgspec.Struct, frozen=True):
         return self.request.stream
 
 
+class Outlet(Protocol):
+    """Where pieces of a stream may go past the reader of its frames, while he waits for the next."""
+
+    @property
+    def free(self) -> bool:
+        """Whether one may go now."""
+
+    def put(self, data: bytes) -> None:
+        """Send one; only where it is `free`."""
+
+
+class Passage:
+    """Lets a stream's plain content past its readers. frames: what the last of them reads; outlet: where it may go."""
+
+    def __init__(self, frames: AsyncGenerator[bytes, None]) -> None:
+        self.frames = frames
+        self.outlet: Outlet | None = None
+
+
 class Source(Protocol):
     """Where an answer comes from: an upstream's answer, or another `Answer`."""
 
@@ -142,6 +161,8 @@ class Answer:
     outcome and error say how it went; they are set when the body is whole or the frames have ended.
     asked: the call as the attempt that gives this answer has it; booked: the ledger has been told of that attempt.
     queued: seconds that the call waited for its turn.
+    passage: whole frames that hold content and nothing else may go past the readers of frames. Whoever replaces frames
+    by his own reading of them closes it, unless he says that he need not see each (`read_through`).
     Whoever takes an answer calls `close` when done with it, however it went.
     """
 
@@ -157,6 +178,7 @@ class Answer:
         self.headers = headers if headers is not None else {}
         self.body = body
         self.frames = frames
+        self.passage: Passage | None = None
         self.outcome: Outcome | None = None
         self.error: PenstockError | None = None
         self.asked: Call | None = None
@@ -173,6 +195,17 @@ class Answer:
         if self.outcome is None or self.outcome.cancelled:
             return "cancelled"
         return self.outcome.reason or "ok"
+
+    def let_out(self, outlet: Outlet) -> None:
+        """Whoever reads `frames` does nothing but send them: while he waits, content may go to `outlet` by itself."""
+        if self.passage is not None and self.passage.frames is self.frames:
+            self.passage.outlet = outlet
+
+    def read_through(self, frames: AsyncGenerator[bytes, None]) -> None:
+        """Replace `frames` by a reading of them that looks only at how they end."""
+        if self.passage is not None and self.passage.frames is self.frames:
+            self.passage.frames = frames
+        self.frames = frames
 
     def hold(self, source: "Source") -> None:
         """Have `source` closed with the answer, which `frames` alone cannot: begun by nobody, it ends nothing."""

@@ -99,6 +99,13 @@ class Exchange:
         """
         raise NotImplementedError
 
+    def passed(self, data: bytes) -> bytes | None:
+        """Take bytes that are one frame of content and nothing else; return them as the caller gets them.
+
+        None: `feed` is to take them.
+        """
+        return None
+
     def close(self) -> bytes:
         """The provider's stream ended; return what is left to say. Raises StreamBroken if it is not whole."""
         raise NotImplementedError
@@ -138,7 +145,15 @@ class Relay(Exchange):
         self._mend = dialect.mender()
 
     def feed(self, data: bytes) -> bytes:
-        """See `Exchange.feed`. One frame that tells nothing, which is what nearly all pieces are, passes by itself."""
+        """See `Exchange.feed`."""
+        passed = self.passed(data)
+        if passed is not None:
+            return passed
+        frames = [self._pass(raw) for raw in self._framer.cut(data)]
+        return b"".join(frames if self._mend is None else map(self._mend, frames))
+
+    def passed(self, data: bytes) -> bytes | None:
+        """See `Exchange.passed`: nearly all pieces are such frames."""
         if (
             self.committed
             and self._framer.empty
@@ -150,8 +165,7 @@ class Relay(Exchange):
             self.pieces += 1
             self.progress += 1
             return data if self._mend is None else self._mend(data)
-        frames = [self._pass(raw) for raw in self._framer.cut(data)]
-        return b"".join(frames if self._mend is None else map(self._mend, frames))
+        return None
 
     def close(self) -> bytes:
         """See `Exchange.close`. A sentinel that the provider forgot is written for it."""

@@ -3,7 +3,7 @@
 Above it: `deployments`. Below it: nothing. Outside it: every implementation.
 """
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Protocol
 
 from pipelines.resilience import Timeouts
@@ -18,6 +18,12 @@ class UpstreamAnswer(Protocol):
 
     def chunks(self) -> AsyncGenerator[bytes, None]:
         """The body as it comes. Raises StreamBroken where the connection breaks before the body's end."""
+
+    def pass_to(self, take: Callable[[bytes], bool]) -> None:
+        """While the reader of `chunks` waits, what comes goes to `take` first; what that leaves (False) is his.
+
+        A body that has to be worked on before it can be read goes to the reader alone.
+        """
 
     async def close(self, *, whole: bool = False) -> None:
         """Give the connection back; one whose body was not read to its end is closed, which cancels the rest.

@@ -7,6 +7,7 @@ comment that carries its `Outcome`: one without it was cut off.
 Above it: `gateway`. Below it: `link`, `front`'s headers, `pipelines`. Outside it: which replica, what next.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
@@ -20,7 +21,7 @@ from deployments.hop.link import Crossing, Links
 from deployments.http.watchdog import Watchdog
 from deployments.money.books import ACCOUNT_HEADER, written
 from deployments.visit import OUTCOME_HEADER, TRAILER
-from pipelines.calls import Answer, Call
+from pipelines.calls import Answer, Call, Outlet, Passage
 from pipelines.conversation import Json
 from pipelines.dialects import DIALECTS
 from pipelines.dialects.sse import Framer
@@ -125,7 +126,8 @@ class Hop:
         headers.update(rate_headers(upstream.headers))
         answer = Answer(status=upstream.status, headers=headers)
         if upstream.status == 200 and call.stream:
-            answer.frames = self._frames(replica, upstream, answer, provider)
+            answer.frames = self._frames(replica, upstream, answer, provider, DIALECTS[call.dialect].last)
+            answer.passage = Passage(answer.frames)
             answer.hold(upstream)
             return answer
         async with aclosing(upstream.chunks()) as chunks:
@@ -140,7 +142,7 @@ class Hop:
         return answer
 
     async def _frames(
-        self, replica: ReplicaEntry, upstream: Crossing, answer: Answer, provider: str
+        self, replica: ReplicaEntry, upstream: Crossing, answer: Answer, provider: str, last: re.Pattern[bytes]
     ) -> AsyncGenerator[bytes, None]:
         """The replica's frames, whole ones only, without the trailer. Raises ReplicaLost if that never comes."""
         framer = Framer()
@@ -160,6 +162,8 @@ class Hop:
                             ready = ready[:at]
                         if ready:
                             yield ready
+                            if answer.passage is not None and answer.passage.outlet is not None:
+                                upstream.pass_to(partial(_past, framer, last, dog, answer.passage.outlet))
         except StreamBroken as error:
             if answer.outcome is None:
                 raise ReplicaLost("the provider's replica went away in mid-stream", provider=provider) from error
@@ -168,6 +172,16 @@ class Hop:
             await upstream.close()
         if answer.outcome is None:
             raise ReplicaLost("the provider's replica cut its answer off", provider=provider)
+
+
+def _past(framer: Framer, last: re.Pattern[bytes], dog: Watchdog, outlet: Outlet, data: bytes) -> bool:
+    """Let whole frames past the reader, who waits for them: neither the end of the stream nor its trailer."""
+    if not outlet.free or not framer.passes(data) or TRAILER in data or last.search(data):
+        return False
+    outlet.put(data)
+    dog.rest()
+    dog.resume()
+    return True
 
 
 def _outcome(data: bytes) -> Outcome | None:

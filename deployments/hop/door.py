@@ -113,6 +113,17 @@ class _Call:
         if self.lost:
             asyncio.get_running_loop().call_soon(gone)
 
+    @property
+    def free(self) -> bool:
+        """See `connection.Line`."""
+        return self._begun and self._sent < WINDOW and not self.lost and self._caller.writable.is_set()
+
+    def put(self, data: bytes) -> None:
+        """See `connection.Line`."""
+        self._sent += len(data)
+        for piece in pieces_of(data):
+            self._caller.pass_on(self._number, piece)
+
     def cork(self) -> None:
         """See `connection.Line`: what is sent in one turn of the loop goes out together anyhow."""
 

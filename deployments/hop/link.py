@@ -85,6 +85,7 @@ class Link(Frames):
         self.welcomed: asyncio.Future[None] = loop.create_future()
         self.closed = False
         self._calls: dict[int, Crossing] = {}
+        self._fed: list[Crossing] = []
         self._number = 0
         self._pinged: float | None = None
         self._used = loop.time()
@@ -129,6 +130,7 @@ class Link(Frames):
         if crossing is not None:
             if kind == DATA:
                 crossing.append(payload)
+                self._fed.append(crossing)
             elif kind == HEAD:
                 self._begun(crossing, payload)
             elif kind in (END, BROKEN):
@@ -144,6 +146,9 @@ class Link(Frames):
         """See `asyncio.Protocol`."""
         self._pinged = None
         super().data_received(data)
+        fed, self._fed = self._fed, []
+        for crossing in fed:
+            crossing.arrived()
 
     def connection_lost(self, error: Exception | None) -> None:
         """See `asyncio.Protocol`."""

@@ -1,10 +1,13 @@
 """A body as it arrives, for one reader: what has come since he last looked is his next piece, if it is not much.
 
+Most pieces of a stream come while its reader waits, and need nothing but to be sent on. Waking him for each, through
+every generator between, costs as much as all the rest: where he has said so (`pass_to`), they go past him.
+
 Above it: `client`, `deployments.hop.link`. Below it: asyncio. Outside it: what stops a sender whom nobody reads.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 from pipelines.errors import StreamBroken
 
@@ -19,7 +22,7 @@ class Arriving:
     size: bytes of the body that wait for their reader.
     """
 
-    __slots__ = ("_error", "_loop", "_pieces", "_waiter", "ended", "head", "headers", "size", "status")
+    __slots__ = ("_error", "_loop", "_pieces", "_take", "_waiter", "ended", "head", "headers", "size", "status")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.head: asyncio.Future[None] = loop.create_future()
@@ -31,6 +34,7 @@ class Arriving:
         self._pieces: list[bytes] = []
         self._waiter: asyncio.Future[None] | None = None
         self._error: StreamBroken | None = None
+        self._take: Callable[[bytes], bool] | None = None
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         """The body: what has come since the last piece, or AT_ONCE of it. Raises StreamBroken where it is cut off."""
@@ -45,6 +49,10 @@ class Arriving:
                 self._waiter = self._loop.create_future()
                 await self._waiter
 
+    def pass_to(self, take: Callable[[bytes], bool]) -> None:
+        """See `pipelines.ports.UpstreamAnswer.pass_to`."""
+        self._take = take
+
     def taken(self, size: int) -> None:
         """The reader has taken so many bytes: the sender may go on."""
         raise NotImplementedError
@@ -52,9 +60,22 @@ class Arriving:
     # For the connection alone.
 
     def append(self, piece: bytes) -> None:
-        """More of the body."""
+        """More of the body; its reader hears of it by `arrived`."""
         self._pieces.append(piece)
         self.size += len(piece)
+
+    def arrived(self) -> None:
+        """All that has come at once is here."""
+        waiter = self._waiter
+        if waiter is None or waiter.done() or not self._pieces:
+            return
+        if self._take is not None and self.size <= AT_ONCE:
+            data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+            if self._take(data):
+                self._pieces.clear()
+                self.size = 0
+                self.taken(len(data))
+                return
         self._wake()
 
     def end(self) -> None:

@@ -199,7 +199,9 @@ class ClientConnection(asyncio.Protocol):
             self._spoilt = True
         if self._whole:
             self._free(incoming)
-        elif not incoming.status:
+        elif incoming.status:
+            incoming.arrived()
+        else:
             self._head_size += len(data)
             if self._head_size > MAX_HEAD:
                 self._break(httptools.HttpParserInvalidStatusError("headers"))

@@ -13,8 +13,9 @@ An answer that overtakes its request's body ends the connection (RFC 9112, secti
 on for a moment, so that the answer is not lost to a reset). Trailers are not merged into the headers (RFC 9110,
 section 6.5.1). What cannot be answered at its place in a pipeline is not answered at all.
 
-An application finds its connection in the scope (`of`), and through it two things that ASGI has no words for: to be
-told at once that the caller has gone, without a task that waits for it, and to have what it sends next go out together.
+An application finds its connection in the scope (`of`), and through it what ASGI has no words for: to be
+told at once that the caller has gone, without a task that waits for it, to have what it sends next go out together, and
+to write a piece of a body at once where there is room.
 
 Above it: `listener`; `visit`, which finds it in the scope. Below it: uvicorn, httptools. Outside it: what is served.
 """
@@ -69,6 +70,13 @@ class Line(Protocol):
 
     def watch(self, gone: Callable[[], None]) -> None:
         """Call `gone` when the caller goes away; at once, soon, if he has."""
+
+    @property
+    def free(self) -> bool:
+        """Whether a piece of the body of the answer under way may be written at once."""
+
+    def put(self, data: bytes) -> None:
+        """Write one; only where it is `free`."""
 
     def cork(self) -> None:
         """Hold back what is sent from now on, until `uncork`."""
@@ -128,6 +136,22 @@ class Connection(HttpToolsProtocol):
         self.flow.resume_reading()  # who does not read hears of no end
         if self.lost:
             self.loop.call_soon(gone)
+
+    @property
+    def free(self) -> bool:
+        """Whether a piece of the body of the answer under way may be written at once."""
+        cycle = self.cycle
+        return bool(
+            cycle.chunked_encoding  # so that its head is written
+            and not self.flow.write_paused
+            and not self.pipeline  # else the cycle is that of a request behind
+            and not cycle.response_complete
+            and not cycle.disconnected
+        )
+
+    def put(self, data: bytes) -> None:
+        """Write one; only where it is `free`."""
+        self.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
 
     def cork(self) -> None:
         """Hold back what is sent from now on, until `uncork`."""

@@ -14,7 +14,7 @@ mean, retries.
 
 import asyncio
 import zlib
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from email.utils import formatdate
 from functools import lru_cache
@@ -51,15 +51,24 @@ class HttpAnswer:
             # A wait until a date counts from the answer's own date; where it has none, from now.
             headers.setdefault("date", formatdate(usegmt=True))
         self.headers: Mapping[str, str] = headers
+        self._encoding = headers.get("content-encoding", "")
 
     def chunks(self) -> AsyncGenerator[bytes, None]:
         """The body as it comes, inflated where the provider compressed it against our wish."""
-        encoding = self.headers.get("content-encoding", "")
         pieces = self._incoming.pieces()
-        return pieces if encoding in ("", "identity") else self._inflated(pieces, encoding)
+        return pieces if self._plain else self._inflated(pieces)
 
-    async def _inflated(self, pieces: AsyncGenerator[bytes, None], encoding: str) -> AsyncGenerator[bytes, None]:
-        inflate = _Inflater(encoding)
+    def pass_to(self, take: Callable[[bytes], bool]) -> None:
+        """See `pipelines.ports.UpstreamAnswer.pass_to`."""
+        if self._plain:
+            self._incoming.pass_to(take)
+
+    @property
+    def _plain(self) -> bool:
+        return self._encoding in ("", "identity")
+
+    async def _inflated(self, pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        inflate = _Inflater(self._encoding)
         async with aclosing(pieces):
             async for piece in pieces:
                 for data in inflate(piece):

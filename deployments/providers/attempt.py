@@ -12,13 +12,14 @@ import contextlib
 import random
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
 
 from deployments.http.watchdog import Watchdog
 from deployments.providers.turns import Turns
-from pipelines.calls import Answer, Call
+from pipelines.calls import Answer, Call, Outlet, Passage
 from pipelines.errors import ProtocolError, Reason, StreamBroken, TimedOut, UpstreamError
 from pipelines.exchange import Exchange, Translation
 from pipelines.ports import Transport, UpstreamAnswer
@@ -185,6 +186,7 @@ class Attempt:
         answer = Answer(headers={"content-type": "text/event-stream"})
         if self._call.stream:
             answer.frames = self._frames(opened, answer)
+            answer.passage = Passage(answer.frames)
             answer.hold(Unread(answer, opened, self._outcome))
             return answer
         return await self._assembled(opened, answer)
@@ -238,6 +240,8 @@ class Attempt:
             try:
                 with Watchdog(self._target.provider) as dog:
                     dog.limit(self._left())
+                    if answer.passage is not None and answer.passage.outlet is not None:
+                        opened.upstream.pass_to(partial(self._past, exchange, dog, answer.passage.outlet))
                     while not exchange.done:
                         self._expect(exchange, dog)
                         data = await anext(opened.chunks, b"")
@@ -258,6 +262,16 @@ class Attempt:
             await opened.chunks.aclose()
             await opened.upstream.close(whole=exchange.done)
             answer.outcome = self._outcome(exchange, opened.lease, reason, cancelled=cancelled)
+
+    def _past(self, exchange: Exchange, dog: Watchdog, outlet: Outlet, data: bytes) -> bool:
+        """Let content go past the reader of `_frames`, who waits for it; whether it was nothing else, and had room."""
+        said = exchange.passed(data) if outlet.free else None
+        if said is None:
+            return False
+        outlet.put(said)
+        dog.rest()
+        self._expect(exchange, dog)
+        return True
 
     def _expect(self, exchange: Exchange, dog: Watchdog) -> None:
         """Comments are no progress: they do not move the deadline."""

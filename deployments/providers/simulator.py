@@ -16,7 +16,7 @@ Above it: `providers`. Below it: `script`, `pipelines`.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl
 
@@ -107,6 +107,9 @@ class Played:
     def chunks(self) -> AsyncGenerator[bytes, None]:
         """The body."""
         return self._body
+
+    def pass_to(self, take: Callable[[bytes], bool]) -> None:
+        """See `pipelines.ports.UpstreamAnswer.pass_to`: what is played is played to the reader."""
 
     async def close(self, *, whole: bool = False) -> None:
         """Stop playing."""

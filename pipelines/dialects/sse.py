@@ -62,9 +62,13 @@ class Framer:
         """Take more bytes; return the parsed frames that they complete."""
         return [parse(raw) for raw in self.cut(data)]
 
+    def passes(self, data: bytes) -> bool:
+        """Whether these bytes are whole frames by themselves, in the usual form. Nothing is taken."""
+        return not self._pieces and not self._after_cr and data.endswith(b"\n\n") and b"\r" not in data
+
     def whole(self, data: bytes) -> bytes:
         """Take more bytes; return all that now stands before a frame's end, uncut. The usual chunk passes as is."""
-        if not self._pieces and not self._after_cr and data.endswith(b"\n\n") and b"\r" not in data:
+        if self.passes(data):
             return data
         return b"".join(self.cut(data))
 

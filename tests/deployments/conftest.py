@@ -11,7 +11,9 @@ from deployments import provider_replica
 from tests.deployments.house import House, house
 from tests.upstream import Upstream
 
-ON_BOTH_LOOPS = frozenset(("test_hop.py", "test_http_client.py", "test_outbound.py", "test_transport.py"))
+ON_BOTH_LOOPS = frozenset(
+    ("test_hop.py", "test_http_client.py", "test_outbound.py", "test_passage.py", "test_transport.py")
+)
 """What works on sockets itself: replicas run on uvloop, plain Python on asyncio's own loop."""
 
 

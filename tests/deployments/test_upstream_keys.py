@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -250,6 +250,8 @@ class Said:
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hello"}}
         yield json.dumps({"choices": [choice]} if self.status == 200 else {"error": {"message": "no"}}).encode()
+
+    def pass_to(self, take: Callable[[bytes], bool]) -> None: ...
 
     async def close(self, *, whole: bool = False) -> None: ...
 
