@@ -8,6 +8,7 @@ Above it: the benchmarks. Below it: `deployments.starting.processes`. Outside it
 
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Iterable, Sequence
 from importlib import metadata
@@ -28,9 +29,9 @@ class Use(NamedTuple):
     memory: int
 
 
-def family(root: int) -> list[int]:
-    """The process `root` and all that descends from it now."""
-    return [root, *(process.pid for process in descendants(root))]
+def family(root: int, but: str = "") -> list[int]:
+    """The process `root` and all that descends from it now. but: a pattern of titles of those that are not meant."""
+    return [root, *(one.pid for one in descendants(root) if not but or not re.match(but, one.command[0]))]
 
 
 def cpu(pids: Iterable[int]) -> float:

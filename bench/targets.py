@@ -30,11 +30,16 @@ REPORTED_SECONDS = 2.0
 
 CHAT = "/v1/chat/completions"
 
+BARE = r"ray::ServeReplica:bare-"
+OURS = r"ray::(?:(?:Router|Ledger|Replays)Actor|ServeReplica:(?!bare-))"
+"""Titles of the processes that only the one or the other needs."""
+
 
 class Target(NamedTuple):
     """One way to an answer. prefix: before the model's name; headers: what it wants besides the key.
 
-    Its processes are `root` and what it has started. metrics: where it tells its own numbers. load: the module that
+    Its processes are `root` and what it has started, but for the others' whose titles match `but`: of what stands in
+    the same cluster only Ray and Serve are everybody's. metrics: where it tells its own numbers. load: the module that
     asks it; that of the handles has Ray's address for a url.
     """
 
@@ -44,12 +49,13 @@ class Target(NamedTuple):
     key: str = ""
     headers: tuple[tuple[str, str], ...] = ()
     root: int = 0
+    but: str = ""
     metrics: str = ""
     load: str = "bench.load"
 
     def processes(self) -> list[int]:
         """The ids of its processes now; none where nothing is to be counted."""
-        return machine.family(self.root) if self.root else []
+        return machine.family(self.root, self.but) if self.root else []
 
     def waited(self) -> tuple[float, float]:
         """Seconds that answers have waited for the ledger so far, and how many have; zeros where that is not told."""
@@ -139,18 +145,19 @@ def penstock(
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-    local, root = "http://127.0.0.1", process.pid
-    counts = f"{local}:{ports[0]}/metrics"
+    local = "http://127.0.0.1"
+    own = Target("", "", key=KEY, root=process.pid, but=BARE, metrics=f"{local}:{ports[0]}/metrics")
     targets = [
-        Target("direct lane, own listener", f"{local}:{ports[2]}{CHAT}", "", KEY, root=root, metrics=counts),
-        Target("routed lane, own listener", f"{local}:{ports[1]}{CHAT}", "bench/", KEY, root=root, metrics=counts),
-        Target("direct lane, ingress", f"{local}:{ports[0]}/bench{CHAT}", "", KEY, root=root, metrics=counts),
-        Target("routed lane, ingress", f"{local}:{ports[0]}{CHAT}", "bench/", KEY, root=root, metrics=counts),
+        own._replace(name="direct lane, own listener", url=f"{local}:{ports[2]}{CHAT}"),
+        own._replace(name="routed lane, own listener", url=f"{local}:{ports[1]}{CHAT}", prefix="bench/"),
+        own._replace(name="direct lane, ingress", url=f"{local}:{ports[0]}/bench{CHAT}"),
+        own._replace(name="routed lane, ingress", url=f"{local}:{ports[0]}{CHAT}", prefix="bench/"),
     ]
     if bare:
+        other = Target("", "", root=process.pid, but=OURS)
         targets += [
-            Target("bare Serve, one listener", f"{local}:{bare_one}{CHAT}", root=root),
-            Target("bare Serve, two listeners", f"{local}:{bare_two}{CHAT}", root=root),
+            other._replace(name="bare Serve, one listener", url=f"{local}:{bare_one}{CHAT}"),
+            other._replace(name="bare Serve, two listeners", url=f"{local}:{bare_two}{CHAT}"),
         ]
     try:
         for target in targets:
