@@ -30,6 +30,9 @@ SIZES = (1_000, 10_000, 100_000, 1_000_000)
 REPLICAS = (1, 2, 4)
 PROVIDERS = (1, 5, 20, 50)
 
+WARMING = Scenario("warm-up", "u-200", 20_000, 16)
+"""What fills the caches that anything fills, the ledger's above all: no stream is to be charged for them."""
+
 
 class Point(NamedTuple):
     """One measurement. at: of what there was so much; cpu: microseconds a request or a chunk; wait: milliseconds, the
@@ -120,6 +123,8 @@ def started(**how: Any) -> Iterator[list[Target]]:
 def along(series: str, steps: Sequence[int], make: Callable[[int], Scenario], repeats: int) -> Iterator[Point]:
     """Another load each time, on the same Penstock."""
     with started() as lanes:
+        for lane in lanes:
+            once(lane, WARMING)
         resting = idle(lanes[0])
         for step in steps:
             for lane in lanes:

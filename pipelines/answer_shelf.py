@@ -7,6 +7,7 @@ Above it: `idempotency`. Below it: the standard library. Outside it: what is in 
 """
 
 import heapq
+from collections import OrderedDict
 from typing import NamedTuple
 
 CACHED = "cache:"
@@ -27,8 +28,8 @@ class AnswerShelf:
     def __init__(self, most: int, most_cached: int) -> None:
         self._most = {False: most, True: most_cached}
         self._held = {False: 0, True: 0}
-        # In the order in which they came.
-        self._places: dict[bool, dict[str, _Place]] = {False: {}, True: {}}
+        # In the order in which they came; a dict would look past all that have gone for the first one.
+        self._places: dict[bool, OrderedDict[str, _Place]] = {False: OrderedDict(), True: OrderedDict()}
         self._ends: list[tuple[float, str]] = []
 
     @property
