@@ -3,7 +3,7 @@
 A caller who goes away cancels the work at once (`Leaving`); one who reads slowly is waited for, since `send` waits
 for the socket; a stream that breaks is never ended like a success (`Visit.fail`).
 
-Above it: `front`, `keep_alive`. Below it: `reading`, `connection`, `pipelines`. Outside it: what is answered.
+Above it: `front`, `keep_alive`. Below it: `reading`, `line`, `pipelines`. Outside it: what is answered.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from typing import Any, Protocol, Self
 
 import msgspec
 
-from deployments.http import connection
+from deployments.http import line
 from deployments.http.reading import READ_HEADERS, HungUp, Receive, Scope, Send, body_of, headers_of
 from deployments.identity import new_id
 from deployments.money.books import Measures
@@ -38,6 +38,8 @@ _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 STREAMING = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 """Headers of every stream: nobody on the way may hold it back."""
+
+_SPACES = bytes.maketrans(line.CONTROLS, b" " * len(line.CONTROLS))
 
 FAREWELL_SECONDS = 2.0
 """How long a caller who reads slowly is waited for with the error that ends his stream."""
@@ -67,7 +69,6 @@ class Visit:
     def __init__(self, scope: Scope, receive: Receive, send: Send, *, hop: bool, behind_serve: bool) -> None:
         self.scope = scope
         self.receive = receive
-        self.send = send
         self.hop = hop
         self.behind_serve = behind_serve
         self.method: str = scope["method"]
@@ -86,7 +87,8 @@ class Visit:
         self.first: float | None = None
         self.cut: PenstockError | None = None
         self._latest = b""
-        self._connection = connection.of(scope)
+        self._line = line.of(scope)
+        self._way: line.Outgoing = self._line or line.Messages(send)
         self._task = asyncio.current_task()
 
     def read_headers(self) -> None:
@@ -97,47 +99,40 @@ class Visit:
 
     async def body(self) -> bytes:
         """The request's whole body. Raises as `reading.body_of`."""
-        connection = self._connection
-        return await body_of(self.receive, self.headers, here=connection is not None and connection.whole)
+        return await body_of(self.receive, self.headers, here=self._line is not None and self._line.whole)
 
     async def reply(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
         """Answer with a whole body."""
         whole = {"content-length": str(len(body)), "content-type": "application/json", **headers}
-        self._cork()
-        try:
-            await self.begin(status, whole)
-            await self.end(b"" if self.method == "HEAD" else body)
-        finally:
-            self._uncork()
+        await self.begin(status, whole, hold=True)
+        await self.end(b"" if self.method == "HEAD" else body)
 
-    async def begin(self, status: int, headers: Mapping[str, str]) -> None:
-        """Begin an answer whose body comes by `more` and ends with `end`."""
+    async def begin(self, status: int, headers: Mapping[str, str], *, hold: bool = False) -> None:
+        """Begin an answer whose body comes by `more` and ends with `end`. hold: its first piece comes at once."""
         self.started = True
-        head = [*_raw(headers), *self._common()]
-        await self.send({"type": "http.response.start", "status": status, "headers": head})
+        await self._way.begin(status, [*_raw(headers), *self._common()], hold=hold)
 
     async def more(self, data: bytes) -> None:
         """Send a piece of the body; returns when the socket has room for the next."""
         self.sent += len(data)
-        await self.send({"type": "http.response.body", "body": data, "more_body": True})
+        await self._way.more(data)
 
     @property
     def free(self) -> bool:
         """Whether `put` may send a piece of a stream now. See `pipelines.calls.Outlet`."""
-        return self._connection is not None and self._connection.free
+        return self._way.free
 
     def put(self, data: bytes) -> None:
         """Send a piece of a stream at once, which is neither its first nor its last."""
-        assert self._connection is not None
         self.sent += len(data)
         self._latest = data
-        self._connection.put(data)
+        self._way.put(data)
 
     async def end(self, data: bytes = b"") -> None:
         """Send the last piece of the body."""
         self.ended = True
         self.sent += len(data)
-        await self.send({"type": "http.response.body", "body": data, "more_body": False})
+        await self._way.end(data)
 
     async def stream(
         self,
@@ -158,13 +153,9 @@ class Visit:
         head = {**STREAMING, **answer.headers}
         self.first = time.monotonic()
         if voice is self:
-            self._cork()
-            try:
-                await self.begin(answer.status, head)
-                held = await self._pass(await anext(frames, b""), answer, last, voice)
-            finally:
-                self._uncork()
-            if not held and self._connection is not None:
+            await self.begin(answer.status, head, hold=True)
+            held = await self._pass(await anext(frames, b""), answer, last, voice)
+            if not held and self.free:
                 answer.let_out(self)
         else:
             await voice.begin(answer.status, head)
@@ -235,15 +226,6 @@ class Visit:
         """Whether the CancelledError that has just come is `interrupt`'s alone; it counts no longer then."""
         return self.cut is not None and self._task is not None and self._task.uncancel() == 0
 
-    def _cork(self) -> None:
-        """What is sent from now on goes out in one piece, where the connection can: half an answer's system calls."""
-        if self._connection is not None:
-            self._connection.cork()
-
-    def _uncork(self) -> None:
-        if self._connection is not None:
-            self._connection.uncork()
-
     def _common(self) -> Iterable[tuple[bytes, bytes]]:
         if not self.behind_serve and self.id:
             yield b"x-request-id", self.id.encode()
@@ -261,7 +243,7 @@ class Leaving:
     """
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
-        self._connection = connection.of(scope)
+        self._line = line.of(scope)
         self._receive = receive
         self._watch: asyncio.Task[None] | None = None
         self._task: asyncio.Task[Any] | None = None
@@ -269,16 +251,16 @@ class Leaving:
 
     def stop(self) -> None:
         """Watch no longer: what comes now is the end of the answer, not the caller's leaving."""
-        if self._connection is not None:
-            self._connection.gone.discard(self._gone)
+        if self._line is not None:
+            self._line.gone.discard(self._gone)
         elif self._watch is not None:
             self._watch.cancel()
 
     def __enter__(self) -> Self:
         """Begin to watch."""
         self._task = asyncio.current_task()
-        if self._connection is not None:
-            self._connection.watch(self._gone)
+        if self._line is not None:
+            self._line.watch(self._gone)
         else:
             self._watch = asyncio.get_running_loop().create_task(self._wait())
         return self
@@ -306,11 +288,9 @@ class Leaving:
 
 
 def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
-    """Headers as bytes; what no header may hold is replaced."""
+    """Headers as bytes; what no header may hold (RFC 9110, section 5.5) becomes a space."""
     raw = []
     for name, text in headers.items():
         value = text.encode("latin-1", "replace")
-        if b"\n" in value or b"\r" in value:
-            value = value.replace(b"\r", b" ").replace(b"\n", b" ")
-        raw.append((name.encode("latin-1"), value))
+        raw.append((name.encode("latin-1"), value if text.isprintable() else value.translate(_SPACES)))
     return raw

@@ -39,7 +39,7 @@ from deployments.hop.wire import (
     pieces_of,
     requests,
 )
-from deployments.http.connection import EXTENSION
+from deployments.http.line import EXTENSION, Headers
 from deployments.http.reading import MAX_BODY, READ_HEADERS
 from pipelines.errors import ConfigurationError
 
@@ -63,7 +63,7 @@ _logger = logging.getLogger("penstock")
 
 
 class _Call:
-    """One call: ASGI's `receive` and `send` to its application, a `connection.Line` to its visit."""
+    """One call: a `line.Line` to its visit, ASGI's `receive` and `send` to any other application."""
 
     __slots__ = (
         "_begun",
@@ -93,7 +93,7 @@ class _Call:
             "path": asked.path,
             "query_string": asked.query,
             READ_HEADERS: asked.headers,
-            "extensions": {EXTENSION: {"connection": self}},
+            "extensions": {EXTENSION: {"line": self}},
         }
         self._body: bytes | bytearray = asked.body if len(asked.body) == asked.size else bytearray(asked.body)
         self._caller = caller
@@ -102,35 +102,46 @@ class _Call:
         self._begun = False
         self._room: asyncio.Future[None] | None = None
 
-    # What a visit may ask of its connection.
+    # See `line.Line`.
 
     whole = True
     """An application is told of a call when its body is here."""
 
     def watch(self, gone: Callable[[], None]) -> None:
-        """See `connection.Line`."""
+        """See `line.Line`."""
         self.gone.add(gone)
         if self.lost:
             asyncio.get_running_loop().call_soon(gone)
 
+    async def begin(self, status: int, headers: Headers, *, hold: bool = False) -> None:
+        """See `line.Outgoing`: what is sent in one turn of the loop goes out together anyhow."""
+        if not self.lost:
+            self._caller.send(self._number, HEAD, encode(Head(status, headers)))
+
+    async def more(self, data: bytes) -> None:
+        """See `line.Outgoing`."""
+        for piece in pieces_of(data):
+            await self._piece(piece)
+
+    async def end(self, data: bytes = b"") -> None:
+        """See `line.Outgoing`."""
+        await self.more(data)
+        if not self.lost:
+            self.ended = True
+            self._caller.send(self._number, END, b"")
+
     @property
     def free(self) -> bool:
-        """See `connection.Line`."""
+        """See `line.Outgoing`."""
         return self._begun and self._sent < WINDOW and not self.lost and self._caller.writable.is_set()
 
     def put(self, data: bytes) -> None:
-        """See `connection.Line`."""
+        """See `line.Outgoing`."""
         self._sent += len(data)
         for piece in pieces_of(data):
             self._caller.pass_on(self._number, piece)
 
-    def cork(self) -> None:
-        """See `connection.Line`: what is sent in one turn of the loop goes out together anyhow."""
-
-    def uncork(self) -> None:
-        """See `connection.Line`."""
-
-    # ASGI.
+    # ASGI, for whoever knows no line.
 
     async def receive(self) -> MutableMapping[str, Any]:
         """The body, once."""
@@ -139,18 +150,16 @@ class _Call:
 
     async def send(self, message: MutableMapping[str, Any]) -> None:
         """The answer's head or a piece of its body; returns when there is room for the next."""
-        if self.lost:
-            return
         if message["type"] == "http.response.start":
-            self._caller.send(self._number, HEAD, encode(Head(message["status"], message["headers"])))
-            return
-        for piece in pieces_of(message["body"]):
-            await self._piece(piece)
-        if not message["more_body"] and not self.lost:
-            self.ended = True
-            self._caller.send(self._number, END, b"")
+            await self.begin(message["status"], message["headers"])
+        elif message["more_body"]:
+            await self.more(message["body"])
+        else:
+            await self.end(message["body"])
 
     async def _piece(self, piece: bytes) -> None:
+        if self.lost:
+            return
         if self._begun:
             self._caller.pass_on(self._number, piece)
         else:

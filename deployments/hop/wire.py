@@ -19,7 +19,7 @@ Above it: `link`, `door`. Below it: `actors.frames`, msgspec. Outside it: connec
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -55,7 +55,7 @@ class Head(msgspec.Struct, array_like=True, frozen=True):
     """An answer's beginning."""
 
     status: int
-    headers: tuple[tuple[bytes, bytes], ...]
+    headers: Sequence[tuple[bytes, bytes]]
 
 
 requests = msgspec.msgpack.Decoder(Asked)

@@ -13,24 +13,24 @@ An answer that overtakes its request's body ends the connection (RFC 9112, secti
 on for a moment, so that the answer is not lost to a reset). Trailers are not merged into the headers (RFC 9110,
 section 6.5.1). What cannot be answered at its place in a pipeline is not answered at all.
 
-An application finds its connection in the scope (`of`), and through it what ASGI has no words for: to be
-told at once that the caller has gone, without a task that waits for it, to have what it sends next go out together, and
-to write a piece of a body at once where there is room.
+Each request has a line of its own (`Answering`), by which its answer goes without ASGI's messages: uvicorn's cycle is
+told what has become of it, and goes on from there.
 
-Above it: `listener`; `visit`, which finds it in the scope. Below it: uvicorn, httptools. Outside it: what is served.
+Above it: `listener`; `visit`, by `line`. Below it: uvicorn, httptools. Outside it: what is served.
 """
 
 import asyncio
 import math
 import re
 from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import msgspec
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from deployments.http.reading import MAX_HEADER_BYTES, Scope
+from deployments.http.line import CONTROLS, EXTENSION, Headers
+from deployments.http.reading import MAX_HEADER_BYTES
 from pipelines.dialects import DIALECTS
 from pipelines.errors import BadRequest
 
@@ -50,46 +50,6 @@ MAX_PIPELINED = 64
 """Requests of one connection that may wait for their turn."""
 
 _UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
-
-
-EXTENSION = "penstock.connection"
-"""Of ASGI's scope: where `of` finds the connection."""
-
-
-class Line(Protocol):
-    """What an application may ask of the connection that a request came by. gone: called when the caller has gone.
-
-    whole: the request is here to its end.
-    """
-
-    gone: set[Callable[[], None]]
-
-    @property
-    def whole(self) -> bool:
-        """Whether the latest request has come to its end."""
-
-    def watch(self, gone: Callable[[], None]) -> None:
-        """Call `gone` when the caller goes away; at once, soon, if he has."""
-
-    @property
-    def free(self) -> bool:
-        """Whether a piece of the body of the answer under way may be written at once."""
-
-    def put(self, data: bytes) -> None:
-        """Write one; only where it is `free`."""
-
-    def cork(self) -> None:
-        """Hold back what is sent from now on, until `uncork`."""
-
-    def uncork(self) -> None:
-        """Send what was held back, in one piece."""
-
-
-def of(scope: Scope) -> Line | None:
-    """The connection of a request, None where another server than ours has taken it in."""
-    extensions = scope.get("extensions")
-    ours = extensions.get(EXTENSION) if extensions else None
-    return ours["connection"] if ours else None
 
 
 class State(ServerState):
@@ -118,12 +78,9 @@ class Connection(HttpToolsProtocol):
         self._in_message = False
         self._lingering = False
         self._persistent = True
-        self._extensions: dict[str, dict[object, object]] = {EXTENSION: {"connection": self}}
         self._end: _End
         self.gone: set[Callable[[], None]] = set()
         self.lost = False
-
-    # What an application may ask for.
 
     @property
     def whole(self) -> bool:
@@ -136,30 +93,6 @@ class Connection(HttpToolsProtocol):
         self.flow.resume_reading()  # who does not read hears of no end
         if self.lost:
             self.loop.call_soon(gone)
-
-    @property
-    def free(self) -> bool:
-        """Whether a piece of the body of the answer under way may be written at once."""
-        cycle = self.cycle
-        return bool(
-            cycle.chunked_encoding  # so that its head is written
-            and not self.flow.write_paused
-            and not self.pipeline  # else the cycle is that of a request behind
-            and not cycle.response_complete
-            and not cycle.disconnected
-        )
-
-    def put(self, data: bytes) -> None:
-        """Write one; only where it is `free`."""
-        self.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
-
-    def cork(self) -> None:
-        """Hold back what is sent from now on, until `uncork`."""
-        self._end.cork()
-
-    def uncork(self) -> None:
-        """Send what was held back, in one piece."""
-        self._end.uncork()
 
     # What the transport says.
 
@@ -215,8 +148,8 @@ class Connection(HttpToolsProtocol):
         self._due = math.inf
         self._unused = 0
         self._in_message = True
-        self.scope["extensions"] = self._extensions
         super().on_headers_complete()
+        self.scope["extensions"] = {EXTENSION: {"line": Answering(self, self.cycle)}}
         self.headers = []  # trailers go here, and nowhere
         # Where the parser has seen an upgrade all the same, it passes over whatever comes.
         self._persistent = self.cycle.keep_alive and not self.parser.should_upgrade()
@@ -300,6 +233,101 @@ class Connection(HttpToolsProtocol):
         return not self._in_message
 
 
+class Answering:
+    """The line of one request. See `line.Line`.
+
+    A caller of HTTP/1.0 knows no chunks (RFC 9112, section 7): a body without a length ends with his connection.
+    """
+
+    __slots__ = ("_bare", "_connection", "_cycle", "_head", "_left", "gone")
+
+    def __init__(self, connection: Connection, cycle: RequestResponseCycle) -> None:
+        self.gone = connection.gone
+        self._connection = connection
+        self._cycle = cycle
+        self._head = b""
+        self._bare = False
+        self._left: int | None = None
+
+    @property
+    def whole(self) -> bool:
+        """See `line.Line`."""
+        return self._connection.whole
+
+    def watch(self, gone: Callable[[], None]) -> None:
+        """See `line.Line`."""
+        self._connection.watch(gone)
+
+    async def begin(self, status: int, headers: Headers, *, hold: bool = False) -> None:
+        """See `line.Outgoing`. Raises ValueError for a header that HTTP does not allow."""
+        cycle = self._cycle
+        lines = [STATUS_LINE[status]]
+        for name, value in headers:
+            lines += (name, b": ", value, b"\r\n")
+            if name == b"content-length":
+                self._left = int(value)
+        text = b"".join(lines)
+        if len(text.translate(None, CONTROLS)) != len(text) - 2 * (len(headers) + 1):  # but for the lines' ends
+            raise ValueError("a header holds a control character")
+        self._bare = cycle.scope["method"] == "HEAD" or status in (204, 304)
+        cycle.chunked_encoding = not self._bare and self._left is None and cycle.scope["http_version"] != "1.0"
+        cycle.response_started = True
+        cycle.waiting_for_100_continue = False
+        close = b"" if cycle.keep_alive else b"connection: close\r\n"
+        self._head = text + close + (b"transfer-encoding: chunked\r\n\r\n" if cycle.chunked_encoding else b"\r\n")
+        if not hold:
+            await self.more(b"")
+
+    async def more(self, data: bytes) -> None:
+        """See `line.Outgoing`."""
+        await self._write(self._framed(data))
+
+    async def end(self, data: bytes = b"") -> None:
+        """See `line.Outgoing`."""
+        cycle = self._cycle
+        framed = self._framed(data)
+        await self._write(framed + b"0\r\n\r\n" if cycle.chunked_encoding else framed)
+        if cycle.disconnected:
+            return
+        if self._left and not self._bare:
+            raise RuntimeError("a body is shorter than its head says")
+        cycle.response_complete = True
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            cycle.transport.close()
+        cycle.on_response()
+
+    @property
+    def free(self) -> bool:
+        """See `line.Outgoing`."""
+        cycle = self._cycle
+        return bool(cycle.chunked_encoding and not cycle.flow.write_paused and not cycle.disconnected)
+
+    def put(self, data: bytes) -> None:
+        """See `line.Outgoing`."""
+        self._cycle.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+
+    def _framed(self, data: bytes) -> bytes:
+        """The head, if it was held back, and a piece of the body."""
+        head, self._head = self._head, b""
+        if not data or self._bare:
+            return head
+        if self._cycle.chunked_encoding:
+            return b"%b%x\r\n%b\r\n" % (head, len(data), data)
+        if self._left is not None:
+            if len(data) > self._left:
+                raise RuntimeError("a body is longer than its head says")
+            self._left -= len(data)
+        return head + data if head else data
+
+    async def _write(self, data: bytes) -> None:
+        cycle = self._cycle
+        if cycle.flow.write_paused and not cycle.disconnected:
+            await cycle.flow.drain()
+        if data and not cycle.disconnected:
+            cycle.transport.write(data)
+
+
 class _End:
     """A transport as uvicorn uses it; `close` lingers where a request has not come wholly."""
 
@@ -310,23 +338,9 @@ class _End:
         self.is_closing: Callable[[], bool] = transport.is_closing
         self._transport = transport
         self._connection = connection
-        self._held: list[bytes] = []
-
-    def cork(self) -> None:
-        """Hold back what is written."""
-        self.write = self._held.append
-
-    def uncork(self) -> None:
-        """Write what was held back."""
-        self.write = self._transport.write
-        if self._held:
-            data = b"".join(self._held)
-            self._held.clear()
-            self.write(data)
 
     def close(self) -> None:
         """End, once what was written has gone out."""
-        self.uncork()
         if self.is_closing():
             return
         if self._connection.close():

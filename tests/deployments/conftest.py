@@ -12,7 +12,7 @@ from tests.deployments.house import House, house
 from tests.upstream import Upstream
 
 ON_BOTH_LOOPS = frozenset(
-    ("test_hop.py", "test_http_client.py", "test_outbound.py", "test_passage.py", "test_transport.py")
+    ("test_hop.py", "test_http_client.py", "test_line.py", "test_outbound.py", "test_passage.py", "test_transport.py")
 )
 """What works on sockets itself: replicas run on uvloop, plain Python on asyncio's own loop."""
 

@@ -12,6 +12,7 @@ import uvloop
 
 from deployments.guard import Guard
 from deployments.http import connection, reading
+from deployments.http.line import of
 from deployments.http.listener import Listener
 from tests.clients import BrokenBody, Caller, Head
 from tests.deployments.house import KEY, House, url_of
@@ -48,8 +49,10 @@ class Place:
                     break
         self.seen.append((scope["path"], dict(scope["headers"]), body))
         await self.go.wait()
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
-        await send({"type": "http.response.body", "body": b"ok"})
+        way = of(scope)
+        assert way is not None
+        await way.begin(200, [(b"content-length", b"2")], hold=True)
+        await way.end(b"ok")
 
 
 @pytest.fixture

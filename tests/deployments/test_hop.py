@@ -14,7 +14,7 @@ from deployments.hop import link as link_module
 from deployments.hop.door import Door
 from deployments.hop.link import Crossing, Link, Links
 from deployments.hop.wire import ASK, CREDIT, MORE, PIECE, WINDOW, Asked, encode
-from deployments.http import connection
+from deployments.http.line import of
 from deployments.http.pool import UNREACHABLE
 from deployments.http.reading import MAX_BODY
 from pipelines.errors import StreamBroken, TimedOut
@@ -33,7 +33,7 @@ class Served:
         self.answer: Callable[[Any, Any], Awaitable[None]] = self.echo
 
     async def application(self, scope: Any, receive: Any, send: Any) -> None:
-        line = connection.of(scope)
+        line = of(scope)
         assert line is not None
         line.watch(lambda: self.gone.append(scope["path"]))
         scope["body"] = await receive()
@@ -48,7 +48,7 @@ class Served:
     async def pour(self, scope: Any, send: Any) -> None:
         """Without end."""
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        while connection.of(scope).gone is not None and scope["path"] not in self.gone:  # type: ignore[union-attr]
+        while of(scope).gone is not None and scope["path"] not in self.gone:  # type: ignore[union-attr]
             await send({"type": "http.response.body", "body": b"x" * 10_000, "more_body": True})
             self.sent += 10_000
             await asyncio.sleep(0)
