@@ -123,9 +123,9 @@ def started(**how: Any) -> Iterator[list[Target]]:
 def along(series: str, steps: Sequence[int], make: Callable[[int], Scenario], repeats: int) -> Iterator[Point]:
     """Another load each time, on the same Penstock."""
     with started() as lanes:
+        resting = idle(lanes[0])
         for lane in lanes:
             once(lane, WARMING)
-        resting = idle(lanes[0])
         for step in steps:
             for lane in lanes:
                 yield point(series, step, lane, make(step), resting, repeats)
