@@ -301,11 +301,13 @@ class Answering:
     def free(self) -> bool:
         """See `line.Outgoing`."""
         cycle = self._cycle
-        return bool(cycle.chunked_encoding and not cycle.flow.write_paused and not cycle.disconnected)
+        return bool(
+            cycle.chunked_encoding and not self._head and not cycle.flow.write_paused and not cycle.disconnected
+        )
 
     def put(self, data: bytes) -> None:
         """See `line.Outgoing`."""
-        self._cycle.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        self._cycle.transport.write(self._framed(data))
 
     def _framed(self, data: bytes) -> bytes:
         """The head, if it was held back, and a piece of the body."""

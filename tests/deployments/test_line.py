@@ -118,6 +118,21 @@ async def test_a_body_of_another_length_than_its_head_says_is_cut_off(length: in
     assert len(said.partition(b"\r\n\r\n")[2]) < 6
 
 
+async def test_nothing_goes_ahead_of_a_head_that_is_held() -> None:
+    free: list[bool] = []
+
+    async def answer(way: Line) -> None:
+        free.append(way.free)
+        await way.begin(200, [], hold=True)
+        free.append(way.free)
+        await way.more(b"first")
+        free.append(way.free)
+        await way.end()
+
+    assert (await heard(answer, request())).endswith(b"\r\n\r\n5\r\nfirst\r\n0\r\n\r\n")
+    assert free == [False, False, True]
+
+
 async def test_pipelined_requests_have_a_line_each() -> None:
     ways: list[Line] = []
     more = asyncio.Event()
