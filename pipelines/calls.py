@@ -138,14 +138,6 @@ class Outlet(Protocol):
         """Send one; only where it is `free`."""
 
 
-class Passage:
-    """Lets a stream's plain content past its readers. frames: what the last of them reads; outlet: where it may go."""
-
-    def __init__(self, frames: AsyncGenerator[bytes, None]) -> None:
-        self.frames = frames
-        self.outlet: Outlet | None = None
-
-
 class Source(Protocol):
     """Where an answer comes from: an upstream's answer, or another `Answer`."""
 
@@ -161,8 +153,9 @@ class Answer:
     outcome and error say how it went; they are set when the body is whole or the frames have ended.
     asked: the call as the attempt that gives this answer has it; booked: the ledger has been told of that attempt.
     queued: seconds that the call waited for its turn.
-    passage: whole frames that hold content and nothing else may go past the readers of frames. Whoever replaces frames
-    by his own reading of them closes it, unless he says that he need not see each (`read_through`).
+    outlet: where whole frames that hold content and nothing else may go past the readers of frames; None: nowhere. It
+    is for the source that has said so (`let_past`). Whoever replaces frames by his own reading of them closes this way,
+    unless he says that he need not see each (`read_through`).
     Whoever takes an answer calls `close` when done with it, however it went.
     """
 
@@ -178,7 +171,8 @@ class Answer:
         self.headers = headers if headers is not None else {}
         self.body = body
         self.frames = frames
-        self.passage: Passage | None = None
+        self.outlet: Outlet | None = None
+        self._passable: AsyncGenerator[bytes, None] | None = None
         self.outcome: Outcome | None = None
         self.error: PenstockError | None = None
         self.asked: Call | None = None
@@ -196,15 +190,19 @@ class Answer:
             return "cancelled"
         return self.outcome.reason or "ok"
 
+    def let_past(self, frames: AsyncGenerator[bytes, None]) -> None:
+        """Answer with `frames`, whose source sends content to `outlet` while they are waited for."""
+        self.frames = self._passable = frames
+
     def let_out(self, outlet: Outlet) -> None:
         """Whoever reads `frames` does nothing but send them: while he waits, content may go to `outlet` by itself."""
-        if self.passage is not None and self.passage.frames is self.frames:
-            self.passage.outlet = outlet
+        if self._passable is self.frames:
+            self.outlet = outlet
 
     def read_through(self, frames: AsyncGenerator[bytes, None]) -> None:
         """Replace `frames` by a reading of them that looks only at how they end."""
-        if self.passage is not None and self.passage.frames is self.frames:
-            self.passage.frames = frames
+        if self._passable is self.frames:
+            self._passable = frames
         self.frames = frames
 
     def hold(self, source: "Source") -> None:

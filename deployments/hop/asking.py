@@ -21,7 +21,7 @@ from deployments.hop.link import Crossing, Links
 from deployments.http.watchdog import Watchdog
 from deployments.money.books import ACCOUNT_HEADER, written
 from deployments.visit import OUTCOME_HEADER, TRAILER
-from pipelines.calls import Answer, Call, Outlet, Passage
+from pipelines.calls import Answer, Call
 from pipelines.conversation import Json
 from pipelines.dialects import DIALECTS
 from pipelines.dialects.sse import Framer
@@ -126,8 +126,7 @@ class Hop:
         headers.update(rate_headers(upstream.headers))
         answer = Answer(status=upstream.status, headers=headers)
         if upstream.status == 200 and call.stream:
-            answer.frames = self._frames(replica, upstream, answer, provider, DIALECTS[call.dialect].last)
-            answer.passage = Passage(answer.frames)
+            answer.let_past(self._frames(replica, upstream, answer, provider, DIALECTS[call.dialect].last))
             answer.hold(upstream)
             return answer
         async with aclosing(upstream.chunks()) as chunks:
@@ -148,6 +147,7 @@ class Hop:
         framer = Framer()
         try:
             with self._guarded(self._flowing, replica, provider) as dog:
+                upstream.pass_to(partial(_past, framer, last, dog, answer))
                 async with aclosing(upstream.chunks()) as chunks:
                     while True:
                         dog.resume()
@@ -162,8 +162,6 @@ class Hop:
                             ready = ready[:at]
                         if ready:
                             yield ready
-                            if answer.passage is not None and answer.passage.outlet is not None:
-                                upstream.pass_to(partial(_past, framer, last, dog, answer.passage.outlet))
         except StreamBroken as error:
             if answer.outcome is None:
                 raise ReplicaLost("the provider's replica went away in mid-stream", provider=provider) from error
@@ -174,9 +172,10 @@ class Hop:
             raise ReplicaLost("the provider's replica cut its answer off", provider=provider)
 
 
-def _past(framer: Framer, last: re.Pattern[bytes], dog: Watchdog, outlet: Outlet, data: bytes) -> bool:
+def _past(framer: Framer, last: re.Pattern[bytes], dog: Watchdog, answer: Answer, data: bytes) -> bool:
     """Let whole frames past the reader, who waits for them: neither the end of the stream nor its trailer."""
-    if not outlet.free or not framer.passes(data) or TRAILER in data or last.search(data):
+    outlet = answer.outlet
+    if outlet is None or not outlet.free or not framer.passes(data) or TRAILER in data or last.search(data):
         return False
     outlet.put(data)
     dog.rest()

@@ -51,7 +51,6 @@ class HttpAnswer:
             # A wait until a date counts from the answer's own date; where it has none, from now.
             headers.setdefault("date", formatdate(usegmt=True))
         self.headers: Mapping[str, str] = headers
-        self._encoding = headers.get("content-encoding", "")
 
     def chunks(self) -> AsyncGenerator[bytes, None]:
         """The body as it comes, inflated where the provider compressed it against our wish."""
@@ -62,6 +61,10 @@ class HttpAnswer:
         """See `pipelines.ports.UpstreamAnswer.pass_to`."""
         if self._plain:
             self._incoming.pass_to(take)
+
+    @property
+    def _encoding(self) -> str:
+        return self.headers.get("content-encoding", "")
 
     @property
     def _plain(self) -> bool:

@@ -19,7 +19,7 @@ import msgspec
 
 from deployments.http.watchdog import Watchdog
 from deployments.providers.turns import Turns
-from pipelines.calls import Answer, Call, Outlet, Passage
+from pipelines.calls import Answer, Call, Outlet
 from pipelines.errors import ProtocolError, Reason, StreamBroken, TimedOut, UpstreamError
 from pipelines.exchange import Exchange, Translation
 from pipelines.ports import Transport, UpstreamAnswer
@@ -185,8 +185,7 @@ class Attempt:
         opened = Opened(exchange, upstream, chunks, head, lease)
         answer = Answer(headers={"content-type": "text/event-stream"})
         if self._call.stream:
-            answer.frames = self._frames(opened, answer)
-            answer.passage = Passage(answer.frames)
+            answer.let_past(self._frames(opened, answer))
             answer.hold(Unread(answer, opened, self._outcome))
             return answer
         return await self._assembled(opened, answer)
@@ -240,8 +239,8 @@ class Attempt:
             try:
                 with Watchdog(self._target.provider) as dog:
                     dog.limit(self._left())
-                    if answer.passage is not None and answer.passage.outlet is not None:
-                        opened.upstream.pass_to(partial(self._past, exchange, dog, answer.passage.outlet))
+                    if answer.outlet is not None:
+                        opened.upstream.pass_to(partial(self._past, exchange, dog, answer.outlet))
                     while not exchange.done:
                         self._expect(exchange, dog)
                         data = await anext(opened.chunks, b"")

@@ -1,14 +1,14 @@
 """Content that goes past the readers of a stream: the same bytes, the same limits, and nobody woken for them."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 
 import msgspec
 import pytest
 
 from deployments.http.arriving import AT_ONCE, Arriving
 from deployments.visit import Visit
-from pipelines.calls import Answer, Passage
+from pipelines.calls import Answer
 from pipelines.errors import StreamBroken
 from tests.deployments.house import House, client_of
 from tests.deployments.test_house import ask, both_lanes, lane
@@ -148,19 +148,25 @@ async def test_who_replaces_the_frames_sees_each_unless_he_need_not() -> None:
 
     answer = Answer(frames=frames())
     answer.let_out(Way())
-    assert answer.passage is None
-    assert answer.frames is not None
-    passage = answer.passage = Passage(answer.frames)
+    assert answer.outlet is None
+    answer.let_past(frames())
     answer.read_through(frames())
     way = Way()
     answer.let_out(way)
-    assert passage.outlet is way
-    passage.outlet = None
+    assert answer.outlet is way
+    answer.outlet = None
     answer.frames = frames()
     answer.let_out(Way())
     answer.read_through(frames())
     answer.let_out(Way())
-    assert passage.outlet is None
+    assert answer.outlet is None
+
+
+def open_and_shut(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Twice: with the way past the readers, and without it."""
+    yield
+    monkeypatch.setattr(Visit, "free", False)
+    yield
 
 
 @pytest.fixture
@@ -200,9 +206,7 @@ async def test_a_recording_is_the_same_whether_it_goes_past_or_not(
 ) -> None:
     replica, model = lane(running, way)
     answers = []
-    for open_ in (True, False):
-        if not open_:
-            monkeypatch.setattr(Visit, "free", False)
+    for _ in open_and_shut(monkeypatch):
         upstream.plan("m", Fault.replay(recording, piece=piece, piece_gap=0.001 if piece else 0.0))
         status, text, _ = await ask(replica, model, stream=True)
         answers.append((status, text))
@@ -247,9 +251,7 @@ async def test_the_ledger_counts_what_went_past(
     """Without figures of the provider's there is a token for each piece."""
     replica, model = lane(running, way)
     counts = []
-    for open_ in (True, False):
-        if not open_:
-            monkeypatch.setattr(Visit, "free", False)
+    for _ in open_and_shut(monkeypatch):
         upstream.plan("m", msgspec.structs.replace(Fault.no_usage(), words=30, gap=GAP))
         assert (await ask(replica, model, stream=True))[0] == 200
         async with client_of(running.gateway) as client:
