@@ -24,7 +24,7 @@ import msgspec
 
 from actors.money.databases import address
 from actors.money.ledger_store import LedgerStore
-from actors.routing.client import ANNOUNCING, REPORTING
+from actors.routing.client import ANNOUNCING, REPORTING, STEADY
 from pipelines.ledger import AttemptRow, Batch, RequestRow
 from pipelines.routing.state import STATISTICS_INTERVAL, RouterState
 from pipelines.routing.table import Announcement, Bill, ModelCard, Outcome, Report
@@ -217,7 +217,7 @@ def parts(load: Load, cost: Costs) -> list[Part]:
     everyone = gateways + providers
     tables = 1 / STATISTICS_INTERVAL
     size = cost.models_bytes + providers * cost.replica_bytes
-    calls = gateways / REPORTING + providers / ANNOUNCING + gateways / ANNOUNCING + everyone * tables
+    calls = gateways / REPORTING + providers / ANNOUNCING + gateways / (STEADY * ANNOUNCING) + everyone * tables
     work = (
         providers / ANNOUNCING * cost.announcement
         + load.requests * cost.outcome

@@ -3,10 +3,12 @@
 Three or four tasks run for as long as the client does, outside the context of any request (a call that Ray sees as made
 while serving a request is cancelled with that request):
 
-    greet    every second: the announcement, once there is one to make, and back come the secret and the keys
+    greet    the announcement, once there is one to make, and back come the secret and the keys: every second while it
+             changes, else every other, and at once when another router takes over
     watch    a long poll for the next table
     learn    a long poll for the next view of what was learned, where somebody decides by it
-    report   every 250 ms: what happened, what was decided and counted, and what is under way
+    report   what happened, what was decided and counted, and what is under way: every 250 ms while there is news, else
+             every `QUIET`
 
 Each survives the actor's death on its own: it finds the actor again, with a backoff, and goes on. Meanwhile the
 last table, the last keys and up to BUFFER outcomes are kept.
@@ -34,13 +36,16 @@ from pipelines.routing.state import SETTLING
 from pipelines.routing.table import Announcement, Decided, Outcome, Published, Report, Table, Welcome
 
 ANNOUNCING = 1.0
-"""Seconds between two announcements."""
+"""Seconds between two announcements that differ."""
+
+STEADY = 2
+"""How many times as long it is between two that do not: they say that the replica is alive."""
 
 REPORTING = 0.25
 """Seconds between two reports."""
 
-QUIET = 2.0
-"""Seconds between two reports that say nothing new: they keep the reporter known."""
+QUIET = 4.0
+"""Seconds between two reports that say nothing new but the gauges."""
 
 BUFFER = 20_000
 """Outcomes, and decisions, that are kept while the router is away; the oldest go first."""
@@ -108,6 +113,8 @@ class RouterClient:
         self._welcomed = asyncio.Event()
         self._ready = asyncio.Event()
         self._announcing = False
+        self._said: Announcement | None = None
+        self._superseded = asyncio.Event()
         self._leaving = False
         self._failure = ""
         self._tasks: list[asyncio.Task[None]] = []
@@ -143,7 +150,7 @@ class RouterClient:
         return self.table
 
     async def announce(self) -> None:
-        """Announce at once, and every second from now on. A failure is logged; the next second tries again."""
+        """Announce at once, and go on with it. A failure is logged; the next second tries again."""
         self._announcing = True
         try:
             async with asyncio.timeout(CALL_TIMEOUT):
@@ -272,19 +279,32 @@ class RouterClient:
     async def _greet(self) -> None:
         while True:
             await self._speak()
-            await asyncio.sleep(ANNOUNCING)
+            for _ in range(STEADY):
+                if await self._superseded_within(ANNOUNCING) or self._said != self._saying():
+                    break
+
+    async def _superseded_within(self, seconds: float) -> bool:
+        """Wait so long, or until another router has taken over from the one that was spoken to."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._superseded.wait()
+        return self._superseded.is_set()
+
+    def _saying(self) -> Announcement | None:
+        """What there is to announce now."""
+        said = self._announcement() if self._announcement is not None and self._announcing else None
+        if said is not None and self._leaving:
+            said = msgspec.structs.replace(said, state="draining")
+        return said
 
     async def _speak(self) -> None:
         """One announcement, or one greeting where there is nothing to announce."""
         link = await self._connected()
         async with self._speaking, asyncio.timeout(CALL_TIMEOUT):
-            said = self._announcement() if self._announcement is not None and self._announcing else None
-            if said is None:
-                data = await link.greet()
-            else:
-                if self._leaving:
-                    said = msgspec.structs.replace(said, state="draining")
-                data = await link.announce(msgspec.msgpack.encode(said))
+            self._superseded.clear()
+            said = self._saying()
+            data = await (link.greet(self.reporter) if said is None else link.announce(msgspec.msgpack.encode(said)))
+            self._said = said
         welcome = _welcomes.decode(data)
         known, self.welcome = self.welcome, welcome
         if self._meter is not None and known is not None and known.epoch != welcome.epoch:
@@ -303,6 +323,8 @@ class RouterClient:
                 data = await link.table(version, epoch)
             if data is not None:
                 table = _tables.decode(data)
+                if epoch and epoch != table.epoch:
+                    self._superseded.set()
                 version, epoch = table.version, table.epoch
                 self._seen(table)
 

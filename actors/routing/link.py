@@ -17,8 +17,8 @@ class RouterLink(Protocol):
     async def announce(self, announcement: bytes) -> bytes:
         """An encoded Announcement in, an encoded Welcome out."""
 
-    async def greet(self) -> bytes:
-        """An encoded Welcome."""
+    async def greet(self, reporter: str) -> bytes:
+        """Who is there in, an encoded Welcome out."""
 
     async def report(self, report: bytes) -> None:
         """An encoded Report in."""
@@ -60,9 +60,9 @@ class ActorLink:
         welcome: bytes = await self._handle.announce.remote(announcement)
         return welcome
 
-    async def greet(self) -> bytes:
+    async def greet(self, reporter: str) -> bytes:
         """`Router.greet`."""
-        welcome: bytes = await self._handle.greet.remote()
+        welcome: bytes = await self._handle.greet.remote(reporter)
         return welcome
 
     async def report(self, report: bytes) -> None:

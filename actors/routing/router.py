@@ -90,12 +90,13 @@ class Router:
         self._state.announce(_announcements.decode(announcement), self._clock())
         return self._welcome()
 
-    async def greet(self) -> bytes:
-        """Somebody who provides nothing, a gateway, comes in. Returns an encoded Welcome.
+    async def greet(self, reporter: str) -> bytes:
+        """Somebody who provides nothing, a gateway, is there. Returns an encoded Welcome.
 
         Raises ConfigurationError if secret or keys could never be read.
         """
         self._start()
+        self._state.hear(reporter, self._clock())
         return self._welcome()
 
     async def report(self, report: bytes) -> None:

@@ -17,7 +17,7 @@ from pipelines.metering.meter import Measured, Series
 SETTLING = 3.0
 """Seconds in which every replica tells a new router all that it has counted."""
 
-LIFETIME = 5.0
+LIFETIME = 10.0
 """Seconds after which the gauges of a silent replica are forgotten."""
 
 MOST_SILENT = 64

@@ -17,7 +17,8 @@ from pipelines.routing.statistics import Statistics
 from pipelines.routing.table import Announcement, Outcome, Performance, Report, Table
 
 SETTLING = 2.5
-"""Seconds in which a router that follows another one hears every provider (each speaks every second)."""
+"""Seconds in which a router that follows another one hears every provider (each speaks every two, and at once where it
+notices)."""
 
 STATISTICS_INTERVAL = 0.5
 """Seconds between two tables that differ in numbers only."""
@@ -80,6 +81,12 @@ class RouterState:
         """A provider's replica speaks."""
         self._urgent |= self._roster.announce(announcement, now)
         self._changed = True
+        self.hear(announcement.replica, now)
+
+    def hear(self, reporter: str, now: float) -> None:
+        """A reporter is alive, and has under way what it last said."""
+        if reporter in self._reporters:
+            self._reporters[reporter].heard = now
 
     def report(self, report: Report, now: float) -> None:
         """A gateway says how its attempts went and what it has under way."""

@@ -1,6 +1,6 @@
 """What the router publishes and what it hears: the values that cross between replicas and the router actor.
 
-A provider replica sends an `Announcement` when it starts and every second after; a gateway replica sends
+A provider replica sends an `Announcement` when it starts and every second or two after; a gateway replica sends
 `Outcome`s in batches, as a `Report`; the router answers with a versioned `Table`. A replica that stays silent for
 `ANNOUNCEMENT_LIFETIME` seconds drops out of the table.
 

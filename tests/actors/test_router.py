@@ -83,14 +83,14 @@ def test_outcomes_are_in_the_snapshot_at_once(tmp_path: Path) -> None:
 def test_a_welcome_has_the_secret_and_the_keys_of_this_moment(tmp_path: Path) -> None:
     async def scene() -> None:
         one = router(tmp_path)
-        first = decoded(await one.greet(), Welcome)
+        first = decoded(await one.greet("g1"), Welcome)
         assert first.secret == (tmp_path / "cluster.secret").read_text().strip()
         file = tmp_path / KEYS_FILE
         file.touch(mode=0o600)
         file.write_text(json.dumps([{"id": "k", "name": "n", "hash": "ab", "admin": False}]))
-        assert [key.id for key in decoded(await one.greet(), Welcome).keys] == ["k"]
+        assert [key.id for key in decoded(await one.greet("g1"), Welcome).keys] == ["k"]
         file.write_text("broken")
-        assert [key.id for key in decoded(await one.greet(), Welcome).keys] == ["k"]
+        assert [key.id for key in decoded(await one.greet("g1"), Welcome).keys] == ["k"]
 
     run(scene())
 
@@ -101,7 +101,7 @@ def test_a_router_that_never_read_its_keys_says_so(tmp_path: Path) -> None:
 
     async def scene() -> None:
         with pytest.raises(ConfigurationError, match="chmod 600"):
-            await router(tmp_path).greet()
+            await router(tmp_path).greet("g1")
 
     run(scene())
 

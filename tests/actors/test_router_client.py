@@ -1,6 +1,7 @@
 import asyncio
 import contextvars
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,17 +29,22 @@ class World:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.reports: list[Report] = []
+        self.announced: list[float] = []
         self.marks: set[str] = set()
         self.hung = False
         self.router: Router | None = None
+        self.end = asyncio.Event()
         self.clients: list[RouterClient] = []
 
     def begin(self, *, preceded: bool = False) -> None:
+        self.kill()
+        self.end = asyncio.Event()
         loop = asyncio.get_running_loop()
         self.router = Router(str(self.directory), preceded, clock=lambda: 1000.0 + loop.time())
 
     def kill(self) -> None:
         self.router = None
+        self.end.set()
 
     async def connect(self) -> RouterLink:
         if self.router is None:
@@ -56,17 +62,20 @@ class World:
 
 
 class _Link:
-    """Calls end with an error once the router that they went to is dead."""
+    """Calls end with an error once the router that they went to is dead, long polls too."""
 
     def __init__(self, world: World, router: Router) -> None:
         self._world = world
         self._router = router
+        self._end = world.end
 
     async def announce(self, announcement: bytes) -> bytes:
-        return await self._call(lambda: self._router.announce(announcement))
+        welcome = await self._call(lambda: self._router.announce(announcement))
+        self._world.announced.append(asyncio.get_running_loop().time())
+        return welcome
 
-    async def greet(self) -> bytes:
-        return await self._call(self._router.greet)
+    async def greet(self, reporter: str) -> bytes:
+        return await self._call(lambda: self._router.greet(reporter))
 
     async def report(self, report: bytes) -> None:
         await self._call(lambda: self._router.report(report))
@@ -99,10 +108,16 @@ class _Link:
             await asyncio.sleep(3600)
         if self._world.router is not self._router:
             raise ConnectionError("the router died")
-        answer = await call()
-        if self._world.router is not self._router:
-            raise ConnectionError("the router died meanwhile")
-        return answer
+        asked, end = asyncio.ensure_future(call()), asyncio.ensure_future(self._end.wait())
+        try:
+            await asyncio.wait((asked, end), return_when=asyncio.FIRST_COMPLETED)
+            if end.done():
+                raise ConnectionError("the router died meanwhile")
+            return await asked
+        finally:
+            for each in (asked, end):
+                each.cancel()
+            await asyncio.gather(asked, end, return_exceptions=True)
 
 
 def play(directory: Path, scene: Callable[[World], Awaitable[None]]) -> World:
@@ -196,7 +211,46 @@ def test_an_idle_gateway_says_little(tmp_path: Path) -> None:
         await world.client("g1").start()
         await asyncio.sleep(20.0)
 
-    assert 5 <= len(play(tmp_path, scene).reports) <= 12
+    assert 4 <= len(play(tmp_path, scene).reports) <= 7
+
+
+@pytest.mark.parametrize(("load", "apart"), [(0, 2.0), (1, 1.0)], ids=["that rests", "whose load changes"])
+def test_a_provider_announces_itself(tmp_path: Path, load: int, apart: float) -> None:
+    counted = 0
+
+    def announcement() -> Announcement:
+        nonlocal counted
+        counted += load
+        return msgspec.structs.replace(ONE, in_flight=counted)
+
+    async def scene(world: World) -> None:
+        world.begin()
+        provider = RouterClient("r1", announcement=announcement, connector=world.connect)
+        world.clients.append(provider)
+        await provider.start()
+        await provider.announce()
+        await asyncio.sleep(20.0)
+
+    announced = play(tmp_path, scene).announced
+    pauses = [after - before for before, after in pairwise(announced[1:])]
+    assert len(pauses) >= 20 / apart - 2
+    assert pauses == pytest.approx([apart] * len(pauses), abs=0.1)
+
+
+def test_a_provider_that_rests_greets_the_next_router_at_once(tmp_path: Path) -> None:
+    async def scene(world: World) -> None:
+        world.begin()
+        provider = world.client("r1", ONE)
+        await provider.start()
+        await provider.announce()
+        for fraction in (0.3, 0.9, 1.7):
+            await asyncio.sleep(4.0 + fraction)
+            world.begin(preceded=True)
+            began = asyncio.get_running_loop().time()
+            await asyncio.sleep(0.5)
+            assert world.announced[-1] >= began
+
+    play(tmp_path, scene)
 
 
 def test_the_table_is_kept_while_the_router_is_gone_and_until_the_next_one_is_settled(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def test_a_bad_value_is_named_and_the_old_keys_stay(tmp_path: Path, field: str, 
 
 def test_the_router_goes_on_with_the_old_keys(tmp_path: Path) -> None:
     async def keys(router: Router) -> tuple[CallerKey, ...]:
-        return msgspec.msgpack.decode(await router.greet(), type=Welcome).keys
+        return msgspec.msgpack.decode(await router.greet("g1"), type=Welcome).keys
 
     async def scene() -> None:
         router = Router(str(tmp_path))
