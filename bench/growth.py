@@ -121,13 +121,13 @@ def started(**how: Any) -> Iterator[list[Target]]:
 
 
 def along(series: str, steps: Sequence[int], make: Callable[[int], Scenario], repeats: int) -> Iterator[Point]:
-    """Another load each time, on the same Penstock."""
-    with started() as lanes:
-        resting = idle(lanes[0])
-        for lane in lanes:
+    """Another load each time, on the same Penstock; each lane has one of its own, for a process keeps what it took."""
+    for name in LANES:
+        with started() as lanes:
+            lane = next(one for one in lanes if one.name == name)
+            resting = idle(lane)
             once(lane, WARMING)
-        for step in steps:
-            for lane in lanes:
+            for step in steps:
                 yield point(series, step, lane, make(step), resting, repeats)
 
 

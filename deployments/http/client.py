@@ -129,8 +129,7 @@ class ClientConnection(asyncio.Protocol):
         self._interim = self._whole = self._spoilt = self._keep = self._until_close = False
         self._writer: asyncio.Task[None] | None = None
         self._sparing: asyncio.TimerHandle | None = None
-        self._clear = asyncio.Event()
-        self._clear.set()
+        self._room: asyncio.Future[None] | None = None
 
     async def ask(
         self,
@@ -220,11 +219,13 @@ class ClientConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """See `asyncio.Protocol`."""
-        self._clear.clear()
+        self._room = self.loop.create_future()
 
     def resume_writing(self) -> None:
         """See `asyncio.Protocol`."""
-        self._clear.set()
+        room, self._room = self._room, None
+        if room is not None and not room.done():
+            room.set_result(None)
 
     # What the parser says.
 
@@ -298,7 +299,8 @@ class ClientConnection(asyncio.Protocol):
                 async for piece in pieces:
                     if piece:
                         self.transport.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
-                        await self._clear.wait()
+                        if self._room is not None:
+                            await self._room
             if chunked:
                 self.transport.write(b"0\r\n\r\n")
         except Exception as error:

@@ -69,6 +69,20 @@ class Connection(HttpToolsProtocol):
     fires.
     """
 
+    # Together with uvicorn's own they would be more than the 30 that Python keeps without a dict for each connection.
+    __slots__ = (
+        "_due",
+        "_end",
+        "_in_message",
+        "_lingering",
+        "_persistent",
+        "_state",
+        "_timer",
+        "_unused",
+        "gone",
+        "lost",
+    )
+
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
         self._state = cast(State, self.server_state)
