@@ -30,7 +30,7 @@ SIZES = (1_000, 10_000, 100_000, 1_000_000)
 REPLICAS = (1, 2, 4)
 PROVIDERS = (1, 5, 20, 50)
 
-WARMING = Scenario("warm-up", "u-200", 20_000, 16)
+WARMING = (Scenario("warm-up", "u-200", 20_000, 16), Scenario("warm-up", "s-10-20", 2_000, 10))
 """What fills the caches that anything fills, the ledger's above all: no stream is to be charged for them."""
 
 
@@ -126,7 +126,8 @@ def along(series: str, steps: Sequence[int], make: Callable[[int], Scenario], re
         with started() as lanes:
             lane = next(one for one in lanes if one.name == name)
             resting = idle(lane)
-            once(lane, WARMING)
+            for scenario in WARMING:
+                once(lane, scenario)
             for step in steps:
                 yield point(series, step, lane, make(step), resting, repeats)
 
