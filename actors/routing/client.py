@@ -1,14 +1,12 @@
 """A replica's side of the router: announces, keeps the latest table, reports outcomes.
 
-Three or four tasks run for as long as the client does, outside the context of any request (a call that Ray sees as made
-while serving a request is cancelled with that request):
+Its tasks run outside the context of any request (Ray cancels a call that was made in one with that request):
 
-    greet    the announcement, once there is one to make, and back come the secret and the keys: every second while it
-             changes, else every other, and at once when another router takes over
+    greet    the announcement, if there is one, and back come the secret and the keys: every second or two, and at once
+             when another router takes over
     watch    a long poll for the next table
     learn    a long poll for the next view of what was learned, where somebody decides by it
-    report   what happened, what was decided and counted, and what is under way: every 250 ms while there is news, else
-             every `QUIET`
+    report   every 250 ms, if there is news: what happened, what was decided and counted, and what is under way
 
 Each survives the actor's death on its own: it finds the actor again, with a backoff, and goes on. Meanwhile the
 last table, the last keys and up to BUFFER outcomes are kept.
