@@ -118,7 +118,6 @@ class LedgerClient:
         self._urgent = False
         self._soon: asyncio.TimerHandle | None = None
         self._spoke = -PACE
-        self._now: Callable[[], float] = lambda: asyncio.get_running_loop().time()
         self._failure = ""
 
     @property
@@ -149,8 +148,6 @@ class LedgerClient:
     def start(self) -> None:
         """Begin to send, on this loop."""
         if self._sender is None:
-            # To ask for the running loop is a system call.
-            self._now = asyncio.get_running_loop().time
             self._sender = self.spawn(self._send())
             self._warming = self.spawn(self._warm())
 
@@ -368,6 +365,9 @@ class LedgerClient:
             if self._link is None:
                 self._link = await self._connector()
             return self._link
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
 
     def spawn(self, work: Coroutine[Any, Any, _Result]) -> "asyncio.Task[_Result]":
         """Run `work` in no request's context."""
