@@ -49,7 +49,7 @@ SWITCHES = {
     "RAY_task_events_report_interval_ms": "0",
     # Serve's controller looks at everything ten times a second by default: a third of an idle cluster's CPU time.
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.25",
-    # Replicas and proxies tell Ray's agent their numbers ten times a second by default, and it is read every few.
+    # Replicas and proxies tell Ray's agent their numbers ten times a second by default, read every few seconds.
     "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "2000",
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "deployments.ingress:middlewares",
 }
