@@ -21,7 +21,7 @@ import msgspec
 import pytest
 from playwright.async_api import Page
 
-from pipelines.ledger import AttemptRow, Batch, RequestRow
+from pipelines.ledger import Batch, FirstAttempt, RequestRow
 from pipelines.routing.table import Bill
 from tests.deployments.browser import browsing
 from tests.deployments.house import KEY, House, client_of, house, url_of
@@ -37,14 +37,14 @@ async def fill(running: House, requests: int) -> None:
     assert running.ledger is not None
     began = time.time() - requests
     for first in range(0, requests, BATCH):
-        rows: list[RequestRow | AttemptRow] = []
+        rows: list[RequestRow] = []
         for number in range(first, min(first + BATCH, requests)):
             at = began + number
             request = f"{int(at * 1000):012x}{number:020x}"
             attempt = f"{int(at * 1000):012x}{number + requests:020x}"
             told = {"time": at, "key": f"key-{number % 20}", "provider": "simulator", "model": "fast", "seconds": 0.5}
-            rows.append(RequestRow(id=request, lane="routed", dialect="openai_chat", asked="auto", **told))  # type: ignore[arg-type]
-            rows.append(AttemptRow(id=attempt, request=request, bill=BILL, **told))  # type: ignore[arg-type]
+            row = RequestRow(id=request, lane="routed", dialect="openai_chat", asked="auto", bill=BILL, **told)  # type: ignore[arg-type]
+            rows.append(msgspec.structs.replace(row, attempt=FirstAttempt(attempt, seconds=0.5)))
         await running.ledger.settle(msgspec.msgpack.encode(Batch("bench", tuple(rows))))
 
 

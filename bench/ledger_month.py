@@ -1,8 +1,8 @@
 """A ledger with a month in it, and how long it takes to answer: reports, pages of rows, one request's story.
 
-The database makes the rows by itself, half of them requests and half their attempts, and builds the indexes afterwards;
-the sums by the hour are then added up from those rows. An hour has a thousand groups: 200 keys, each with its tag, task
-and provider, and with five models.
+The database makes the rows by itself, half of them requests and half their attempts, which stand in the requests' own,
+and builds the indexes afterwards; the sums by the hour are then added up from those rows. An hour has a thousand
+groups: 200 keys, each with its tag, task and provider, and with five models.
 
 Every question goes the ledger's own way: the parameters of a query string, `ledger_answers`, and the form that a caller
 reads. HTTP and the socket between replica and ledger are left out.
@@ -71,6 +71,10 @@ _VALUES: Mapping[str, str] = {
     "metadata": "''",
     "status": "200",
     "sent": "2000",
+    "attempt": "{attempt}",
+    "attempt_first_output": "0.3",
+    "attempt_seconds": "1.0 + i % 7",
+    "attempt_outcome": "CASE WHEN i % 33 = 0 THEN 'timeout' ELSE 'ok' END",
 }
 """Each column of a request by its number `i` and its time `at` in milliseconds; the others are 0."""
 
@@ -102,12 +106,9 @@ async def fill(store: LedgerStore, rows: int) -> None:
     """Put so many rows into an empty ledger, half of them requests, and their sums."""
     began = time.perf_counter()
     kind = await store.read(lambda connection: connection.dialect.name)
-    common = ", ".join(name for name in COLUMNS if name in ATTEMPTS.c)
     steps = [
-        *(f"DROP INDEX {index.name}" for table in (REQUESTS, ATTEMPTS) for index in table.indexes),
+        *(f"DROP INDEX {index.name}" for index in REQUESTS.indexes),
         *(_requests(kind, start, rows // 2) for start in range(0, rows // 2, PIECE)),
-        f"INSERT INTO ledger_attempts ({common}, request, role, skipped) "
-        f"SELECT {common}, id, 'first', 0 FROM ledger_requests",
         _hours(),
     ]
     for step in steps:
@@ -185,7 +186,7 @@ def _requests(kind: str, start: int, count: int) -> str:
     words = _DIALECTS[kind]
     first, apart = FIRST * HOUR * 1000, HOURS_A_MONTH * HOUR * 1000 / count
     identity = " || ".join(words["hex"].format(width=width, number=of) for width, of in ((12, "at"), (20, "i")))
-    given = {"id": identity, "chance": words["chance"].format(number="i")}
+    given = {"id": identity, "attempt": f"'a' || {identity}", "chance": words["chance"].format(number="i")}
     values = [_VALUES.get(name, "0").format(**given) for name in COLUMNS]
     last = min(count, start + PIECE) - 1
     return (
@@ -217,9 +218,8 @@ def _run(words: str, connection: Connection) -> None:
 
 
 def _index(connection: Connection) -> None:
-    for table in (REQUESTS, ATTEMPTS):
-        for index in table.indexes:
-            index.create(connection)
+    for index in REQUESTS.indexes:
+        index.create(connection)
     if connection.dialect.name != "sqlite":
         # PostgreSQL does that by itself after a minute (autovacuum).
         connection.exec_driver_sql("ANALYZE")

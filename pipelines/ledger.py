@@ -4,6 +4,9 @@ A request's row names what the caller asked and got; its attempts' rows say what
 money are those of the attempts: failed, cancelled and hedged ones were paid for too. No row holds text of a prompt or
 of an answer.
 
+Most requests are answered by their first attempt: that one stands in its request's row (`FirstAttempt`), which is half
+of what the two cost. It has the id and the time of its request, and no row of its own.
+
 A row's `id` is made once, by whoever begins what it is about, so that a row that is sent twice counts once.
 Provisional rows are sent ahead, as reservations: what is known at the beginning, with an estimate of the input. One
 counts only if its maker dies before the row itself comes.
@@ -84,9 +87,24 @@ class AttemptRow(Entry, frozen=True, tag="attempt"):
     skipped: int = 0
 
 
+class FirstAttempt(_Value, frozen=True):
+    """The first attempt of a request that gave its answer, as far as it differs from the request's row.
+
+    id: that of the row which it would have by itself, so that it counts once if that one comes too. The rest as in
+    `AttemptRow`.
+    """
+
+    id: str
+    queued: float = 0.0
+    first_output: float | None = None
+    seconds: float = 0.0
+    outcome: str = "ok"
+    skipped: int = 0
+
+
 class RequestRow(Entry, frozen=True, tag="request"):
     """One request. asked: the model as the caller named it; route: the decision in words; received, sent: bytes of
-    the two bodies. metadata is the caller's own, of its body.
+    the two bodies. metadata is the caller's own, of its body; attempt: the one that stands in this row.
     """
 
     lane: str = ""
@@ -99,6 +117,7 @@ class RequestRow(Entry, frozen=True, tag="request"):
     status: int = 200
     received: int = 0
     sent: int = 0
+    attempt: FirstAttempt | None = None
 
 
 class ToolRow(Entry, frozen=True, tag="tool"):
@@ -161,6 +180,28 @@ def likely_input(request: Request) -> int:
     return sum(len(message.text) for message in request.messages) // CHARACTERS_A_TOKEN
 
 
+def ids(row: Row) -> tuple[str, ...]:
+    """Whose place a row takes: its own, and that of the attempt which stands in it."""
+    if isinstance(row, RequestRow) and row.attempt is not None:
+        return row.id, row.attempt.id
+    return (row.id,)
+
+
+def first_attempt(call: Call, outcome: Outcome) -> FirstAttempt | None:
+    """The attempt that was made for `call`, as it stands in its request's row; None if it was not the first."""
+    account = call.account
+    if account.role != "first":
+        return None
+    return FirstAttempt(
+        id=account.attempt,
+        queued=account.queued,
+        first_output=outcome.first_output,
+        seconds=outcome.seconds,
+        outcome=_result(outcome),
+        skipped=outcome.skipped,
+    )
+
+
 def attempt_row(call: Call, outcome: Outcome) -> AttemptRow:
     """The row of one attempt at a provider, made for `call`."""
     account = call.account
@@ -179,10 +220,14 @@ def attempt_row(call: Call, outcome: Outcome) -> AttemptRow:
         queued=account.queued,
         first_output=outcome.first_output,
         seconds=outcome.seconds,
-        outcome="cancelled" if outcome.cancelled else outcome.reason or "ok",
+        outcome=_result(outcome),
         retries=outcome.tries - 1,
         skipped=outcome.skipped,
     )
+
+
+def _result(outcome: Outcome) -> str:
+    return "cancelled" if outcome.cancelled else outcome.reason or "ok"
 
 
 class Group(NamedTuple):
@@ -217,13 +262,16 @@ def summed(rows: Iterable[Row], sign: int = 1, into: dict[Group, list[int]] | No
 
 
 def _figures(row: AttemptRow | RequestRow) -> tuple[int, ...]:
+    requests = failed = sent = 0
     if isinstance(row, RequestRow):
-        return (1, int(row.outcome != "ok"), 0, 0, 0, 0, 0, 0, 0, 0, 0, row.sent)
+        requests, failed, sent = 1, int(row.outcome != "ok"), row.sent
+        if row.attempt is None:
+            return (1, failed, 0, 0, 0, 0, 0, 0, 0, 0, 0, sent)
     bill = row.bill
     unknown = bill.cost is None
     return (
-        0, 0, 1, int(bill.estimated), int(unknown), bill.input, bill.cached_read, bill.cache_write, bill.output,
-        bill.reasoning, bill.cost or 0, 0,
+        requests, failed, 1, int(bill.estimated), int(unknown), bill.input, bill.cached_read, bill.cache_write,
+        bill.output, bill.reasoning, bill.cost or 0, sent,
     )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from actors.money.ledger_place import DEFAULT_PLACE, Place
 from actors.shelf import Pieces
 from actors.version import code_of
 from pipelines.errors import ConfigurationError, Overloaded
-from pipelines.ledger import Batch
+from pipelines.ledger import Batch, RequestRow, Row, ids
 from pipelines.ledger_questions import Inquiry
 
 if TYPE_CHECKING:
@@ -238,7 +238,9 @@ class Ledger:
                 _end(some, _unwritable(error))
             else:
                 for waiting in some:
-                    self._known.update(row.id for row in waiting.batch.rows if not row.provisional)
+                    for row in waiting.batch.rows:
+                        if not row.provisional:
+                            self._known.update(ids(row))
                 if len(self._known) >= REMEMBERED:
                     self._known_before, self._known = self._known, set()
                 _end(some)
@@ -258,11 +260,20 @@ class Ledger:
         return some
 
     def _unknown(self, batch: Batch) -> Batch:
-        """The batch without rows that are there already."""
-        rows = tuple(row for row in batch.rows if row.id not in self._known and row.id not in self._known_before)
-        if len(rows) == len(batch.rows):
+        """The batch without rows, and attempts in rows, that are there already."""
+        known, before = self._known, self._known_before
+        if not any(identity in known or identity in before for row in batch.rows for identity in ids(row)):
             return batch
+        rows = tuple(self._new(row) for row in batch.rows if not self._knows(row.id))
         return msgspec.structs.replace(batch, rows=rows)
+
+    def _new(self, row: Row) -> Row:
+        if isinstance(row, RequestRow) and row.attempt is not None and self._knows(row.attempt.id):
+            return msgspec.structs.replace(row, attempt=None)
+        return row
+
+    def _knows(self, identity: str) -> bool:
+        return identity in self._known or identity in self._known_before
 
     async def _tick(self) -> None:
         while True:

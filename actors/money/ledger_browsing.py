@@ -5,12 +5,17 @@ Above it: `ledger`. Below it: `ledger_tables`. Outside it: who may ask; what a r
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Table, select, tuple_
+from sqlalchemy import Column, ColumnElement, Connection, RowMapping, Table, select, tuple_
 
-from actors.money.ledger_tables import ATTEMPTS, REQUESTS, TOOLS
+from actors.money.ledger_tables import ATTEMPTS, OF_ATTEMPT, REQUESTS, TOOLS
 from pipelines.ledger_questions import FILTERS, Kind, Rows, RowsQuestion, Story, StoryQuestion
 
 TABLES: dict[Kind, Table] = {"requests": REQUESTS, "attempts": ATTEMPTS}
+
+_SHOWN: dict[Kind, list[Column[Any]]] = {
+    kind: [column for column in table.columns if column.name not in OF_ATTEMPT] for kind, table in TABLES.items()
+}
+"""A request's columns without those of the attempt that stands in its row: who wants them asks for attempts."""
 
 _SLACK = 1.0
 """Seconds by which the time in an id may differ from the time in its row."""
@@ -21,13 +26,14 @@ def page(connection: Connection, question: RowsQuestion) -> Rows:
     table = TABLES[question.kind]
     # An index holds the rows of one key by time; those of all keys stand by id, which begins with the time.
     order = (table.c.time, table.c.id) if question.key else (table.c.id,)
-    asked = select(table).where(*_chosen(table, question)).limit(question.most)
+    shown = _SHOWN[question.kind]
+    asked = select(*shown).where(*_chosen(table, question)).limit(question.most)
     if question.after is not None:
         last = (question.after.time, question.after.id) if question.key else (question.after.id,)
         here, there = tuple_(*order), tuple_(*last)
         asked = asked.where(here < there if question.newest_first else here > there)
     asked = asked.order_by(*(column.desc() if question.newest_first else column.asc() for column in order))
-    return Rows(tuple(map(str, table.c.keys())), [list(row) for row in connection.execute(asked)])
+    return Rows(tuple(str(column.name) for column in shown), [list(row) for row in connection.execute(asked)])
 
 
 def story(connection: Connection, question: StoryQuestion) -> Story:
@@ -43,7 +49,7 @@ def story(connection: Connection, question: StoryQuestion) -> Story:
 
 
 def _request(connection: Connection, named: ColumnElement[bool], question: StoryQuestion) -> RowMapping | None:
-    asked = select(REQUESTS).where(named)
+    asked = select(*_SHOWN["requests"]).where(named)
     if question.key:
         asked = asked.where(REQUESTS.c.key == question.key)
     return connection.execute(asked.order_by(REQUESTS.c.time.desc()).limit(1)).mappings().first()

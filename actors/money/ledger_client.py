@@ -28,7 +28,7 @@ import msgspec
 from actors.money.ledger_link import LedgerConnector, LedgerLink, ledger_connector_to
 from actors.money.ledger_place import DEFAULT_PLACE, Place
 from pipelines.errors import Overloaded
-from pipelines.ledger import LOST, Batch, Row
+from pipelines.ledger import LOST, Batch, Row, ids
 
 AT_ONCE = 1
 MOST_ROWS = 2_000
@@ -185,7 +185,7 @@ class LedgerClient:
             self._drop(rows)
             return
         for row in rows:
-            self.release(row.id)
+            self._release(row)
             self._items.append(_Item(row, None))
         if self._asleep:
             self._wake.set()
@@ -201,7 +201,7 @@ class LedgerClient:
             return False
         self.add(*rows[:-1])
         began = self._announced.get(rows[-1].id)
-        self.release(rows[-1].id)
+        self._release(rows[-1])
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._items.append(_Item(rows[-1], done))
         now = self._now()
@@ -233,9 +233,13 @@ class LedgerClient:
                 self._link = None
             raise Overloaded("the ledger does not answer", status=503, retry_after=1.0) from error
 
+    def _release(self, row: Row) -> None:
+        for identity in ids(row):
+            self.release(identity)
+
     def _drop(self, rows: Iterable[Row]) -> None:
         for row in rows:
-            self.release(row.id)
+            self._release(row)
             self.lost += 1
         if self.lost == 1 or self.lost % 1000 == 0:
             _log.error("the ledger is away and the buffer is full: %d rows are lost", self.lost)

@@ -3,7 +3,8 @@
 What `settle` has returned from is on the disk. Rows, the sums that they change and the reservations that they end are
 one transaction, so that sums are those of the rows at any time.
 
-A row whose id is there already changes nothing, unless a provisional one is there: that one gives way.
+A row whose id is there already changes nothing, unless a provisional one is there: that one gives way. The same holds
+for the attempt that stands in a request's row: it is left out of it if it has a row of its own.
 
 Above it: `ledger`. Below it: `databases`, `ledger_tables`, `migrations`. Outside it: who sends rows, and when.
 """
@@ -23,8 +24,8 @@ from sqlalchemy.exc import IntegrityError
 
 from actors.money import migrations
 from actors.money.databases import Database, FileDatabase, Server
-from actors.money.ledger_tables import HOURS, RESERVATIONS, TABLES, clean, columns, row_of
-from pipelines.ledger import SUMS, Batch, Group, Row, summed
+from actors.money.ledger_tables import HOURS, REQUESTS, RESERVATIONS, TABLES, clean, columns, row_of
+from pipelines.ledger import SUMS, AttemptRow, Batch, Group, RequestRow, Row, summed
 
 AT_ONCE = 500
 """Ids of one question."""
@@ -159,25 +160,52 @@ def _by_kind(rows: Iterable[Row]) -> dict[type[Row], dict[str, Row]]:
         known = group.get(row.id)
         if known is None or (known.provisional and not row.provisional):
             group[row.id] = row
+    attempts = kinds.get(AttemptRow)
+    if attempts:
+        for identity in _held(kinds.get(RequestRow, {}).values()):
+            attempts.pop(identity, None)
     return kinds
 
 
-def _fresh(
-    connection: Connection, kind: type[Row], group: Mapping[str, Row], sums: dict[Group, list[int]]
-) -> dict[str, Row]:
-    """Those rows that are not there. Provisional ones in the place of which a row comes are taken out, of sums too."""
+def _held(rows: Iterable[Row]) -> list[str]:
+    """The ids of the attempts that stand in requests' rows."""
+    return [row.attempt.id for row in rows if isinstance(row, RequestRow) and row.attempt is not None]
+
+
+def _fresh(connection: Connection, kind: type[Row], group: Mapping[str, Row], sums: _Sums) -> dict[str, Row]:
+    """Those rows that are not there, requests without an attempt that is there."""
+    there = _there(connection, kind, {identity: row.provisional for identity, row in group.items()}, sums)
+    fresh = {identity: row for identity, row in group.items() if identity not in there}
+    if kind is AttemptRow:
+        requests = {row.request for row in fresh.values() if isinstance(row, AttemptRow)}
+        for some in _some(requests):
+            found = connection.execute(select(REQUESTS.c.attempt).where(REQUESTS.c.id.in_(some))).scalars()
+            for identity in found:
+                fresh.pop(identity, None)
+    elif kind is RequestRow:
+        own = _there(connection, AttemptRow, dict.fromkeys(_held(fresh.values()), False), sums)
+        for identity, row in fresh.items():
+            if isinstance(row, RequestRow) and row.attempt is not None and row.attempt.id in own:
+                fresh[identity] = msgspec.structs.replace(row, attempt=None)
+    return fresh
+
+
+def _there(connection: Connection, kind: type[Row], coming: Mapping[str, bool], sums: _Sums) -> set[str]:
+    """The ids that have a row. coming: whether the row that comes is provisional, by id: if not, it takes the place of
+    a provisional one, which is taken out, of sums too.
+    """
     table = TABLES[kind]
     there: dict[str, bool] = {}
-    for some in _some(group):
+    for some in _some(coming):
         found = connection.execute(select(table.c.id, table.c.provisional).where(table.c.id.in_(some)))
         there.update((identity, weak) for identity, weak in found)
-    for some in _some(identity for identity, weak in there.items() if weak and not group[identity].provisional):
+    for some in _some(identity for identity, weak in there.items() if weak and not coming[identity]):
         rows = connection.execute(select(table).where(table.c.id.in_(some)))
         summed([row_of(kind, row._asdict()) for row in rows], -1, into=sums)
         connection.execute(delete(table).where(table.c.id.in_(some)))
         for identity in some:
             del there[identity]
-    return {identity: row for identity, row in group.items() if identity not in there}
+    return set(there)
 
 
 def _some(ids: Iterable[str]) -> Iterable[list[str]]:

@@ -1,6 +1,9 @@
 """The ledger's tables as the present code knows them, and rows to their columns and back.
 
-    ledger_requests, ledger_attempts   one row each (`pipelines.ledger`), found by id, by key and time, by request
+    ledger_requests                    a row each (`pipelines.ledger`), found by id, by key and time; the first attempt
+                                       stands in it if that gave the answer
+    ledger_further_attempts            the other attempts, found by id, by key and time, by request
+    ledger_attempts                    a view: all attempts, wherever they stand, in the same columns
     ledger_hours                       their sums (`pipelines.ledger.SUMS`) by hour and group: what reports read
     ledger_reservations                provisional rows, encoded, of what is under way
     tool_calls                         one row for each call of a tool that runs here
@@ -9,7 +12,10 @@
     keys                               the callers' keys (`pipelines.keys`), each with the hash of its secret
 
 Ids begin with the time in milliseconds (`deployments.identity`): the primary key is the index by time as well, and
-new rows stand together at its end.
+new rows stand together at its end. An attempt that stands in a request's row is read with the request's id and time,
+so that the view has its order from the same indexes.
+
+An attempt stands in one place: triggers refuse a row that would be the second one, as a primary key does.
 
 Texts are cut to what a column is for, and hold no NUL, for which PostgreSQL has no place.
 
@@ -34,7 +40,7 @@ from sqlalchemy import (
     Text,
 )
 
-from pipelines.ledger import SUMS, AttemptRow, Group, RequestRow, Row, ToolRow
+from pipelines.ledger import SUMS, AttemptRow, FirstAttempt, Group, RequestRow, Row, ToolRow
 from pipelines.pricing import CURRENCY
 from pipelines.routing.table import Bill
 
@@ -48,6 +54,7 @@ LONGEST_TEXT = 1024
 MOST_METADATA = 16
 
 METADATA = MetaData()
+VIEWS = MetaData()
 
 
 def _text(name: str) -> Column[Any]:
@@ -86,17 +93,29 @@ REQUESTS = Table(
     _text("metadata"),
     Column("status", Integer, nullable=False),
     *map(_count, ("received", "sent")),
+    Column("attempt", Text),
+    *(Column(f"attempt_{name}", Float(53)) for name in ("queued", "first_output", "seconds")),
+    Column("attempt_outcome", Text),
+    Column("attempt_skipped", Integer),
     Index("ledger_requests_by_key", "key", "time"),
     Index("ledger_requests_by_request_id", "request_id"),
     sqlite_with_rowid=False,
 )
 
-ATTEMPTS = Table(
-    "ledger_attempts",
+OF_ATTEMPT = ("attempt", *(f"attempt_{field}" for field in FirstAttempt.__struct_fields__ if field != "id"))
+"""The columns of a request's row for the attempt that stands in it, in the order of its fields."""
+
+
+def _of_attempts() -> list[Column[Any]]:
+    return [*_common(), *map(_text, ("request", "role")), Column("skipped", Integer, nullable=False)]
+
+
+ATTEMPTS = Table("ledger_attempts", VIEWS, *_of_attempts())
+
+FURTHER_ATTEMPTS = Table(
+    "ledger_further_attempts",
     METADATA,
-    *_common(),
-    *map(_text, ("request", "role")),
-    Column("skipped", Integer, nullable=False),
+    *_of_attempts(),
     Index("ledger_attempts_by_request", "request"),
     Index("ledger_attempts_by_key", "key", "time"),
     sqlite_with_rowid=False,
@@ -170,7 +189,9 @@ STATES = Table(
     PrimaryKeyConstraint("owner", "name"),
 )
 
-TABLES: Mapping[type[Row], Table] = {AttemptRow: ATTEMPTS, RequestRow: REQUESTS, ToolRow: TOOLS}
+TABLES: Mapping[type[Row], Table] = {AttemptRow: FURTHER_ATTEMPTS, RequestRow: REQUESTS, ToolRow: TOOLS}
+
+_NO_ATTEMPT = (None,) * len(OF_ATTEMPT)
 
 _LONGEST = dict.fromkeys(("id", "request", "request_id", *Group._fields[1:]), LONGEST_NAME)
 _TEXTS = {
@@ -253,7 +274,8 @@ def columns(row: Row) -> tuple[Any, ...]:
         return (*common, row.request, row.role, row.skipped)
     metadata = msgspec.json.encode(row.metadata).decode() if row.metadata else ""
     said = (row.lane, row.dialect, row.operation, row.asked, row.route)
-    return (*common, *said, row.stream, metadata, row.status, row.received, row.sent)
+    attempt = _NO_ATTEMPT if row.attempt is None else msgspec.structs.astuple(row.attempt)
+    return (*common, *said, row.stream, metadata, row.status, row.received, row.sent, *attempt)
 
 
 def row_of(kind: type[Row], values: Mapping[str, Any]) -> Row:
@@ -263,6 +285,10 @@ def row_of(kind: type[Row], values: Mapping[str, Any]) -> Row:
         return ToolRow(**given)
     bill = Bill(**{field.name: given[field.name] for field in msgspec.structs.fields(Bill)})
     if kind is RequestRow:
+        held = tuple(given[name] for name in OF_ATTEMPT)
+        given["attempt"] = (
+            FirstAttempt(**dict(zip(FirstAttempt.__struct_fields__, held, strict=True))) if held[0] else None
+        )
         given["metadata"] = msgspec.json.decode(given["metadata"]) if given["metadata"] else None
     own = {field.name: given[field.name] for field in msgspec.structs.fields(kind) if field.name != "bill"}
     return kind(**own, bill=bill)

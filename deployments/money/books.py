@@ -25,7 +25,16 @@ from deployments.money.allowance import Allowances
 from pipelines.calls import Account, Answer, Call
 from pipelines.conversation import Usage
 from pipelines.errors import Overloaded, PenstockError, Reason, TimedOut, UpstreamError
-from pipelines.ledger import LONGEST_TAG, LOST, AttemptRow, RequestRow, attempt_row, counted
+from pipelines.ledger import (
+    LONGEST_TAG,
+    LOST,
+    AttemptRow,
+    FirstAttempt,
+    RequestRow,
+    attempt_row,
+    counted,
+    first_attempt,
+)
 from pipelines.metering.recorder import Recorder
 from pipelines.routing.table import Bill, Outcome, Role
 
@@ -248,17 +257,23 @@ _Rows = tuple[RequestRow] | tuple[AttemptRow, RequestRow]
 
 
 def _rows(call: Call, answer: Answer, measures: Measures) -> _Rows:
-    """The request's row, and before it that of the attempt which gave the answer."""
-    outcome = answer.outcome
-    row = _request(call, answer.result, measures, answer)
-    if outcome is None or answer.asked is None or not outcome.provider:
-        return (row,)
+    """The request's row, and before it that of the attempt which gave the answer, unless it stands in the request's."""
+    outcome, asked = answer.outcome, answer.asked
+    if outcome is None or asked is None or not outcome.provider:
+        return (_request(call, answer.result, measures, answer),)
     answer.booked = True
-    return attempt_row(answer.asked, outcome), row
+    attempt = first_attempt(asked, outcome)
+    row = _request(call, answer.result, measures, answer, attempt=attempt)
+    return (row,) if attempt is not None else (attempt_row(asked, outcome), row)
 
 
 def _request(
-    call: Call, result: str, measures: Measures, answer: Answer | None = None, status: int | None = None
+    call: Call,
+    result: str,
+    measures: Measures,
+    answer: Answer | None = None,
+    status: int | None = None,
+    attempt: FirstAttempt | None = None,
 ) -> RequestRow:
     outcome = answer.outcome if answer is not None else None
     return RequestRow(
@@ -286,4 +301,5 @@ def _request(
         status=status or (answer.status if answer is not None else 0),
         received=measures.received,
         sent=measures.sent,
+        attempt=attempt,
     )

@@ -16,8 +16,8 @@ from actors.money.ledger_place import Place
 from actors.money.ledger_store import LedgerStore
 from actors.money.ledger_tables import ATTEMPTS, REQUESTS
 from pipelines.errors import ConfigurationError, Overloaded
-from pipelines.ledger import Batch, Question
-from tests.actors.ledger_rows import NOON, attempt, request
+from pipelines.ledger import Batch, Question, Row
+from tests.actors.ledger_rows import NOON, answered, attempt, request
 from tests.actors.postgres import Postgres
 
 WEEK = msgspec.msgpack.encode(Question(NOON - 604_800, NOON + 604_800))
@@ -116,6 +116,22 @@ async def test_what_was_committed_but_not_acknowledged_is_not_doubled(world: Wor
         world.store.after = ConnectionError("died")
         assert await client.settle(attempt(number), request(number))
     assert await world.totals() == (6, 5, 5 * 7_500)
+
+
+async def test_an_attempt_counts_once_whether_its_copy_comes_before_or_behind(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway, provider = world.client("gateway"), world.client("provider")
+    for remembered in (25_000, 1):
+        monkeypatch.setattr(ledger_module, "REMEMBERED", remembered)
+        for number in range(10):
+            senders: list[tuple[LedgerClient, Row]] = [
+                (gateway, answered(number + remembered)),
+                (provider, attempt(number + remembered)),
+            ]
+            for client, row in senders if number % 2 else reversed(senders):
+                await client.settle(row)
+    assert await world.totals() == (20, 20, 20 * 7_500)
 
 
 async def test_a_row_is_written_once_whether_it_is_remembered_or_not(

@@ -19,10 +19,11 @@ from actors.money.ledger import Ledger
 from actors.money.ledger_browsing import page
 from actors.money.ledger_client import LedgerClient
 from actors.money.ledger_reports import report
+from actors.money.ledger_states import pieces_of
 from actors.money.ledger_store import LedgerStore
-from actors.money.ledger_tables import ATTEMPTS, REQUESTS
+from actors.money.ledger_tables import ATTEMPTS, REQUESTS, row_of
 from pipelines.errors import Overloaded
-from pipelines.ledger import Batch, Question, Row
+from pipelines.ledger import AttemptRow, Batch, Question, Row, ToolRow, ids
 from pipelines.ledger_questions import (
     ERASED,
     Erased,
@@ -36,7 +37,7 @@ from pipelines.ledger_questions import (
     Story,
     StoryQuestion,
 )
-from tests.actors.ledger_rows import NOON, attempt, request
+from tests.actors.ledger_rows import NOON, answered, attempt, request
 
 DAY = 86_400.0
 
@@ -53,6 +54,13 @@ def told(number: int, **more: Any) -> tuple[Row, Row]:
     row = msgspec.structs.replace(request(number, **common), id=at(time, number))
     tried = msgspec.structs.replace(attempt(number, **common), id=at(time, 10**6 + number), request=row.id)
     return row, tried
+
+
+def whole(number: int, **more: Any) -> Row:
+    """The same where the attempt stands in the request's row."""
+    time = NOON + number // 3
+    row = answered(number, **{"time": time, "key": f"key{number % 2}", **more})
+    return msgspec.structs.replace(row, id=at(time, number))
 
 
 @pytest.fixture
@@ -123,6 +131,19 @@ async def test_pages_hold_every_row_once_in_order(
     assert late in seen
 
 
+@pytest.mark.parametrize("newest_first", [True, False])
+@pytest.mark.parametrize("key", ["", "key1"])
+async def test_pages_of_attempts_hold_those_of_both_kinds_in_order(
+    store: LedgerStore, client: LedgerClient, newest_first: bool, key: str
+) -> None:
+    rows = [row for number in range(40) for row in ((whole(number),) if number % 3 else told(number))]
+    wanted = [row for row in rows if len(ids(row)) == 2 or isinstance(row, AttemptRow)]
+    wanted = [row for row in wanted if not isinstance(row, ToolRow) and key in ("", row.key)]
+    await fill(store, list(rows))
+    found = await pages(client, RowsQuestion(kind="attempts", key=key, newest_first=newest_first, most=7))
+    assert [identity for some in found for identity in some] == sorted((row.id for row in wanted), reverse=newest_first)
+
+
 async def test_pages_by_time_and_by_what_is_in_them(store: LedgerStore, client: LedgerClient) -> None:
     rows = [
         row for number in range(30) for row in told(number, tag=f"tag{number % 5}", outcome=("ok", "lost")[number % 2])
@@ -145,7 +166,7 @@ async def test_pages_by_time_and_by_what_is_in_them(store: LedgerStore, client: 
 
 async def test_pages_read_no_more_than_they_give(store: LedgerStore) -> None:
     """The index is in the order that is asked for: the database sorts nothing, and begins where the page begins."""
-    await fill(store, [row for number in range(50) for row in told(number)])
+    await fill(store, [row for number in range(50) for row in (*told(number), whole(100 + number))])
 
     def plan(question: RowsQuestion, connection: Connection) -> str:
         said: list[str] = []
@@ -214,9 +235,50 @@ async def test_old_rows_go_in_batches_and_their_sums_stay(
     assert await sums(store, "key", "hour") == before
 
 
+async def attempts_of(store: LedgerStore) -> list[Row]:
+    asked = select(ATTEMPTS).order_by(ATTEMPTS.c.id)
+    return await store.read(lambda c: [row_of(AttemptRow, row._asdict()) for row in c.execute(asked)])
+
+
+async def test_attempts_in_requests_rows_go_before_them_where_that_is_asked_for(
+    store: LedgerStore, client: LedgerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_erasing, "AT_ONCE", 5)
+    monkeypatch.setattr(ledger_erasing, "BATCHES", 3)
+    monkeypatch.setattr(ledger_erasing, "LATE", 2.0)
+    await fill(store, [whole(number) for number in range(60)])
+    before, left = await sums(store, "key", "hour"), (await attempts_of(store))[30:]
+    expiry = Expiry(attempts=NOON + 10)
+    gone = [await ask(client, expiry, Erased) for _ in range(3)]
+    assert gone == [Erased(0, 15, more=True), Erased(0, 15, more=True), Erased()]
+    assert await counts(store) == (60, 30)
+    assert await attempts_of(store) == left
+    assert await sums(store, "key", "hour") == before
+    looked = await store.read(lambda connection: pieces_of(connection, "ledger"))
+    assert looked == {"attempts": at(NOON + 8)[:12].encode()}
+    # A row that comes late is found; one that should have come long ago is not looked for.
+    for second in (8, 1):
+        await fill(store, [msgspec.structs.replace(whole(3 * second), id=at(NOON + second, 77))])
+    assert await ask(client, Expiry(attempts=NOON + 11), Erased) == Erased(0, 4)
+
+
+@pytest.mark.parametrize(("attempts", "kept"), [(0.0, 60), (NOON + 2, 54), (NOON + 10, 30), (NOON + 12, 24)])
+async def test_attempts_in_requests_rows_stay_behind_them_where_they_are_kept_for_longer(
+    store: LedgerStore, client: LedgerClient, attempts: float, kept: int
+) -> None:
+    await fill(store, [whole(number) for number in range(60)])
+    before, all_ = await sums(store, "key", "hour"), await attempts_of(store)
+    assert await ask(client, Expiry(requests=NOON + 10, attempts=attempts), Erased) == Erased(30, 60 - kept)
+    assert await counts(store) == (30, kept)
+    assert await attempts_of(store) == all_[60 - kept :]
+    assert await sums(store, "key", "hour") == before
+
+
 @pytest.mark.parametrize("kept", ["anonymous", "delete"])
 async def test_a_key_s_rows_go_and_its_sums_lose_its_name(store: LedgerStore, client: LedgerClient, kept: Any) -> None:
-    await fill(store, [row for number in range(20) for row in told(number, tag=f"t{number % 3}")])
+    for number in range(20):
+        more = {"tag": f"t{number % 3}"}
+        await fill(store, [whole(number, **more)] if number % 4 > 1 else list(told(number, **more)))
     (total,) = await sums(store)
     (other,) = [group for group in await sums(store, "key") if group["key"] == "key1"]
     gone: Erased = await ask(client, Erasure(key="key0", sums=kept), Erased)

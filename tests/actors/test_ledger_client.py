@@ -11,7 +11,7 @@ import pytest
 from actors.money.ledger_client import ANNOUNCING, BEAT, LEISURE, PACE, PATIENCE, SHORT_PATIENCE, LedgerClient
 from pipelines.errors import Overloaded
 from pipelines.ledger import LOST, Batch, RequestRow
-from tests.actors.ledger_rows import request
+from tests.actors.ledger_rows import answered, attempt, request
 from tests.actors.virtual_time import run
 
 
@@ -122,6 +122,23 @@ def test_what_lasts_is_announced_kept_alive_and_ended_by_its_row() -> None:
         before = len(ledger.batches)
         await asyncio.sleep(10 * BEAT)
         assert len(ledger.batches) == before
+
+    scene(work)
+
+
+def test_a_row_ends_the_attempt_that_stands_in_it_too() -> None:
+    async def work(client: LedgerClient, ledger: FakeLedger) -> None:
+        row = answered(1)
+        for identity in (row.id, attempt(1).id):
+            client.reserve(identity, partial(provisional, 1))
+        await asyncio.sleep(3 * ANNOUNCING)
+        await client.settle(row)
+        assert set(ledger.batches[-1][1].closed) == {row.id, attempt(1).id}
+        client.reserve(attempt(2).id, partial(provisional, 2))
+        client.add(answered(2))
+        before = len(ledger.batches)
+        await asyncio.sleep(10 * BEAT)
+        assert [batch.opened for _, batch in ledger.batches[before:]] == [()]
 
     scene(work)
 

@@ -1,18 +1,23 @@
 import asyncio
+import itertools
 import stat
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Connection, func, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
+from actors.money import migrations
 from actors.money.databases import address
 from actors.money.ledger_reports import report
 from actors.money.ledger_store import LedgerStore
@@ -22,7 +27,7 @@ from pipelines.errors import ConfigurationError
 from pipelines.ledger import SUMS, AttemptRow, Batch, Question, RequestRow, Row, billed
 from pipelines.pricing import UNKNOWN
 from pipelines.routing.table import Bill
-from tests.actors.ledger_rows import BILL, NOON, attempt, request
+from tests.actors.ledger_rows import BILL, NOON, answered, attempt, read_of, request
 from tests.actors.postgres import postgres, programs
 from tests.programs import absent
 
@@ -118,6 +123,57 @@ async def test_the_row_itself_takes_the_place_of_a_provisional_one(store: Ledger
     await store.settle([batch(weak)])
     assert await rows_of(store) == [attempt(1)]
     assert [(total["attempts"], total["input"], total["cost"]) for total in await sums(store)] == [(1, 100, 7_500)]
+
+
+async def test_a_first_attempt_stands_in_its_request_s_row(store: LedgerStore) -> None:
+    rows = [answered(1, retries=1, tag="t"), answered(2, outcome="cancelled", bill=Bill(cost=None, basis="unknown"))]
+    await store.settle([batch(*rows)])
+    assert await rows_of(store) == [*rows, *map(read_of, rows)]
+    (total,) = await sums(store)
+    assert total == dict(zip(SUMS, (2, 1, 2, 0, 1, 100, 40, 0, 50, 10, 7_500, 0), strict=True))
+    rates = await store.read(lambda c: list(c.execute(select(ATTEMPTS.c.tokens_per_second)).scalars()))
+    assert rates == [50.0, None]
+
+
+WEAK = msgspec.structs.replace(attempt(1), provisional=True, outcome="lost", bill=Bill(input=9, cost=1, output=1))
+COMING = {
+    "answered": Batch("gateway", (answered(1),)),
+    "its attempt": Batch("provider", (attempt(1),)),
+    "its reservation": Batch("provider", opened=(WEAK,)),
+    "both": Batch("gateway", (attempt(1), answered(1))),
+}
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(COMING, 3)), ids="-".join)
+async def test_an_attempt_counts_once_wherever_it_stands(store: LedgerStore, order: tuple[str, ...]) -> None:
+    """The provider's replica sends its copy, or dies; the gateway sends its row; in any order, and again."""
+    for name in (*order, order[0]):
+        await store.settle([COMING[name]])
+        await store.settle_lost("provider")
+        (total,) = await sums(store)
+        held = await store.read(lambda c: list(c.execute(select(ATTEMPTS.c.input, ATTEMPTS.c.cost)).mappings()))
+        assert [(row["input"], row["cost"]) for row in held] == [(total["input"], total["cost"])]
+        assert total["attempts"] == 1
+    assert (total["requests"], total["failed"], total["input"], total["cost"]) == (1, 0, 100, 7_500)
+
+
+async def test_rows_of_before_are_read_as_they_were_and_go_back(store: LedgerStore) -> None:
+    """From the tables that knew no attempt in a request's row, and back to them."""
+
+    def to(revision: str, move: Any, connection: Connection) -> None:
+        config = Config()
+        config.set_main_option("script_location", str(Path(migrations.__path__[0])))
+        config.attributes["connection"] = connection
+        move(config, revision)
+
+    rows: list[Row] = [request(1), answered(2), attempt(1), attempt(3)]
+    await store.settle([batch(*rows)])
+    await store.change(partial(to, "0005", command.downgrade))
+    names = await store.read(lambda connection: set(inspect(connection).get_table_names()))
+    assert names == {*METADATA.tables, VERSION_TABLE} - {"ledger_further_attempts"} | {"ledger_attempts"}
+    await store.open()
+    own = sorted((attempt(1), attempt(3), read_of(answered(2))), key=lambda row: row.id)
+    assert await rows_of(store) == [request(1), request(2), *own]
 
 
 async def test_the_tables_are_those_that_the_migrations_make(store: LedgerStore) -> None:
