@@ -4,8 +4,8 @@ A request's row names what the caller asked and got; its attempts' rows say what
 money are those of the attempts: failed, cancelled and hedged ones were paid for too. No row holds text of a prompt or
 of an answer.
 
-Most requests are answered by their first attempt: that one stands in its request's row (`FirstAttempt`), which is half
-of what the two cost. It has the id and the time of its request, and no row of its own.
+Most requests are answered by their first attempt: that one stands in its request's row (`FirstAttempt`), which costs
+the ledger a third less than two rows. It is read with the id and the time of its request.
 
 A row's `id` is made once, by whoever begins what it is about, so that a row that is sent twice counts once.
 Provisional rows are sent ahead, as reservations: what is known at the beginning, with an estimate of the input. One

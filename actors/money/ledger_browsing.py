@@ -3,6 +3,7 @@
 Above it: `ledger`. Below it: `ledger_tables`. Outside it: who may ask; what a row looks like to a caller.
 """
 
+from itertools import takewhile
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, RowMapping, Table, select, tuple_
@@ -42,10 +43,23 @@ def story(connection: Connection, question: StoryQuestion) -> Story:
     row = row or _request(connection, REQUESTS.c.request_id == question.id, question)
     if row is None:
         return Story()
-    attempts = select(ATTEMPTS).where(ATTEMPTS.c.request == row["id"]).order_by(ATTEMPTS.c.time, ATTEMPTS.c.id)
-    tools = select(TOOLS).where(TOOLS.c.request == row["id"]).order_by(TOOLS.c.time, TOOLS.c.id)
-    both = ([dict(found) for found in connection.execute(asked).mappings()] for asked in (attempts, tools))
-    return Story(dict(row), *both)
+    attempts, tools = (
+        select(table).where(table.c.request == row["id"]).order_by(table.c.time, table.c.id)
+        for table in (ATTEMPTS, TOOLS)
+    )
+    tried, ran = ([dict(found) for found in connection.execute(asked).mappings()] for asked in (attempts, tools))
+    return Story(dict(row), _in_order(tried), ran)
+
+
+def _in_order(attempts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Attempts by time, with the one of the request's row, which has the request's time, behind those that were lost
+    with a replica before it.
+    """
+    if not attempts or attempts[0]["id"] != attempts[0]["request"]:
+        return attempts
+    held, others = attempts[0], attempts[1:]
+    lost = sum(1 for _ in takewhile(lambda row: row["role"] == "first", others))
+    return [*others[:lost], held, *others[lost:]]
 
 
 def _request(connection: Connection, named: ColumnElement[bool], question: StoryQuestion) -> RowMapping | None:

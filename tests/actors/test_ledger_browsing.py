@@ -23,7 +23,7 @@ from actors.money.ledger_states import pieces_of
 from actors.money.ledger_store import LedgerStore
 from actors.money.ledger_tables import ATTEMPTS, REQUESTS, row_of
 from pipelines.errors import Overloaded
-from pipelines.ledger import AttemptRow, Batch, Question, Row, ToolRow, ids
+from pipelines.ledger import AttemptRow, Batch, Question, RequestRow, Row, ToolRow, ids
 from pipelines.ledger_questions import (
     ERASED,
     Erased,
@@ -202,6 +202,20 @@ async def test_a_story_by_either_id_for_whoever_may_read_it(store: LedgerStore, 
             assert [(one["id"], one["role"]) for one in found.attempts] == [(tried.id, "first"), (again.id, "fallback")]
         assert await ask(client, StoryQuestion(id=name, key="key1"), Story) == Story()
     assert await ask(client, StoryQuestion(id="' or 1=1; --"), Story) == Story()
+
+
+async def test_a_story_s_attempts_stand_in_the_order_in_which_they_were_made(
+    store: LedgerStore, client: LedgerClient
+) -> None:
+    row = whole(4)
+    assert isinstance(row, RequestRow)
+    own = {"time": row.time + 0.5, "request": row.id}
+    lost, hedge = attempt(901, outcome="lost", **own), attempt(902, role="hedge", outcome="cancelled", **own)
+    await fill(store, [row, lost, hedge])
+    found: Story = await ask(client, StoryQuestion(id=row.id), Story)
+    assert [one["id"] for one in found.attempts] == [lost.id, row.id, hedge.id]
+    assert found.request is not None
+    assert not any(name.startswith("attempt") for name in found.request)
 
 
 async def counts(store: LedgerStore) -> tuple[int, int]:
