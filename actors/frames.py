@@ -4,6 +4,9 @@
 
 Who comes to a listener says its token first (`Visited`), in a frame of the kind TOKEN.
 
+Frames that are sent in one turn of the loop go out together: a segment, a system call and the other end's waking cost
+more than most frames.
+
 Above it: `ledger_socket`, `tool_socket`, `deployments.hop`. Below it: asyncio. Outside it: what kinds there are.
 """
 
@@ -48,6 +51,8 @@ class Frames(asyncio.Protocol):
         self.writable = asyncio.Event()
         self.writable.set()
         self._held = bytearray()
+        self._unsent: list[bytes] = []
+        self._soon: asyncio.Handle | None = None
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -80,13 +85,24 @@ class Frames(asyncio.Protocol):
         raise NotImplementedError
 
     def send(self, number: int, kind: int, payload: bytes) -> None:
-        """Send one, if there is still somebody."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(framed(number, kind, payload))
+        """Send one, if there is still somebody, with whatever else is sent in this turn of the loop."""
+        self._unsent.append(framed(number, kind, payload))
+        if self._soon is None:
+            self._soon = asyncio.get_running_loop().call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Send now what would go out when the turn ends."""
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
+        unsent, self._unsent = self._unsent, []
+        if unsent and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(b"".join(unsent))
 
     def close(self) -> None:
         """End the connection, once what was sent has gone out; nothing more is heard."""
         self.most = 0
+        self.flush()
         if self._transport is not None:
             self._transport.close()
 

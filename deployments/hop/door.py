@@ -114,7 +114,7 @@ class _Call:
             asyncio.get_running_loop().call_soon(gone)
 
     async def begin(self, status: int, headers: Headers, *, hold: bool = False) -> None:
-        """See `line.Outgoing`: what is sent in one turn of the loop goes out together anyhow."""
+        """See `line.Outgoing`: what is sent in one turn of the loop goes out together."""
         if not self.lost:
             self._caller.send(self._number, HEAD, encode(Head(status, headers)))
 
@@ -211,36 +211,26 @@ class _Caller(Visited):
         self._loop = asyncio.get_running_loop()
         self._heard = self._loop.time()
         self._timer = self._loop.call_later(TOKEN_SECONDS, self._look)
-        self._held_back: list[bytes] = []
         self._flushed = 0.0
-        self._flushing: asyncio.TimerHandle | None = None
-
-    def send(self, number: int, kind: int, payload: bytes) -> None:
-        """Send a frame, and with it what was held back."""
-        if self._held_back:
-            self._held_back.append(framed(number, kind, payload))
-            self._flush()
-        else:
-            super().send(number, kind, payload)
+        self._later: asyncio.TimerHandle | None = None
 
     def pass_on(self, number: int, piece: bytes) -> None:
-        """Send a further piece of a body: soon, where the latest was just now."""
-        self._held_back.append(framed(number, DATA, piece))
-        if self._flushing is None:
+        """Send a further piece of a body, with the next frame of any call: soon, where the latest was just now."""
+        self._unsent.append(framed(number, DATA, piece))
+        if self._soon is None and self._later is None:
             due = self._flushed + PACE - self._loop.time()
             if due > 0.0:
-                self._flushing = self._loop.call_later(due, self._flush)
+                self._later = self._loop.call_later(due, self.flush)
             else:
-                self._flush()
+                self._soon = self._loop.call_soon(self.flush)
 
-    def _flush(self) -> None:
-        if self._flushing is not None:
-            self._flushing.cancel()
-            self._flushing = None
+    def flush(self) -> None:
+        """See `Frames.flush`."""
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
         self._flushed = self._loop.time()
-        held, self._held_back = self._held_back, []
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(b"".join(held))
+        super().flush()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.Protocol`."""

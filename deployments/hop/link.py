@@ -111,6 +111,7 @@ class Link(Frames):
             for piece in pieces_of(body, PIECE):
                 await self.writable.wait()
                 self.send(number, MORE, piece)
+                self.flush()  # only what has gone out can say that it is too much
             await crossing.head
         except BaseException:
             self.leave(number)
