@@ -51,6 +51,8 @@ SWITCHES = {
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.25",
     # Replicas and proxies tell Ray's agent their numbers ten times a second by default, read every few seconds.
     "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "2000",
+    # HAProxy would send a line about each request to a Python process, which counts them; the replicas count them too.
+    "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "deployments.ingress:middlewares",
 }
 """What Ray and Serve are told; a value that is set already wins."""

@@ -13,6 +13,7 @@ export OPENBLAS_NUM_THREADS=1
 export RAY_task_events_report_interval_ms=0
 export RAY_SERVE_CONTROL_LOOP_INTERVAL_S=0.25
 export RAY_SERVE_METRICS_EXPORT_INTERVAL_MS=2000
+export RAY_SERVE_HAPROXY_METRICS_ENABLED=0
 export RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=deployments.ingress:middlewares
 
 # HAProxy's own ports on loopback, and no list of routes (deployments/starting/haproxy.py).
