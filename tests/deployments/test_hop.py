@@ -95,6 +95,26 @@ async def test_a_call_and_its_answer_cross_whole(served: Served, size: int) -> N
     assert await body_of(answer) == body[:size]
 
 
+async def test_a_whole_answer_goes_out_in_one_piece(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    await body_of(await served.ask(b"the connection is made"))
+    (caller,) = served.door._callers
+    pieces: list[bytes] = []
+
+    class Watched:
+        def __init__(self, transport: asyncio.Transport | None) -> None:
+            assert transport is not None
+            self.is_closing = transport.is_closing
+            self._transport = transport
+
+        def write(self, data: bytes) -> None:
+            pieces.append(data)
+            self._transport.write(data)
+
+    monkeypatch.setattr(caller, "_transport", Watched(caller._transport))
+    assert await body_of(await served.ask(b"answer")) == b"answer"
+    assert len(pieces) == 1, "head, body and end are a segment each"
+
+
 async def test_many_calls_share_one_connection(served: Served) -> None:
     answers = await asyncio.gather(*(served.ask(b"%d" % number) for number in range(50)))
     assert [await body_of(answer) for answer in answers] == [b"%d" % number for number in range(50)]

@@ -215,7 +215,11 @@ class Cluster:
             known = self.providers()
             return all(known.get(name) for name in names - {"gateway"}) and all(map(self._open, self.workers))
 
-        self.until(ready, lambda: f"applications: {self.statuses()}, providers: {self.providers()}", seconds)
+        def seen() -> str:
+            ingresses = {one.address: _said(one.address, INGRESS, "/readyz", KEY) for one in self.workers}
+            return f"applications: {self.statuses()}, providers: {self.providers()}, /readyz: {ingresses}"
+
+        self.until(ready, seen, seconds)
 
     def _open(self, machine: Machine) -> bool:
         """Whether a machine has an ingress that answers, or no replica, for then Serve starts none there."""
@@ -230,6 +234,17 @@ class Cluster:
             time.sleep(0.2)
         return time.monotonic() - began
 
+    def tell(self) -> None:
+        """The last lines of the nodes' logs, for somebody who looks for what went wrong; Serve's are kept beside."""
+        kept = Path(tempfile.mkdtemp(prefix="nodes-kept-"))
+        for log in self.directory.glob("*.log"):
+            text = log.read_text(errors="replace")
+            (kept / log.name).write_text(text)
+            print(f"--- {kept / log.name}\n{text[-1500:]}", flush=True)
+        for number, run in enumerate(self._runs):
+            for logs in run.glob("session_2*/logs/serve"):
+                shutil.copytree(logs, kept / f"serve-{number}", dirs_exist_ok=True)
+
     def end(self) -> None:
         """Kill the nodes; the network takes their processes away."""
         for machine in self.net.machines:
@@ -241,16 +256,30 @@ class Cluster:
 
 
 def _get(host: str, port: int, path: str, token: str) -> Any:
-    connection = http.client.HTTPConnection(host, port, timeout=3)
     try:
-        connection.request("GET", path, headers={"authorization": f"Bearer {token}"})
-        response = connection.getresponse()
-        body = response.read()
-        if response.status != 200:
+        status, body = _asked(host, port, path, token)
+        if status != 200:
             return None
         return json.loads(body) if body[:1] in (b"{", b"[") else body
     except (OSError, http.client.HTTPException, ValueError):
         return None
+
+
+def _said(host: str, port: int, path: str, token: str) -> str:
+    """The same in words, for people."""
+    try:
+        status, body = _asked(host, port, path, token)
+        return f"{status} {body[:200].decode(errors='replace')}"
+    except (OSError, http.client.HTTPException) as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def _asked(host: str, port: int, path: str, token: str) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection(host, port, timeout=3)
+    try:
+        connection.request("GET", path, headers={"authorization": f"Bearer {token}"})
+        response = connection.getresponse()
+        return response.status, response.read()
     finally:
         connection.close()
 
@@ -272,7 +301,7 @@ def cluster(workers: int, config: Config, *, redis: bool = False, **more: str) -
             print(f"\n{workers} workers and a head are up after {time.monotonic() - began:.0f} s", flush=True)
             yield made
         except BaseException:
-            _tell(directory)
+            made.tell()
             raise
         finally:
             made.end()
@@ -287,12 +316,3 @@ def _redis(address: str, directory: Path) -> Iterator[None]:
             yield
         finally:
             process.kill()
-
-
-def _tell(directory: Path) -> None:
-    """The last lines of the nodes' logs, for somebody who looks for what went wrong."""
-    kept = Path(tempfile.mkdtemp(prefix="nodes-kept-"))
-    for log in directory.glob("*.log"):
-        text = log.read_text(errors="replace")
-        (kept / log.name).write_text(text)
-        print(f"--- {kept / log.name}\n{text[-1500:]}", flush=True)
