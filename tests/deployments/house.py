@@ -18,6 +18,7 @@ import pytest
 
 from actors.money.ledger import Ledger
 from actors.money.ledger_link import LedgerLink
+from actors.replaying import replay_client
 from actors.replaying.replay_link import ReplaysLink
 from actors.replaying.replays import Replays
 from actors.routing.router import Router
@@ -144,6 +145,8 @@ async def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **gateway: Any)
     """A house with a simulator and a gateway."""
     tmp_path.chmod(0o700)
     monkeypatch.setenv("PENSTOCK_STATE_DIR", str(tmp_path))
+    # Who looks for a stored answer waits for the file to be made, however slow the disk is.
+    monkeypatch.setattr(replay_client, "LOOKING", 30.0)
     keys = tmp_path / "keys.json"
     keys.write_text(
         json.dumps(
