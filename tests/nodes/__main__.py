@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 
+from tests.actors.postgres import programs
 from tests.faults.table import Sheet
 from tests.nodes import heads, losing, rolling, scaling, sharing
 
@@ -17,6 +18,7 @@ SCENARIOS = {
     "sharing": sharing.main,
     "heads": heads.main,
 }
+PROGRAMS = {"ip": "iproute2", "redis-server": "redis-server"}
 COLUMNS = (("scenario", 44), ("what was seen", 84), ("figure", -10))
 
 
@@ -26,8 +28,11 @@ def main() -> int:
     if unknown := [name for name in names if name not in SCENARIOS]:
         print(f"there is no scenario {unknown[0]}: {', '.join(SCENARIOS)}")
         return 2
-    if os.geteuid() != 0 or shutil.which("ip") is None:
-        print("machines of our own want root and `ip` (iproute2)")
+    if os.geteuid() != 0:
+        print("machines of our own want root")
+        return 2
+    if missing := _missing():
+        print(f"programs are missing: apt-get install {' '.join(missing)}")
         return 2
     passed = True
     for name in names:
@@ -35,6 +40,12 @@ def main() -> int:
         SCENARIOS[name](sheet)
         passed = sheet.end() and passed
     return 0 if passed else 1
+
+
+def _missing() -> list[str]:
+    """The Debian packages whose programs the scenarios start and this machine has not."""
+    missing = [package for name, package in PROGRAMS.items() if shutil.which(name) is None]
+    return missing if programs() else [*missing, "postgresql"]
 
 
 if __name__ == "__main__":

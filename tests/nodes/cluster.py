@@ -1,7 +1,7 @@
 """Penstock on several machines, started as `docs/vm.md` has it: `ray start` on each, then `serve deploy`.
 
 The head runs the named actors and Serve's controller, and no replica; the workers have the gateway and two simulators,
-`alpha` and `beta`, spread. The ledger is on PostgreSQL where that is installed.
+`alpha` and `beta`, spread. The ledger is on PostgreSQL.
 
 Above it: the scenarios. Below it: `machines`, `deployments.starting.instance`. Outside it: what is asked, and what goes
 wrong.
@@ -25,7 +25,7 @@ import yaml
 
 from actors import administrator
 from deployments.starting import instance as instances
-from tests.actors.postgres import postgres, programs
+from tests.actors.postgres import postgres
 from tests.nodes.machines import Machine, Network, network
 from tests.upstream import UpstreamProcess
 
@@ -289,7 +289,7 @@ def cluster(workers: int, config: Config, *, redis: bool = False, **more: str) -
     """A running Penstock. redis: behind the GCS, on the callers' machine; more: variables of its processes."""
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nodes-")))
-        ledger = stack.enter_context(postgres()).new_database("penstock") if programs() else ""
+        ledger = stack.enter_context(postgres()).new_database("penstock")
         made = Cluster(stack.enter_context(network()), directory, workers, config, ledger, **more)
         made.redis = redis
         made.upstream = stack.enter_context(UpstreamProcess(UPSTREAM, made.net.address))

@@ -14,7 +14,6 @@ from typing import Any
 
 import httpx
 
-from tests.actors.postgres import programs
 from tests.faults.table import Sheet
 from tests.nodes.cluster import GATEWAY, KEY, Cluster, arguments, cluster, configuration
 from tests.nodes.load import PATH
@@ -186,9 +185,6 @@ async def run(penstock: Cluster, sheet: Sheet) -> None:
 
 def main(sheet: Sheet) -> None:
     """Three workers with one gateway each."""
-    if not programs():
-        sheet.row(["PostgreSQL", "is not installed", ""], ["install PostgreSQL for this scenario"])
-        return
     config = configuration(gateway=3, alpha=3)
     arguments(config, "gateway")["per_node"] = 1
     priced = {"name": "fast", "input_price": 0, "output_price": DOLLARS, "quality": 0.6}
