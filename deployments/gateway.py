@@ -29,8 +29,8 @@ from deployments.pages.approval_pages import APPROVAL_PAGES, ApprovalPages
 from deployments.pages.key_pages import KEY_PAGES, KeyPages
 from deployments.pages.metrics_page import MetricsPage
 from deployments.pages.openapi import document
-from deployments.pages.routing_pages import RoutingPages
-from deployments.pages.tool_pages import ToolPages
+from deployments.pages.routing_pages import ROUTING_PAGES, RoutingPages
+from deployments.pages.tool_pages import TOOL_PAGES, ToolPages
 from deployments.pages.usage_pages import USAGE_PAGES, UsagePages
 from deployments.replica import Replica
 from deployments.routed_lane import RoutedLane
@@ -43,6 +43,13 @@ from pipelines.conversation import Json
 from pipelines.pricing import Rates
 from pipelines.routing.table import Published, Table
 from pipelines.tools.offers import names_ours
+
+_PAGES = {
+    ("get", "/v1/providers"): "Every provider: name, state and why",
+    ("get", "/v1/live"): "What happens now, as server-sent events, for the dashboard",
+    ("get", "/metrics"): "The whole cluster's numbers in Prometheus' text form; wants the right `usage`",
+}
+"""For people: what there is beside the pages of other modules, by method and path."""
 
 
 class Gateway(Replica):
@@ -140,9 +147,7 @@ class Gateway(Replica):
             "/v1/providers": lambda caller: {"object": "list", "data": self._providers(caller)},
             "/openapi.json": lambda _: document(
                 "Penstock",
-                pages=("/v1/providers", "/v1/tools", "/v1/performance", *USAGE_PAGES),
-                actions=("/v1/route", "/v1/feedback"),
-                more=KEY_PAGES | APPROVAL_PAGES,
+                pages=_PAGES | ROUTING_PAGES | TOOL_PAGES | USAGE_PAGES | KEY_PAGES | APPROVAL_PAGES,
             ),
         }
 

@@ -37,6 +37,7 @@ from actors.tools.tool_source import SourceSpec
 from pipelines.errors import ConfigurationError, ToolFailed, redacted
 from pipelines.resilience import RetryPolicy
 from pipelines.tools.catalogue import Exit, Health, Progress, Ran, Tool, ToolPolicy, ToolRun
+from pipelines.version import VERSION
 
 LOOK_AGAIN = 60.0
 """Seconds between two lists where nothing was said: it also shows whether the server still answers."""
@@ -162,7 +163,7 @@ class McpSource:
                     Client(
                         self._way(),
                         message_handler=self._heard,
-                        client_info=mcp_types.Implementation(name="penstock", version="1"),
+                        client_info=mcp_types.Implementation(name="penstock", version=VERSION),
                         read_timeout_seconds=ANSWER_WITHIN,
                         cache=None,
                     )

@@ -15,6 +15,7 @@ from deployments.cli.options import AsJson
 from deployments.cli.tables import Column, console, facts, money, note, number, raw, seconds, table
 from deployments.cli.talking import Failure, ask
 from pipelines.errors import PenstockError
+from pipelines.version import VERSION
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -28,6 +29,14 @@ app.add_typer(key_commands.app, name="keys")
 app.add_typer(usage_commands.requests, name="requests")
 app.command("usage")(usage_commands.usage)
 app.command("export")(usage_commands.export)
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False) -> None:
+    """What stands before every command."""
+    if version:
+        sys.stdout.write(f"penstock {VERSION}\n")
+        raise typer.Exit
 
 
 @app.command()
@@ -101,18 +110,19 @@ def import_litellm(
 
 
 def _provider(entry: dict[str, Any]) -> list[str]:
-    measured = [one for one in entry["performance"].values() if one.get("attempts")]
+    # A key without the right `usage` hears the name, the state and its models.
+    measured = [one for one in entry.get("performance", {}).values() if one.get("attempts")]
     first = [one["first_output"] for one in measured if one.get("first_output") is not None]
     attempts = sum(one["attempts"] for one in measured)
     failed = sum(one.get("error_rate", 0.0) * one["attempts"] for one in measured)
     return [
         entry["name"],
         entry["state"],
-        number(entry["replicas"]),
+        number(entry.get("replicas")),
         number(len(entry["models"])),
         seconds(min(first)) if first else "",
         f"{failed / attempts:.1%}" if attempts else "",
-        entry["why"],
+        entry.get("why", ""),
     ]
 
 

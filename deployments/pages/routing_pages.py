@@ -23,7 +23,12 @@ from pipelines.errors import BadRequest, Overloaded
 from pipelines.routing.feedback import Feedback, Said, Verdict, feedback_of
 from pipelines.routing.standing import PROMPT_TOKENS, Standing
 
-PAGES = {("POST", "/v1/route"), ("POST", "/v1/feedback"), ("GET", "/v1/performance")}
+ROUTING_PAGES = {
+    ("post", "/v1/route"): "Explains which models would be asked, and asks none; the body of any conversation",
+    ("post", "/v1/feedback"): "What you think of an answer: a score or a thumb, or which of two was better",
+    ("get", "/v1/performance"): "How the models stand: win rates, and the frontier of quality, cost and time",
+}
+"""For people: what there is, by method and path."""
 
 
 class RoutingPages:
@@ -36,7 +41,7 @@ class RoutingPages:
 
     async def answer(self, visit: Visit, caller: Caller) -> bool:
         """Answer one of the pages; False where the visit asks for none. Raises PenstockError."""
-        if (visit.method, visit.path) not in PAGES:
+        if (visit.method.lower(), visit.path) not in ROUTING_PAGES:
             return False
         if visit.method == "GET":
             demand(caller, "usage")

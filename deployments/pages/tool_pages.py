@@ -20,6 +20,12 @@ from pipelines.tools.policy import Rights, unusable
 LIST = "/v1/tools"
 _ALLOW = "/allow"
 
+TOOL_PAGES = {
+    ("get", LIST): "The tools that Penstock runs",
+    ("post", f"{LIST}/{{name}}{_ALLOW}"): "Allows a tool that has changed, for whoever administers",
+}
+"""For people: what there is, by method and path."""
+
 
 class ToolPages:
     """toolbox: None where no tools are configured."""

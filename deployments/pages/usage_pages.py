@@ -42,7 +42,14 @@ from pipelines.ledger_questions import (
 EXPORT_ROWS = 250
 """Rows of an export that are in memory at once; turning them into text takes the loop some 3 ms."""
 
-USAGE_PAGES = ("/v1/usage", "/v1/usage/export", "/v1/requests", "/v1/requests/{id}")
+USAGE_PAGES = {
+    ("get", "/v1/usage"): "Sums of requests, tokens and cost: since, until, by=key,tag,model,provider,task,day,hour",
+    ("get", "/v1/usage/export"): "Rows as CSV or lines of JSON: format=csv|json, kind=requests|attempts",
+    ("get", "/v1/requests"): "Requests, newest first, a page at a time (cursor, limit)",
+    ("delete", "/v1/requests"): "Erases who was behind a key's rows (key, sums=anonymous), or the rows (sums=delete)",
+    ("get", "/v1/requests/{id}"): "One request with its attempts",
+}
+"""For people: what there is, by method and path."""
 
 _SPAN = ("since", "until", "key")
 _TYPES = {"csv": "text/csv; charset=utf-8", "json": "application/x-ndjson"}

@@ -42,8 +42,7 @@ from pipelines.resilience import RetryBudget, RetryPolicy, Timeouts
 from pipelines.routing.table import Bill, ModelCard
 from pipelines.upstream_keys import UpstreamKey, UpstreamKeys
 from pipelines.verbatim import Verbatim
-
-VERSION = "0.1.0"
+from pipelines.version import VERSION
 
 _logger = logging.getLogger("penstock")
 

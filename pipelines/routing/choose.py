@@ -181,8 +181,9 @@ class _Search:
 
     def free(self) -> bool:
         """Whether `auto` can be any model for this request, so that nobody has to look at each."""
-        ask, shortest = self.ask, self.table.market.shortest
-        fits = not shortest or ask.prompt_tokens <= shortest
+        ask, market = self.ask, self.table.market
+        fits = not market.shortest or ask.prompt_tokens <= market.shortest
+        fits = fits and (not market.tersest or (ask.max_tokens or 0) <= market.tersest)
         return fits and self.allowed is None and not self.demanding and not ask.excluded
 
     def accepted(self, target: Target, permitted: bool, strict: bool, failures: list[PenstockError]) -> bool:
@@ -219,9 +220,11 @@ class _Search:
         if allowed is not None and not (permitted or allowed(target.name) or allowed(target.model)):
             message = f"this key may not use the model {printable(target.name[:100])}"
             return Denied(message, status=403, code="permission")
-        if card is None or (not self.demanding and (strict or self.ask.prompt_tokens <= card.context)):
+        if card is None or (strict and not self.demanding):
             return None
-        return lacking(card, self.ask.needs, 0 if strict else self.ask.prompt_tokens)
+        if strict:
+            return lacking(card, self.ask.needs)
+        return lacking(card, self.ask.needs, self.ask.prompt_tokens, self.ask.max_tokens or 0)
 
     def valued(self, targets: Iterable[Target], expected: Mapping[str, float]) -> _Found:
         """The candidates that named targets are."""
@@ -281,10 +284,11 @@ class _Search:
         return UnknownModel(f"no provider has the model {shown!r}{hint}", param="model")
 
 
-def lacking(card: ModelCard, needs: Needs, prompt_tokens: int = 0) -> BadRequest | None:
+def lacking(card: ModelCard, needs: Needs, prompt_tokens: int = 0, max_tokens: int = 0) -> BadRequest | None:
     """The capability that the request needs and the model lacks, with the field that needs it in `param`.
 
-    prompt_tokens: the estimated length, 0 where only a certain one counts. An unknown context passes.
+    prompt_tokens: the estimated length, 0 where only a certain one counts; max_tokens: the longest answer that is
+    asked for, 0 where the provider is to judge. An unknown context or longest answer passes.
     """
     if needs.vision and not card.vision:
         return BadRequest(f"the model {card.name} takes no images", param="messages")
@@ -298,6 +302,9 @@ def lacking(card: ModelCard, needs: Needs, prompt_tokens: int = 0) -> BadRequest
     if card.context and context > card.context:
         message = f"the model {card.name} takes {card.context} tokens, the request needs {context}"
         return BadRequest(message, param="messages", code="context_length_exceeded")
+    if card.max_output and max_tokens > card.max_output:
+        message = f"the model {card.name} answers with {card.max_output} tokens at most, {max_tokens} are asked for"
+        return BadRequest(message, param="max_tokens")
     return None
 
 

@@ -37,7 +37,8 @@ class Market:
     """targets: the listed models of all providers that can be asked; unready: why the other providers cannot, by name.
 
     A simulated provider only counts while no real one is set up: when real ones fail, an invented answer in their
-    place is worse than an error. shortest: the least context length that is known, in tokens (0: none is).
+    place is worse than an error. shortest is the least context length that is known, tersest the least bound of an
+    answer, in tokens (0: none is).
     """
 
     def __init__(self, table: Table) -> None:
@@ -61,6 +62,7 @@ class Market:
         self._models = [target.model for target in self.targets]
         self.qualities = [card.quality for card in cards]
         self.shortest = min((card.context for card in cards if card.context), default=0)
+        self.tersest = min((card.max_output for card in cards if card.max_output), default=0)
         self.broken = {index for index, one in enumerate(measured) if one.breaker != "closed"}
         self._success = 1.0 - _column([one.error_rate for one in measured])
         self._first = _column([usual_first_output(one) for one in measured])

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from deployments.providers.simulator import CARDS
 from tests.deployments.house import KEY, House, client_of, house, url_of
 from tests.deployments.test_usage_pages import many, put
 
@@ -95,6 +96,17 @@ async def test_tables_that_fit(running: House, penstock: Terminal, width: int) -
         ["1", "simulator/clever"],
         ["2", "simulator/fast"],
     ]
+
+
+async def test_a_plain_key_sees_what_it_may(running: House, penstock: Terminal) -> None:
+    await ask(running, "administrator")
+    secret = (await penstock("keys", "create", "plain")).out.strip()
+    commands = (["providers"], ["route", "best"], ["usage"], ["requests", "list"], ["keys", "list"])
+    ran = [await penstock(*words, PENSTOCK_API_KEY=secret) for words in commands]
+    assert [(one.code, one.err) for one in ran[:2]] == [(0, ""), (0, "")]
+    assert ran[0].out.splitlines()[1].split() == ["simulator", "ready", str(len(CARDS))]
+    for one in ran:
+        assert "Traceback" not in one.out + one.err
 
 
 async def test_json_is_the_api_s_own(running: House, penstock: Terminal) -> None:

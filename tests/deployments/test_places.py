@@ -1,6 +1,8 @@
 """The other places of the face: embeddings, legacy completions, token counts, Azure's addresses, lists, CORS."""
 
 import asyncio
+import re
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -8,10 +10,12 @@ import openai
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from pipelines.version import VERSION
 from tests.clients import Caller
 from tests.deployments.house import KEY, House, client_of, url_of
 from tests.upstream import Fault, Upstream
 
+ROOT = Path(__file__).resolve().parents[2]
 HELLO: Any = [{"role": "user", "content": "Hello"}]
 
 
@@ -63,6 +67,22 @@ async def test_one_model_and_the_list_of_the_direct_lane(running: House) -> None
     async with client_of(running.replicas[0]) as client:
         assert (await client.get("/v1/models")).json()["data"][0]["id"] == "fast"
         assert (await client.get("/simulator/v1/models")).status_code == 200
+
+
+async def test_the_api_s_description_has_every_page(running: House) -> None:
+    async with client_of(running.gateway) as client:
+        described = (await client.get("/openapi.json")).json()
+        for path, methods in described["paths"].items():
+            for method in methods:
+                if path != "/v1/live":  # which has no end
+                    answer = await client.request(method, re.sub(r"{\w+}", "x", path), json={})
+                    assert answer.status_code != 405, path
+                    assert answer.status_code != 404 or "{" in path, path
+    source = "".join(path.read_text() for path in (ROOT / "deployments").rglob("*.py"))
+    written = {found.rstrip("/") for found in re.findall(r'"(/v1/[a-z_/]+)["/?]', source)}
+    assert len(written) > 15
+    assert written <= set(described["paths"])
+    assert described["info"]["version"] == VERSION
 
 
 async def test_every_other_path_of_the_direct_lane_is_the_providers_own(running: House, upstream: Upstream) -> None:

@@ -6,12 +6,13 @@ import re
 import subprocess
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 
 from deployments.telemetry.metrics import GAUGES
+from pipelines.errors import ConfigurationError, Overloaded, PenstockError, Reason, ToolFailed
 from pipelines.metering.instruments import INSTRUMENTS
 from tests.deployments.house import House, client_of, url_of
 from tests.deployments.prometheus import DOCS, Prometheus, prometheus
@@ -103,6 +104,19 @@ def test_the_rules_are_sound(arguments: tuple[str, ...]) -> None:
     command = [program("promtool", "prometheus"), *arguments]
     done = subprocess.run(command, cwd=DOCS, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_fails_is_what_a_provider_or_we_did_wrong() -> None:
+    """The rules list every such outcome of the tree of errors, and none of a caller's own."""
+    callers = {"invalid_request", "not_found", "context_too_long", "content_policy"}
+    keys = {"authentication", "permission"}
+    own = {error("").label for error in (PenstockError, ConfigurationError, Overloaded, ToolFailed)}
+    expected = own | {"lost", "guardrail_unavailable", "tool_unavailable"} | set(get_args(Reason)) - callers - keys
+    ratios = [rule["expr"] for rule in RULES if rule.get("record", "").startswith("penstock:failed:")]
+    assert len(ratios) == 4
+    for ratio in ratios:
+        listed = [set(found.split("|")) for found in re.findall(r'outcome=~"([^"]*)"', ratio)]
+        assert listed == [expected, keys]
 
 
 def test_every_alert_is_tested() -> None:

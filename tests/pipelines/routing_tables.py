@@ -45,6 +45,7 @@ def cards(name: str) -> st.SearchStrategy[ModelCard]:
         ModelCard,
         st.just(name),
         context=st.sampled_from([0, 1000, 8000]),
+        max_output=st.sampled_from([0, 500, 4000]),
         vision=st.booleans(),
         audio=st.booleans(),
         tools=st.booleans(),

@@ -230,6 +230,16 @@ def test_an_estimate_too_long_keeps_auto_away_and_lets_a_named_model_judge() -> 
     assert caught.value.code == "context_length_exceeded"
 
 
+def test_auto_asks_who_can_answer_at_such_length() -> None:
+    both = table(provider("p", ModelCard("terse", max_output=100, quality=0.9), ModelCard("m", quality=0.1)))
+    assert names(decide("auto", among=both, max_tokens=100))[0] == "p/terse"
+    assert names(decide("auto", among=both, max_tokens=101)) == ["p/m"]
+    assert names(decide("p/terse", among=both, max_tokens=101)) == ["p/terse"]
+    with pytest.raises(BadRequest) as caught:
+        decide("auto", among=table(provider("p", ModelCard("terse", max_output=100))), max_tokens=101)
+    assert caught.value.param == "max_tokens"
+
+
 def test_a_key_may_use_what_it_is_allowed_only() -> None:
     assert names(decide("auto", allowed=("simulator/f*",))) == ["simulator/fast"]
     assert names(decide("best", aliases={"best": ("other/fast",)}, allowed=("best",))) == ["other/fast"]
