@@ -85,8 +85,14 @@ class Chooser:
             name: one.models if isinstance(one, AliasSettings) else one for name, one in settings.aliases.items()
         }
         self._plans = {name: one.plan() for name, one in plans.items()}
+        self._planned = {name for name in self._aliases if self._leads_to_plan(name, frozenset())}
         self._sticky = any(plan.strategy == "sticky" for plan in self._plans.values())
         self._bounds = Bounds(settings.max_cost, settings.max_latency, settings.min_quality)
+
+    def _leads_to_plan(self, name: str, aliases: frozenset[str]) -> bool:
+        if name in aliases or name not in self._aliases:
+            return False
+        return name in self._plans or any(self._leads_to_plan(one, aliases | {name}) for one in self._aliases[name])
 
     def learned(self, published: Published) -> None:
         """A newer view came."""
@@ -156,12 +162,13 @@ class Chooser:
     def _question(self, call: Call, rehearsal: bool) -> Ask:
         request, wishes, usual = call.request, call.options.route, call.caller.route
         prompt = sum(len(message.text) for message in request.messages) // _BYTES_PER_TOKEN
-        planned = request.model in self._plans
-        turn = self._turns[request.model] if planned else 0
+        wanted = (request.model, *_fallbacks(call.body))
+        planned = next((name for name in wanted if name in self._planned), "") if self._planned else ""
+        turn = self._turns[planned]
         if planned and not rehearsal:
-            self._turns[request.model] += 1
+            self._turns[planned] += 1
         return Ask(
-            wanted=(request.model, *_fallbacks(call.body)),
+            wanted=wanted,
             needs=needs_of(request),
             policy=wishes.policy or usual.policy or self._settings.policy,
             aliases=self._aliases,
@@ -173,7 +180,7 @@ class Chooser:
             bounds=wishes.bounds(usual.bounds(self._bounds)),
             plans=self._plans,
             turn=turn,
-            affinity=affinity_of(request) if self._sticky and request.model in self._aliases else "",
+            affinity=affinity_of(request) if self._sticky and not self._aliases.keys().isdisjoint(wanted) else "",
         )
 
     def _reached(self, ask: Ask) -> set[str]:

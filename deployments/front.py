@@ -279,15 +279,21 @@ class Front:
                 await visit.reply(answer.status, answer.body, answer.headers)
         finally:
             if answer is not None:
-                await answer.close()
-                answer.error = answer.error or visit.cut
-                if visit.owing:
-                    visit.owing = False
-                    self._books.ended(call, answer, visit.measures())
-                self._log.answered(call, answer, time.monotonic() - visit.began, listener)
-                visit.logged = True
-                if call.story.trace is not None:
-                    spans.answered(call.story.trace, answer)
+                try:
+                    await answer.close()
+                finally:
+                    self._over(visit, call, answer, listener)
+
+    def _over(self, visit: Visit, call: Call, answer: Answer, listener: Listener | None) -> None:
+        """The answer is closed: into the books, unless it is there, the log and the trace."""
+        answer.error = answer.error or visit.cut
+        if visit.owing:
+            visit.owing = False
+            self._books.ended(call, answer, visit.measures())
+        self._log.answered(call, answer, time.monotonic() - visit.began, listener)
+        visit.logged = True
+        if call.story.trace is not None:
+            spans.answered(call.story.trace, answer)
 
     async def _settle(self, visit: Visit, call: Call, answer: Answer, left: int) -> None:
         """The answer is complete but for `left` bytes: its rows first. Raises Overloaded (503) where that cannot be."""

@@ -55,9 +55,11 @@ async def _raced(
 ) -> _Won | None:
     """The candidate's answer, or that of the one asked beside it; None where both failed and others may be asked."""
     running = {asyncio.create_task(ask(candidate, role)): candidate}
+    second: tuple[Candidate, PenstockError] | None = None
     try:
         done, _ = await asyncio.wait(running, timeout=wait)
-        if not done and allowed() and (other := walk.next()) is not None:
+        # The budget is asked last: nobody pays for a hedge that cannot be.
+        if not done and walk.upcoming is not None and allowed() and (other := walk.next()) is not None:
             running[asyncio.create_task(ask(other, "hedge"))] = other
         while running:
             done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
@@ -70,8 +72,13 @@ async def _raced(
                 loser = running.pop(task)
                 if not isinstance(error, PenstockError):
                     raise error
-                if not walk.failed(loser, error):
+                if loser is not candidate:
+                    second = (loser, error)
+                elif not walk.failed(loser, error):
                     raise walk.nobody() from error
+        # What the second one says is heard after what the first one says, and ends nothing that is under way.
+        if second is not None and not walk.failed(*second):
+            raise walk.nobody() from second[1]
         return None
     finally:
         await _abandoned(running)

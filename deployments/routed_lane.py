@@ -78,11 +78,10 @@ class RoutedLane:
         if chosen.task:
             account = msgspec.structs.replace(call.account, task=chosen.task)
             call = msgspec.structs.replace(call, account=account)
-        options = call.options
         walk = Walk(
             chosen.decision,
             lambda candidate: _known(self._card(candidate)),
-            fall_back=self._settings.fall_back if options.fall_back is None else options.fall_back,
+            fall_back=self._falls_back(call),
             reasons=self._settings.fall_back_reasons,
         )
 
@@ -159,10 +158,14 @@ class RoutedLane:
                     raise
                 await asyncio.sleep(0.05)
 
+    def _falls_back(self, call: Call) -> bool:
+        """Whether another candidate may be asked at all."""
+        return self._settings.fall_back if call.options.fall_back is None else call.options.fall_back
+
     def _patience(self, call: Call, candidate: Candidate) -> float | None:
         """When to hedge: streams only, for an answer without a stream has no first output before its end."""
         wanted = self._settings.hedge if call.options.hedge is None else call.options.hedge
-        if not wanted or not call.stream or call.operation:
+        if not wanted or not call.stream or call.operation or not self._falls_back(call):
             return None
         self._hedges.deposit(time.monotonic())
         slow = self._performance(candidate).slow_first_output
@@ -192,6 +195,10 @@ class RoutedLane:
             raise
         answer.on_close(lambda: ended(_judged(answer, candidate, time.monotonic() - asked)))
         if answer.frames is not None:
+            if self._performance(candidate).breaker != "closed":
+                # Whoever finds out whether a provider is back knows it now, and not only at the stream's end.
+                seconds = time.monotonic() - asked
+                self._router.record(Outcome(candidate.provider, candidate.model, seconds, begun=True))
             answer.read_through(_with_error(answer, call, answer.frames))
         return answer
 

@@ -214,15 +214,30 @@ class Answer:
         self._closers.append(closer)
 
     async def close(self) -> None:
-        """Done with it: an unread rest is cancelled at its source. Further calls do nothing."""
+        """Done with it: an unread rest is cancelled at its source. Further calls do nothing.
+
+        All that is to be closed is closed, whatever of it fails: one holds a place that another call waits for. The
+        first failure is raised in the end.
+        """
+        failures: list[BaseException] = []
         if self.frames is not None:
-            await self.frames.aclose()
-        sources, self._sources = self._sources, []
-        for source in sources:
-            await source.close()
+            try:
+                await self.frames.aclose()
+            except BaseException as error:  # a cancellation too waits for the rest
+                failures.append(error)
+        while self._sources:
+            try:
+                await self._sources.pop(0).close()
+            except BaseException as error:
+                failures.append(error)
         closers, self._closers = self._closers, []
         for closer in closers:
-            closer()
+            try:
+                closer()
+            except Exception as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
 
 
 class Answering(Protocol):

@@ -48,13 +48,13 @@ _SECRET = re.compile(
     r"(?i)\b(?:sk|pk|rk|gsk|xai|psk)[-_][A-Za-z0-9_\-*.]{6,}"
     r"|\bBearer\s+[A-Za-z0-9_\-.=+/]{6,}"
     r"|\b(?:AIza|hf_|ghp_)[A-Za-z0-9_\-]{8,}"
-    r"|\S*\*{3,}\S*"
+    r"|\S{0,80}\*{3,}\S*"
 )
 
 
 def redacted(text: str) -> str:
     """`text` without anything that looks like a credential, and at most 2,000 characters of it."""
-    return _SECRET.sub("[redacted]", text)[:2000]
+    return _SECRET.sub("[redacted]", text[:8192])[:2000]
 
 
 def _rebuild(cls: type["PenstockError"], details: dict[str, Any]) -> "PenstockError":

@@ -19,6 +19,9 @@ from typing import NamedTuple
 MOST_HEADERS = 32
 """Headers of one answer that are passed on."""
 
+EPOCH = 1e9
+"""A number from here on is no duration but a time since 1970: in seconds, or 1,000 times larger in milliseconds."""
+
 _OURS = re.compile(r"(?:x|anthropic)-ratelimit-[a-z0-9_-]{1,64}")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[smhd]))+")
@@ -73,14 +76,17 @@ def _number(text: str) -> float | None:
 
 
 def _until(text: str, date: str, clock: float) -> float | None:
-    """Seconds, from a duration, a plain number of seconds or a date."""
+    """Seconds, from a duration, a plain number of seconds or a date, which may be a number too."""
     text = text.strip()[:64]
     if _DURATION.fullmatch(text):
         return sum(float(number) * _UNITS[unit] for number, unit in _STEP.findall(text))
     when = _seconds_since_1970(text)
     if when is None:
-        return _number(text)
-    with contextlib.suppress(TypeError, ValueError):
+        number = _number(text)
+        if number is None or number < EPOCH:
+            return number
+        when = number / 1000.0 if number >= 1000.0 * EPOCH else number
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
         clock = parsedate_to_datetime(date).timestamp()
     return max(0.0, when - clock)
 

@@ -27,6 +27,9 @@ ASIDE_SECONDS = 60.0
 LONGEST_REST = 3600.0
 """Seconds of rest that a provider may name; a longer one is cut to this."""
 
+LONGEST_RESET = 86_400.0
+"""Seconds until a limit is new that are believed: nobody would notice that a key which is never asked was misread."""
+
 MOST_MODELS = 1000
 """Models of one key that something is remembered of."""
 
@@ -97,7 +100,7 @@ class _Bucket:
         self.limit, self.rate = limit, limit / _MINUTE
         remaining = limit if quota.remaining is None else min(quota.remaining, limit)
         if quota.reset and remaining < limit:
-            self.rate = (limit - remaining) / quota.reset
+            self.rate = (limit - remaining) / min(quota.reset, LONGEST_RESET)
         self._level = min(level, remaining)
 
 

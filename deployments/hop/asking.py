@@ -72,17 +72,19 @@ class Hop:
         with self._guarded(self._under_way, replica, provider) as dog:
             dog.resume()
             try:
-                link = await self._links.to(replica.address)
-                upstream = await link.ask(call.path, call.query.encode(), headers, msgspec.json.encode(body))
-            except UpstreamError as error:
-                raise ReplicaLost(error.message, provider=provider, code=error.code) from error
-            try:
-                return await self._read(replica, upstream, provider, call)
-            except BaseException:
-                await upstream.close()
-                raise
+                try:
+                    link = await self._links.to(replica.address)
+                    upstream = await link.ask(call.path, call.query.encode(), headers, msgspec.json.encode(body))
+                except UpstreamError as error:
+                    raise ReplicaLost(error.message, provider=provider, code=error.code) from error
+                try:
+                    return await self._read(replica, upstream, provider, call)
+                except BaseException:
+                    await upstream.close()
+                    raise
             finally:
-                self._under_way[replica.replica].discard(dog)
+                if (dogs := self._under_way.get(replica.replica)) is not None:
+                    dogs.discard(dog)
 
     def lose(self, replicas: Iterable[str]) -> None:
         """These replicas are gone, or silent for so long that they must be.

@@ -127,7 +127,9 @@ class Attempt:
                     continue
                 retries += 1
                 wait = self._target.policy.wait(error, retries, random.random())
-                if wait is None or not self._may_repeat or not self._budget.withdraw(self._loop.time()):
+                if wait is None or wait >= self._left() or not self._may_repeat:
+                    raise
+                if not self._budget.withdraw(self._loop.time()):
                     raise
                 # A limiter's wait is the rest of its key.
                 if error.reason != "rate_limited":

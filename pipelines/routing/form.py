@@ -50,5 +50,7 @@ def _conforms(text: str, schema: Mapping[str, Any] | None) -> bool:
         return False
     if schema is None or schema.get("type", "object") != "object":
         return True
+    if not isinstance(value, dict):
+        return False
     required = schema.get("required", [])
-    return isinstance(value, dict) and (not isinstance(required, list) or all(name in value for name in required))
+    return not isinstance(required, list) or all(name in value for name in required if isinstance(name, str))

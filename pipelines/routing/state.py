@@ -155,7 +155,8 @@ class RouterState:
                 return
             model = self._models[key] = _Model()
         model.reporter = reporter
-        model.statistics = model.statistics.after(outcome, now)
+        if not outcome.begun:
+            model.statistics = model.statistics.after(outcome, now)
         event = stimulus(model.breaker, outcome, now)
         if event is not None:
             self._move(model, step(model.breaker, event, now))

@@ -5,7 +5,8 @@ weights. It is the exponentially decayed mean of G. Cormode et al., "Forward Dec
 for Streaming Systems" (ICDE 2009), and the time-based decay of Finagle's Peak EWMA load balancer
 (`exp(-elapsed / decay time)`); unlike an EWMA that decays by count it forgets an idle provider's past too.
 
-Above it: `state`, `breaker`. Below it: `spread`, `table`. Outside it: clocks; `now` is an argument, in seconds.
+Above it: `state`, `breaker`. Below it: `spread`, `table`, `worth`.
+Outside it: clocks; `now` is an argument, in seconds.
 """
 
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ import msgspec
 from pipelines.errors import Reason
 from pipelines.routing.spread import Spread
 from pipelines.routing.table import Outcome, Performance
+from pipelines.routing.worth import UNMEASURED_FIRST_OUTPUT, UNMEASURED_SPEED
 
 HALF_LIFE = 30.0
 """Seconds after which a measurement of speed or failure counts half."""
@@ -24,6 +26,12 @@ OUTPUT_HALF_LIFE = 600.0
 
 SPREAD_HALF_LIFE = 600.0
 """Seconds after which a time to the first output counts half for the quantile: a tail needs many measurements."""
+
+FADING = 600.0
+"""Seconds without a measurement after which half of what is special about a model's times is forgotten."""
+
+LEAST_LEFT = 1 / 64
+"""Below this share of it the model counts as one that was never measured."""
 
 LEAST_MEASUREMENTS = 20.0
 """Measurements below which there is no 95th percentile: one in twenty is beyond it."""
@@ -40,10 +48,10 @@ class Average(msgspec.Struct, frozen=True):
     weight: float = 0.0
     at: float = 0.0
 
-    def add(self, value: float, now: float) -> "Average":
+    def add(self, value: float, now: float, weight: float = 1.0) -> "Average":
         """The average with one more measurement. A clock that steps back decays nothing."""
         factor = self.factor(now)
-        return Average(self.half_life, self.total * factor + value, self.weight * factor + 1.0, now)
+        return Average(self.half_life, self.total * factor + value * weight, self.weight * factor + weight, now)
 
     def factor(self, now: float) -> float:
         """What is left at `now` of a weight of 1."""
@@ -57,6 +65,17 @@ class Average(msgspec.Struct, frozen=True):
     def mean(self) -> float | None:
         """The average; None if nothing was ever measured. It holds while nothing is measured."""
         return self.total / self.weight if self.weight > 0 else None
+
+    def faded(self, unmeasured: float, now: float) -> float | None:
+        """The average, nearer to what is expected of an unmeasured model the longer nothing is measured; then None.
+
+        One slow answer (a cold start) would otherwise keep everybody away who could find out that it was the only one.
+        It fades a minute at a time, so that an idle model changes the table no more often.
+        """
+        left = float(0.5 ** ((now - self.at) // 60.0 * 60.0 / FADING))
+        if self.mean is None or left < LEAST_LEFT:
+            return None
+        return unmeasured + (self.mean - unmeasured) * min(1.0, left)
 
 
 class Blame(msgspec.Struct, frozen=True):
@@ -113,7 +132,8 @@ class Statistics(msgspec.Struct, frozen=True):
             output = output.add(outcome.output_tokens, now)
             writing = outcome.seconds - (outcome.first_output or 0.0)
             if outcome.output_tokens > 1 and writing > 0.0:
-                speed = speed.add((outcome.output_tokens - 1) / writing, now)
+                # By how long it wrote: all tokens over all seconds. A mean of rates would be that of the short answers.
+                speed = speed.add((outcome.output_tokens - 1) / writing, now, writing)
         return Statistics(self.attempts + 1, failures, first, speed, output, now, spread)
 
     def forgiven(self) -> "Statistics":
@@ -131,9 +151,9 @@ class Statistics(msgspec.Struct, frozen=True):
             in_flight=in_flight,
             attempts=self.attempts,
             error_rate=round(self.error_rate(now), 3),
-            first_output=_rounded(self.first_output.mean, 4),
+            first_output=_rounded(self.first_output.faded(UNMEASURED_FIRST_OUTPUT, now), 4),
             slow_first_output=_rounded(self.first_outputs.quantile(0.95, LEAST_MEASUREMENTS, now), 3),
-            tokens_per_second=_rounded(self.tokens_per_second.mean, 1),
+            tokens_per_second=_rounded(self.tokens_per_second.faded(UNMEASURED_SPEED, now), 1),
             output_tokens=_rounded(self.output_tokens.mean, 0),
         )
 

@@ -110,7 +110,7 @@ class Outcome(_Value, frozen=True):
     cancelled: the caller went away, which is nobody's failure. first_output is the time to the first content.
     tries: how often the provider was asked; skipped: malformed frames that were passed over; role: why this attempt.
     bill: for the ledger; the router is not told. pieces: how many frames of content a stream had; queued: how long the
-    attempt waited for its turn.
+    attempt waited for its turn; begun: its stream has begun and goes on, which matters to a breaker only.
     """
 
     provider: str
@@ -128,6 +128,7 @@ class Outcome(_Value, frozen=True):
     bill: Bill | None = None
     pieces: int = 0
     queued: float = 0.0
+    begun: bool = False
 
 
 class Decided(_Value, frozen=True):

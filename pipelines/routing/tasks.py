@@ -161,11 +161,12 @@ def _signals(request: Request, prompt: Prompt) -> Iterator[tuple[Task, str, floa
     """Every vote: the task, the signal's name, its weight."""
     yield from _fields(request, prompt)
     said = prompt.said
-    for word in said & _BY_WORD.keys():
+    # Sorted, for the order of a set is another in every process, and of equal votes the first counts.
+    for word in sorted(said & _BY_WORD.keys()):
         task, weight = _BY_WORD[word]
         yield task, word, weight
     told = prompt.instructions.lower().split() if prompt.instructions else ()
-    for word in (set(told) & _BY_WORD.keys()) - said:
+    for word in sorted((set(told) & _BY_WORD.keys()) - said):
         task, weight = _BY_WORD[word]
         yield task, f"{word} (instructions)", weight * _HALF_FOR_INSTRUCTIONS
     for phrase, task, weight in _BY_PHRASE:

@@ -175,6 +175,15 @@ async def test_the_total_time_holds_over_all_tries(running: House, upstream: Ups
     assert await upstream.wait_closed(second.connection) - second.at < 3.5
 
 
+@both_lanes
+async def test_no_try_begins_after_the_total_time(running: House, upstream: Upstream, way: str) -> None:
+    await flaky(running, upstream, retry={"base": 0.01, "patience": 100.0})
+    upstream.plan("m", Fault(name="busy", status=503, headers={"retry-after": "9"}, body=b"{}"), times=None)
+    answer = await ask(running, way, provider="other", penstock={"timeouts": {"total": 2.0}})
+    assert answer.status_code == 503
+    assert len(upstream.requests) == 1
+
+
 async def lateness(found: list[float]) -> None:
     """Write down for ever how many seconds the loop's timers come late."""
     loop = asyncio.get_running_loop()

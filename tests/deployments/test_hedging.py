@@ -67,3 +67,10 @@ async def test_it_is_off_unless_asked_for(running: House, upstream: Upstream, op
     upstream.plan("m", Fault.silence(0.3))
     provider, _ = await chat(running.gateway, penstock=options)
     assert provider == "flaky"
+
+
+async def test_who_wants_no_other_candidate_gets_no_hedge(running: House, upstream: Upstream) -> None:
+    await known(running)
+    upstream.plan("m", Fault.silence(0.5))
+    provider, _ = await chat(running.gateway, penstock={"hedge": True, "fall_back": False})
+    assert provider == "flaky"

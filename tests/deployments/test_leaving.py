@@ -174,3 +174,52 @@ async def test_a_stream_over_the_hop_that_outlasts_the_limit_is_a_lost_replica(
         assert b'"error"' in frames[-1].data
         assert b"[DONE]" not in data(frames)
     await leaving
+
+
+async def test_callers_who_leave_before_the_first_token_leave_nothing_behind(
+    running: House, upstream: Upstream
+) -> None:
+    gateway = running.gateway
+    upstream.plan("m", Fault.never_answer(), times=None)
+    callers = [await Caller.connect(url_of(gateway)) for _ in range(10)]
+    for caller in callers:
+        await caller.request("POST", CHAT, asking("flaky/m"), headers=AUTHORIZED)
+    await running.until(lambda: sum(map(len, gateway._hop._under_way.values())) == 10)
+    for caller in callers:
+        caller.close()
+    await running.until(lambda: not gateway.limiter.in_flight)
+    assert sum(map(len, gateway._hop._under_way.values())) == 0
+
+
+async def test_what_fails_after_an_answer_does_not_keep_its_place(
+    running: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = running.gateway
+
+    def fail(*_: Any) -> None:
+        raise OverflowError
+
+    monkeypatch.setattr(gateway._chooser, "answered", fail)
+    async with await Caller.connect(url_of(gateway)) as caller:
+        head = await caller.post(CHAT, asking("simulator/fast", stream=False), headers=AUTHORIZED)
+        assert head.status == 200
+    await running.until(lambda: not gateway.front.visits)
+    assert gateway.limiter.in_flight == 0
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"max_tokens": 10**30},
+        {"seed": -(10**30)},
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"required": [{"a": 1}]}}}},
+    ],
+)
+async def test_an_odd_field_keeps_no_place(running: House, upstream: Upstream, more: dict[str, Any]) -> None:
+    gateway = running.gateway
+    upstream.plan("m", Fault.answer(3), times=None)
+    async with await Caller.connect(url_of(gateway)) as caller:
+        body = {**asking("flaky/m", stream=False), **more}
+        assert (await caller.post(CHAT, body, headers=AUTHORIZED)).status in (200, 400)
+    await running.until(lambda: not gateway.front.visits)
+    assert gateway.limiter.in_flight == 0

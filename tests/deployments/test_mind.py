@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -254,3 +255,16 @@ async def test_an_answer_that_breaks_the_form_is_evidence(learning: House) -> No
     (rate,) = told["win_rates"]
     assert rate["task"] == "extraction"
     assert rate["quality"]["share"] < 0.7
+
+
+async def test_an_alias_of_an_alias_takes_turns_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    aliases = {
+        "turns": {"models": ["simulator/fast", "simulator/clever"], "strategy": "round_robin"},
+        "best": ["turns"],
+        "round": ["again"],
+        "again": ["round", "best"],
+    }
+    async with house(tmp_path, monkeypatch, aliases=aliases) as built, client_of(built.gateway) as client:
+        for more in ({"model": "best"}, {"model": "none/such", "models": ["turns"]}, {"model": "round"}):
+            answered = [(await ask(client, **more))[1] for _ in range(4)]
+            assert Counter(answered) == {"fast": 2, "clever": 2}, more

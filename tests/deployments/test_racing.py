@@ -36,6 +36,7 @@ class Race:
         self.asked: list[tuple[str, Role, float]] = []
         self.cancelled: list[str] = []
         self.closed: list[str] = []
+        self.leave_asked = 0
 
     async def ask(self, candidate: Candidate, role: Role) -> Answer:
         name = candidate.provider
@@ -52,10 +53,14 @@ class Race:
         answer.on_close(lambda: self.closed.append(name))
         return answer
 
+    def may(self) -> bool:
+        self.leave_asked += 1
+        return self.allowed
+
     async def go(self) -> str:
         candidates = tuple(Candidate(name, "m", 0.5, {}) for name in self.plans)
         walk = Walk(Decision(candidates), lambda _: 0)
-        winner, _ = await first_answer(walk, self.ask, lambda _: self.wait, lambda: self.allowed)
+        winner, _ = await first_answer(walk, self.ask, lambda _: self.wait, self.may)
         return winner.provider
 
 
@@ -116,6 +121,23 @@ def test_a_refusal_ends_the_race() -> None:
         run(race.go())
     assert caught.value is REFUSED
     assert race.cancelled == ["b"]
+
+
+def test_the_second_one_s_refusal_leaves_the_first_one_alone() -> None:
+    race = Race({"a": Plan(3.0), "b": Plan(0.1, REFUSED), "c": Plan(0.1)}, 1.0)
+    assert run(race.go()) == "a"
+    assert race.cancelled == []
+    race = Race({"a": Plan(3.0, BROKEN), "b": Plan(0.1, REFUSED), "c": Plan(0.1)}, 1.0)
+    with pytest.raises(UpstreamError) as caught:
+        run(race.go())
+    assert caught.value is BROKEN
+    assert [name for name, _, _ in race.asked] == ["a", "b"]
+
+
+def test_a_hedge_that_cannot_be_costs_nothing() -> None:
+    race = Race({"a": Plan(60.0)}, 1.0)
+    assert run(race.go()) == "a"
+    assert race.leave_asked == 0
 
 
 def test_without_leave_nobody_is_hedged() -> None:

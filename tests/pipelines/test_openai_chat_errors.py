@@ -1,6 +1,7 @@
 """Refusals of many servers: what they mean, when to come back, and what the caller hears."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -147,3 +148,42 @@ def test_what_callers_hear() -> None:
     assert heard(StreamBroken("x")) == (502, "server_error", "stream_broken")
     theirs = refusal(404, said("x", type="invalid_request_error", code="model_not_found"))
     assert heard(theirs) == (404, "invalid_request_error", "model_not_found")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"message": "x", "metadata": {"reasons": 5}}},
+        {"detail": [{"loc": 5, "msg": "x"}]},
+        {"error": {"message": "x", "code": "9" * 5000}},
+        b"[" * 2000,
+        b"[" * 500 + b"]" * 500,
+    ],
+)
+def test_no_shape_of_a_refusal_breaks_its_reader(body: Any) -> None:
+    error = refusal(400, body)
+    assert (error.reason, error.status) == ("invalid_request", 400)
+    assert len(f"{error.upstream_type} {error.upstream_code}") < 500
+
+
+def test_what_a_long_message_means_may_stand_at_its_end() -> None:
+    error = refusal(400, said(f"cannot take {'x' * 100_000}: the maximum context length is 10"))
+    assert error.reason == "context_too_long"
+
+
+def test_a_date_beyond_all_calendars_is_no_wait() -> None:
+    beyond = "Mon, 01 Jan 999999999999999999999 00:00:00 GMT"
+    assert refusal(429, said("x"), retry_after=beyond).retry_after is None
+
+
+@pytest.mark.parametrize("piece", [b"<script>", b"<title>", b"<", b"model", b"no "])
+@pytest.mark.parametrize("form", [b"%b", b'{"error": {"message": "%b"}}'])
+def test_a_long_refusal_takes_little_more_time_than_a_short_one(piece: bytes, form: bytes) -> None:
+    """By a wide margin: without a bound the long one takes some 200 times as much."""
+
+    def cost(length: int) -> float:
+        began = time.process_time()
+        refusal(502, form.replace(b"%b", piece * (length // len(piece))))
+        return time.process_time() - began
+
+    assert min(cost(240_000) for _ in range(3)) <= 20 * max(min(cost(16_000) for _ in range(3)), 1e-4)

@@ -49,6 +49,8 @@ def test_both_vendors_are_read() -> None:
         ("nan", None),
         ("2025-01-01T00:00:00Z", 0.0),
         ("2026-13-01T00:00:00Z", None),
+        (f"{NOW + 90:.0f}", 90.0),
+        (f"{1000 * (NOW + 90):.0f}", 90.0),
     ],
 )
 def test_resets(text: str, seconds: float | None) -> None:
@@ -72,3 +74,8 @@ def test_what_goes_on_to_the_caller_is_unchanged_and_bounded() -> None:
 def test_nonsense_is_never_an_error(name: str, text: str) -> None:
     for quota in read_rate_limits({**OPENAI, **ANTHROPIC, name: text}, NOW):
         assert all(value is None or value >= 0.0 for value in quota)
+
+
+def test_a_date_beyond_all_calendars_is_none() -> None:
+    headers = {**ANTHROPIC, "date": "Mon, 01 Jan 999999999999999999999 00:00:00 GMT"}
+    assert read_rate_limits(headers, NOW).requests.reset == 30.0

@@ -285,3 +285,15 @@ def test_versions_count_up_exactly_with_changes(steps: list[Announcement | Outco
         assert table.version == before.version + changed
         assert all(entry.state == "ready" or not entry.replicas for entry in table.providers)
         before = table
+
+
+def test_a_stream_that_has_begun_shows_that_the_provider_is_back() -> None:
+    clocked = Clocked()
+    clocked.announce(ONE)
+    clocked.report(*[BAD] * 5)
+    clocked.wait(1.0)
+    attempts = clocked.performance.attempts
+    assert clocked.performance.breaker == "half_open"
+    clocked.report(Outcome("p", "m", 0.2, begun=True), in_flight=1)
+    clocked.wait(1.0)
+    assert (clocked.performance.breaker, clocked.performance.attempts) == ("closed", attempts)

@@ -77,3 +77,19 @@ def test_a_cancelled_attempt_is_no_failure_and_no_length() -> None:
 
 def test_every_reason_is_somebodys_fault() -> None:
     assert set(BLAME) == set(get_args(Reason))
+
+
+def test_one_slow_start_is_not_held_against_a_model_for_ever() -> None:
+    cold = after(Outcome("p", "m", 80.0, first_output=75.0, output_tokens=101))
+    times = [cold.performance(now).first_output for now in (0.0, 59.0, 600.0, 7200.0)]
+    assert times == [75.0, 75.0, pytest.approx(38.0), None]
+    speeds = [cold.performance(now).tokens_per_second for now in (0.0, 600.0, 7200.0)]
+    assert speeds == [20.0, pytest.approx(35.0), None]
+
+
+def test_short_answers_do_not_make_a_slow_model_fast() -> None:
+    long, short = (
+        Outcome("p", "m", 6.5, first_output=0.5, output_tokens=301),
+        Outcome("p", "m", 0.502, first_output=0.5, output_tokens=3),
+    )
+    assert after(*[*[long] * 9, short] * 10).performance(0.0).tokens_per_second == pytest.approx(50.0, rel=0.02)

@@ -1,6 +1,9 @@
 """What kind of request it is, and how difficult."""
 
 import csv
+import os
+import subprocess
+import sys
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -155,3 +158,20 @@ def test_real_questions_are_called_what_their_subjects_say() -> None:
     assert min(share("elementary_mathematics", "mathematics"), share("high_school_mathematics", "mathematics")) > 0.8
     for subject in ("philosophy", "jurisprudence", "marketing", "high_school_psychology", "moral_scenarios"):
         assert share(subject, "reasoning") > 0.9, subject
+
+
+def test_the_task_is_the_same_in_every_process() -> None:
+    """Words that vote with equal weight for several tasks: the order of a set must not decide."""
+    texts = ("Explain this regex please", "Explain how to calculate the area of a circle", "solve this puzzle")
+    script = (
+        "from pipelines.conversation import Message, Request, Text\n"
+        "from pipelines.routing.tasks import profile\n"
+        f"for text in {texts}:\n"
+        "    print(profile(Request('auto', (Message('user', (Text(text),)),))))\n"
+    )
+    found = set()
+    for seed in range(1, 6):
+        environment = {**os.environ, "PYTHONHASHSEED": str(seed)}
+        root = Path(__file__).resolve().parents[2]
+        found.add(subprocess.check_output([sys.executable, "-c", script], env=environment, cwd=root, text=True))
+    assert len(found) == 1

@@ -164,6 +164,7 @@ def test_unknown_limits_are_learned() -> None:
         (Quota(60, 60, 0.0), 0.0),
         (Quota(0, 0, 5.0), 5.0),
         (Quota(60, 61, 0.0), 0.0),
+        (Quota(1440, 0, 1e8), 60.0),
     ],
 )
 def test_nothing_left_is_a_rest(quota: Quota, seconds: float) -> None:

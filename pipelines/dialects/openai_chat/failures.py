@@ -23,6 +23,9 @@ from pipelines.errors import PenstockError, RateLimited, Reason, UpstreamError
 QUOTA_WAIT = 60.0
 """Seconds before a provider whose quota is used up is worth asking again, where it names no wait itself."""
 
+MOST_WORDS, MOST_WORD = 16_384, 200
+"""Characters that are read of what a provider says, and of its type or code: callers can make both long."""
+
 _STATUS: dict[Reason, int] = {
     "invalid_request": 400,
     "context_too_long": 400,
@@ -57,9 +60,11 @@ class _Words(NamedTuple):
 def read_error(status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
     """A provider's error response (header names in lower case). RateLimited for a limit, else UpstreamError."""
     try:
-        words = _words(msgspec.json.decode(body))
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        words = _Words(_plain(body.decode("utf-8", "replace")))
+        decoded = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        words = _Words(_plain(body[:MOST_WORDS].decode("utf-8", "replace")))
+    else:
+        words = _words(decoded)
     return _error(words, status, _wait(headers))
 
 
@@ -85,7 +90,11 @@ def write_error(error: PenstockError) -> dict[str, Json]:
 
 
 def _error(words: _Words, status: int, wait: float | None) -> UpstreamError:
-    said = f"{words.type} {words.code} {words.message} {words.more}"
+    # What it means stands at the beginning or the end of a message, that of a server which quotes the prompt too.
+    message = words.message
+    if len(message) > MOST_WORDS:
+        message = f"{message[: MOST_WORDS // 2]} {message[-MOST_WORDS // 2 :]}"
+    said = f"{words.type} {words.code} {message} {words.more}"
     reason, quota = meaning(status, said)
     if quota and wait is None:
         wait = QUOTA_WAIT
@@ -106,8 +115,8 @@ def _error(words: _Words, status: int, wait: float | None) -> UpstreamError:
 
 def _words(body: Json) -> _Words:
     """The words of a decoded body, whatever object they stand in."""
-    if isinstance(body, list) and body:
-        return _words(body[0])
+    while isinstance(body, list) and body:
+        body = body[0]
     if not isinstance(body, dict):
         return _Words(str(body) if body else "")
     error = body.get("error")
@@ -124,7 +133,8 @@ def _object_words(error: dict[str, Json]) -> _Words:
     if isinstance(metadata, dict):
         raw = _raw(metadata.get("raw"))
         message = f"{message}: {raw}" if raw else message
-        more = " ".join(map(str, metadata.get("reasons") or ()))
+        reasons = metadata.get("reasons")
+        more = " ".join(map(str, reasons))[:MOST_WORDS] if isinstance(reasons, list) else ""
     inner = error.get("innererror")
     if isinstance(inner, dict):
         more += f" {inner.get('code')}"
@@ -156,7 +166,8 @@ def _message(error: dict[str, Json]) -> str:
 def _field(entry: Json) -> str:
     if not isinstance(entry, dict):
         return str(entry)
-    place = ".".join(map(str, entry.get("loc") or ()))
+    location = entry.get("loc")
+    place = ".".join(map(str, location)) if isinstance(location, list) else ""
     return f"{place}: {entry.get('msg')}" if place else str(entry.get("msg"))
 
 
@@ -173,12 +184,12 @@ def _raw(raw: Json) -> str:
 
 def _is_status(value: Json) -> bool:
     if isinstance(value, str):
-        return value.isascii() and value.isdigit() and 400 <= int(value) < 600
+        return len(value) == 3 and value.isascii() and value.isdigit() and 400 <= int(value) < 600
     return isinstance(value, int) and not isinstance(value, bool) and 400 <= value < 600
 
 
 def _word(value: Json) -> str:
-    return "" if value is None or isinstance(value, dict | list) else str(value)
+    return "" if value is None or isinstance(value, dict | list) else str(value)[:MOST_WORD]
 
 
 def _plain(text: str) -> str:
@@ -205,5 +216,5 @@ def _until(text: str, now: str) -> float:
     """Seconds from one HTTP date to another, 0 where it has passed; -1 where either is none."""
     try:
         return max(0.0, (parsedate_to_datetime(text) - parsedate_to_datetime(now)).total_seconds())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return -1.0

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import NoReturn
 
 from pipelines.conversation import Json
+from pipelines.dialects.openai_responses.fields import LARGEST
 from pipelines.errors import BadRequest
 
 Object = Mapping[str, Json]
@@ -72,6 +73,8 @@ def whole(holder: Object, name: str, path: str = "", least: int | None = None) -
         )
     if least is not None and value < least:
         wrong(_at(path, name), f"must be at least {least}")
+    if abs(value) > LARGEST:
+        wrong(_at(path, name), "is too large")
     return value
 
 

@@ -9,6 +9,9 @@ from typing import TypeVar
 from pipelines.conversation import Json
 from pipelines.errors import BadRequest
 
+LARGEST = 2**63 - 1
+"""The largest integer of a request: what comes after it (MessagePack, SQL) has 64 bits."""
+
 _Kind = TypeVar("_Kind")
 
 _NAMES: dict[type, str] = {
@@ -35,6 +38,8 @@ def optional(source: Mapping[str, Json], key: str, kind: type[_Kind], path: str 
         return None
     if not fits(value, kind):
         raise BadRequest(f"`{path}{key}` must be {_NAMES[kind]}", param=path + key)
+    if kind is int and abs(value) > LARGEST:
+        raise BadRequest(f"`{path}{key}` is too large", param=path + key)
     checked: _Kind = value
     return checked
 
