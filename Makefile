@@ -82,7 +82,7 @@ format: .venv/.dev ## put the code into shape
 	.venv/bin/ruff format $(SOURCES)
 	.venv/bin/ruff check --fix $(SOURCES)
 
-docs: .venv/.dev ## write the configuration reference into the README and docs/, and build the site in site/
+docs: .venv/.dev ## write the references into the README and docs/, and build the site in site/
 	.venv/bin/python -m deployments.reference
 	.venv/bin/mkdocs build --strict --quiet
 

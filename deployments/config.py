@@ -242,14 +242,16 @@ class ProviderSettings(ReplicaSettings):
         """The provider's name."""
         return self.name or self.kind
 
-    def key(self) -> str | None:
-        """The key, from its file or variable; None leaves it to the kind's own variable.
+    @property
+    def key_files(self) -> tuple[Path, ...]:
+        """The files that hold keys."""
+        return tuple(file for file in (self.key_file, *(key.file for key in self.keys)) if file is not None)
 
-        Raises ConfigurationError for a key file that cannot be read.
-        """
+    def upstream_keys(self) -> tuple[UpstreamKey, ...]:
+        """The keys that are listed, or the one in the file. Raises ConfigurationError where a file cannot be read."""
         if self.key_file is not None:
-            return _read_key(self.key_file)
-        return credential(self.key_variable) if self.key_variable else None
+            return (UpstreamKey(_read_key(self.key_file), str(self.key_file)),)
+        return tuple(key.value() for key in self.keys)
 
     def way_out(self) -> str:
         """The proxy's address, "" for none. Raises ConfigurationError for an empty variable: never past the proxy."""
@@ -264,14 +266,13 @@ class ProviderSettings(ReplicaSettings):
         """What the adapter's constructor takes."""
         given: dict[str, Any] = {
             "name": self.provider,
-            "api_key": self.key(),
             "key_variable": self.key_variable,
             "base_url": self.base_url,
             "any_model": self.any_model,
             "timeouts": self.timeouts.value(),
             "model_timeouts": {model.name: model.timeouts.value() for model in self.models if model.timeouts},
             "retry": self.retry.value(),
-            "keys": tuple(key.value() for key in self.keys),
+            "keys": self.upstream_keys(),
             "proxy": self.way_out(),
             "ca_file": self.ca_file,
         }

@@ -21,7 +21,8 @@ from deployments.load.pressure import Pressure
 from deployments.money.books import attempted, opened, question, unanswered
 from deployments.money.price_refresh import PriceRefresh
 from deployments.pages.openapi import document
-from deployments.providers import KINDS
+from deployments.providers import KINDS, key_files
+from deployments.providers.key_files import KeyFiles
 from deployments.providers.tariff import price_list
 from deployments.replica import Replica
 from deployments.telemetry import spans
@@ -71,6 +72,7 @@ class ProviderReplica(Replica):
         name = settings.provider
         super().__init__(settings, connector, replays, ledger, name=name, title=f"Penstock: {name}", lane="direct")
         self._settings = settings
+        self._key_files = KeyFiles(settings)
         self.provider = KINDS[settings.kind](**settings.arguments())
         self._pressure = Pressure(self.limiter, settings.least_concurrent) if settings.adaptive else None
         self._cards: tuple[ModelCard, ...] = self.provider.models
@@ -78,6 +80,7 @@ class ProviderReplica(Replica):
         self._unreachable = ""
         self._reading: asyncio.Task[None] | None = None
         self._pricing: asyncio.Task[None] | None = None
+        self._renewing: asyncio.Task[None] | None = None
 
     def check(self, call: Call) -> None:
         """Raises ConfigurationError without a key, BadRequest for what the model is known not to take."""
@@ -248,7 +251,12 @@ class ProviderReplica(Replica):
         """Read the prices; read the provider's models, where it has a list, and go on reading them."""
         await asyncio.to_thread(price_list)
         self._pricing = asyncio.create_task(self._read_prices())
-        if self._settings.kind in LISTED_KINDS and not self.provider.missing():
+        self._begin_reading()
+        if self._key_files:
+            self._renewing = asyncio.create_task(self._renew_keys())
+
+    def _begin_reading(self) -> None:
+        if self._reading is None and self._settings.kind in LISTED_KINDS and not self.provider.missing():
             self._unreachable = "its model list is being read"
             self._reading = asyncio.create_task(self._read_models())
 
@@ -266,7 +274,7 @@ class ProviderReplica(Replica):
 
     async def closing(self) -> None:
         """Close the provider's connections."""
-        for task in (self._reading, self._pricing):
+        for task in (self._reading, self._pricing, self._renewing):
             if task is not None:
                 task.cancel()
         await self.provider.aclose()
@@ -277,6 +285,15 @@ class ProviderReplica(Replica):
             await newer.fetch(time.time())
             await asyncio.to_thread(price_list().refresh)
             await asyncio.sleep(PRICES_SECONDS)
+
+    async def _renew_keys(self) -> None:
+        while True:
+            await asyncio.sleep(key_files.LOOKING)
+            keys = await asyncio.to_thread(self._key_files.changed)
+            if keys is not None:
+                self.provider.renew(keys)
+                self._begin_reading()
+                await self.router.announce()
 
     async def _read_models(self) -> None:
         while True:

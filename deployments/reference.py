@@ -1,11 +1,14 @@
-"""The tables of the README that are made: the configuration, from the models in `config`, and the metrics.
+"""What of the README and of `docs` is made of the code: tables, and the README's contents.
 
-`python -m deployments.reference` (`make docs`) writes each between its two markers of `README.md`, and the
-configuration, with the README's variables of the environment, as a page of its own (`docs/configuration.md`).
+`python -m deployments.reference` (`make docs`) writes each between its two markers: contents and metrics in
+`README.md`, errors in `docs/errors.md`, the fields of the request log in `docs/logs.md`. The configuration, from the
+models in `config`, is a page of its own (`docs/configuration.md`), with the README's variables of the environment.
 
-Above it: the Makefile, tests that both are current. Below it: `config`. Outside it: all other words there.
+Above it: the Makefile, tests that all of it is current. Below it: `config`, `error_reference`, `request_log`. Outside
+it: all other words there.
 """
 
+import re
 import types
 import typing
 from collections.abc import Iterable
@@ -13,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import annotated_types
+import msgspec
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -31,6 +35,8 @@ from deployments.config import (
     TimeoutSettings,
     TrialSettings,
 )
+from deployments.error_reference import own_errors, refusals
+from deployments.error_reference import types as error_types
 from deployments.settings.guardrail_settings import GuardrailSettings
 from deployments.settings.loop_settings import LoopSettings
 from deployments.settings.money_settings import PriceSettings, RetentionSettings
@@ -45,10 +51,13 @@ from deployments.settings.tool_servers import (
 )
 from deployments.settings.tool_settings import ToolSettings
 from deployments.telemetry.metrics import GAUGES
+from deployments.telemetry.request_log import Line
 from pipelines.metering.instruments import INSTRUMENTS
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 PAGE = README.parent / "docs" / "configuration.md"
+ERRORS = README.parent / "docs" / "errors.md"
+LOGS = README.parent / "docs" / "logs.md"
 
 ENVIRONMENT = "### Environment\n"
 """The heading in the README of what the page has from there."""
@@ -60,11 +69,8 @@ and provider" both take. All other fields of the file are Ray Serve's. `make doc
 
 """
 
-BEGIN = "<!-- reference: begin (`make docs` writes what stands between the markers) -->"
-END = "<!-- reference: end -->"
-
-METRICS_BEGIN = "<!-- metrics: begin (`make docs` writes what stands between the markers) -->"
-METRICS_END = "<!-- metrics: end -->"
+_FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+_HEADING = re.compile(r"^(##|###) (.+)$", re.MULTILINE)
 
 SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("Gateway", GatewaySettings),
@@ -112,21 +118,61 @@ def metrics() -> str:
     return "\n".join(["| metric | labels | meaning |", "|---|---|---|", *lines, ""])
 
 
-def inserted(text: str) -> str:
-    """`text` (the README) with the tables between their markers. ValueError where a marker is missing."""
-    return _between(_between(text, METRICS_BEGIN, METRICS_END, metrics()), BEGIN, END, reference())
+def log_fields() -> str:
+    """Every field of a line of the request log, as Markdown."""
+    hints = typing.get_type_hints(Line, include_extras=True)
+    lines = ["| field | in every line | meaning |", "|---|---|---|"]
+    for field in msgspec.structs.fields(Line):
+        (told,) = (one for one in hints[field.name].__metadata__ if isinstance(one, msgspec.Meta))
+        lines.append(f"| `{field.name}` | {'yes' if field.required else ''} | {told.description} |")
+    return "\n".join([*lines, ""])
 
 
-def _between(text: str, first: str, last: str, made: str) -> str:
-    before, begin, rest = text.partition(first)
-    _, end, after = rest.partition(last)
-    if not begin or not end:
-        raise ValueError("the README lacks a marker of the reference")
-    return f"{before}{first}\n\n{made}\n{last}{after}"
+def contents(text: str) -> str:
+    """The README's headings as a list of links, those of a section in its line."""
+    sections: list[list[str]] = []
+    for level, title in _HEADING.findall(_FENCE.sub("", text)):
+        link = f"[{title}](#{anchor(title)})"
+        if level == "##":
+            sections.append([link])
+        else:
+            sections[-1].append(link)
+    lines = [f"- {first}{': ' if below else ''}{', '.join(below)}" for first, *below in sections]
+    return "\n".join([*lines, ""])
+
+
+def anchor(title: str) -> str:
+    """A heading's anchor, as GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
+def inserted(text: str, **made: str) -> str:
+    """A page with what is made, each between the markers of its name. ValueError where a marker is missing."""
+    for name, table in made.items():
+        first = f"<!-- {name}: begin (`make docs` writes what stands between the markers) -->"
+        last = f"<!-- {name}: end -->"
+        before, begin, rest = text.partition(first)
+        _, end, after = rest.partition(last)
+        if not begin or not end:
+            raise ValueError(f"there is no marker of the {name}")
+        text = f"{before}{first}\n\n{table}\n{last}{after}"
+    return text
+
+
+def written() -> dict[Path, str]:
+    """Every file that holds something made, as it should be."""
+    readme = README.read_text()
+    readme = inserted(readme, contents=contents(readme), metrics=metrics())
+    return {
+        README: readme,
+        PAGE: page(readme),
+        ERRORS: inserted(ERRORS.read_text(), own=own_errors(), refusals=refusals(), types=error_types()),
+        LOGS: inserted(LOGS.read_text(), fields=log_fields()),
+    }
 
 
 def _table(heading: str, model: type[BaseModel]) -> Iterable[str]:
-    yield f"#### {heading}\n"
+    yield f"## {heading}\n"
     yield "| field | type | default | meaning |"
     yield "|---|---|---|---|"
     for name, field in model.model_fields.items():
@@ -187,13 +233,14 @@ def page(readme: str) -> str:
     if not found:
         raise ValueError("the README lacks its section on the environment")
     environment = rest.partition("\n#")[0].strip()
-    return f"{INTRODUCTION}{reference().replace('#### ', '## ')}\n## Environment\n\n{environment}\n"
+    environment = re.sub(r"\[([^\]]+)\]\(#[^)]*\)", r'"\1" of the README', environment)
+    return f"{INTRODUCTION}{reference()}\n## Environment\n\n{environment}\n"
 
 
 def main() -> None:
-    """Write the tables into the README, and the page."""
-    README.write_text(inserted(README.read_text()))
-    PAGE.write_text(page(README.read_text()))
+    """Write all of it."""
+    for file, text in written().items():
+        file.write_text(text)
 
 
 if __name__ == "__main__":

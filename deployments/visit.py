@@ -32,7 +32,8 @@ TRAILER = RESERVED + b" "
 
 _EXPOSED = (
     "x-request-id, x-penstock-provider, x-penstock-model, x-penstock-route, x-penstock-dropped, "
-    "x-penstock-idempotency, x-penstock-cost, x-penstock-cache, x-penstock-duel, retry-after"
+    "x-penstock-idempotency, x-penstock-cost, x-penstock-cache, x-penstock-duel, "
+    "x-penstock-tries, x-penstock-ledger, x-penstock-estimated, retry-after"
 )
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 

@@ -1,10 +1,14 @@
 """The image's recipe, the manifests and the machines' files are valid, hold no secret, and agree with the code."""
 
+import configparser
 import copy
 import os
 import re
+import shlex
+import signal
 import subprocess
 import sys
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -22,6 +26,7 @@ from ray.serve.schema import ServeDeploySchema
 from deployments.app import DRAINING_PERIOD
 from deployments.config import GatewaySettings, ProviderSettings
 from deployments.front import HEALTH_PAGES
+from deployments.launch import DRAIN_LIMIT, SHUTDOWN_LIMIT
 from deployments.starting.instance import SWITCHES, load
 from tests.kuberay import RAY_SERVICE
 
@@ -193,6 +198,74 @@ def test_ready_and_alive_are_asked_apart() -> None:
     assert worker["livenessProbe"]["periodSeconds"] * worker["livenessProbe"]["failureThreshold"] >= 60
 
 
+# Logs and metrics on Kubernetes.
+
+LOGS = yaml.safe_load((ROOT / "docs" / "kubernetes" / "logs.yaml").read_text())
+
+
+def written(mark: str) -> Any:
+    """What a fence of the page about Kubernetes says."""
+    text = (ROOT / "docs" / "kubernetes.md").read_text()
+    (code,) = re.findall(rf"<!-- test: {mark} -->\n```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return yaml.safe_load(code)
+
+
+def test_the_sidecar_fits_into_the_manifest() -> None:
+    check(LOGS)
+    sidecar = written("sidecar")
+    with_sidecar = copy.deepcopy(service())
+    for template in templates(with_sidecar):
+        assert all(volume in sidecar["volumes"] for volume in template["spec"]["volumes"]), "it takes none away"
+        template["spec"].update(sidecar)
+        (main,), (logs,) = template["spec"]["containers"], template["spec"]["initContainers"]
+        assert (logs["image"], logs["securityContext"]) == (main["image"], main["securityContext"])
+        assert logs["volumeMounts"][0].items() >= main["volumeMounts"][0].items(), "the same state"
+        assert logs["restartPolicy"] == "Always"
+    check(with_sidecar)
+    logs["restartPolici"] = "Always"
+    with pytest.raises(kubernetes_validate.ValidationError, match="restartPolici"):
+        check(with_sidecar)
+
+
+def test_the_sidecar_passes_on_every_line_once(tmp_path: Path) -> None:
+    program, logs = tmp_path / "tail.py", tmp_path / "logs"
+    program.write_text(LOGS["data"]["tail.py"])
+    logs.mkdir()
+    one, other = logs / "gateway-1.jsonl", logs / "openai-2.log"
+    one.write_text('{"n":0}\n')
+    command = [sys.executable, "-IS", str(program), str(logs)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process, one.open("a") as handle:
+        assert process.stdout is not None
+        while not _catches(process.pid, signal.SIGTERM):  # what is there when it begins was passed on already
+            time.sleep(0.01)
+        handle.write('{"n":1}\n{"n":')
+        handle.flush()
+        assert process.stdout.readline() == '{"n":1}\n'
+        handle.write("2}\n")
+        handle.flush()
+        one.rename(logs / "gateway-1.jsonl.1")
+        one.write_text('{"n":3}\n')
+        assert sorted(process.stdout.readline() for _ in range(2)) == ['{"n":2}\n', '{"n":3}\n']
+        other.write_text("a warning\n")
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.read() == "a warning\n"
+    assert process.returncode == 0
+
+
+def _catches(process: int, number: int) -> bool:
+    """Whether a process has said what it does on that signal (proc(5), SigCgt)."""
+    (mask,) = re.findall(r"^SigCgt:\s+(\w+)$", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)
+    return bool(int(mask, 16) >> (number - 1) & 1)
+
+
+def test_prometheus_asks_the_service_once() -> None:
+    config = yaml.safe_load((ROOT / "docs" / "observability" / "prometheus.yml").read_text())
+    (job,) = config["scrape_configs"]
+    (static,) = written("scrape")["static_configs"]
+    assert static.keys() == job["static_configs"][0].keys()
+    assert static["targets"] == [f"{service()['metadata']['name']}-serve-svc.penstock:8000"]
+
+
 # Machines.
 
 
@@ -215,6 +288,39 @@ def test_every_machine_is_told_the_same(tmp_path: Path) -> None:
     assert told.items() >= SWITCHED.items()
     assert ON_ONE_MACHINE not in told
     assert told["OPENAI_API_KEY"] == "sk-x"
+
+
+def unit(name: str) -> configparser.ConfigParser:
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]  # systemd's names have capitals
+    parser.read_string((ROOT / "docs" / "vm" / name).read_text())
+    return parser
+
+
+def test_systemd_gives_the_launcher_time_to_stop() -> None:
+    service = unit("penstock.service")["Service"]
+    program, *words = shlex.split(service["ExecStart"])
+    assert program == f"{service['WorkingDirectory']}/.venv/bin/python"
+    said = subprocess.run(["make", "-n", "-o", ".venv/.runtime", "serve"], cwd=ROOT, capture_output=True, text=True)
+    assert shlex.join([".venv/bin/python", *words]) in said.stdout
+    assert service["ExecStartPre"] == "/usr/bin/make .venv/.runtime"
+    assert float(service["TimeoutStopSec"]) > DRAIN_LIMIT + SHUTDOWN_LIMIT
+    podman = (ROOT / "docs" / "laptop.md").read_text()
+    assert f"--stop-timeout {service['TimeoutStopSec']}" in podman
+    assert f"open streams get {DRAIN_LIMIT:g} s" in podman
+
+
+def test_systemd_starts_a_node_as_ray_up_does() -> None:
+    service = unit("penstock-node.service")["Service"]
+    shell, option, line = shlex.split(service["ExecStart"])
+    assert (shell, option) == ("/bin/sh", "-c")
+    (_, start) = yaml.safe_load((ROOT / "docs" / "vm" / "cluster.yaml").read_text())["worker_start_ray_commands"]
+    assert line.replace("exec ray start --block", "ray start").replace("10.0.0.10", "$RAY_HEAD_IP") == start.replace(
+        f"ulimit -n {service['LimitNOFILE']} && ", ""
+    )
+    environment = (ROOT / "docs" / "vm" / "environment.sh").read_text()
+    (drained,) = re.findall(r"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=(\d+)", environment)
+    assert int(drained) < int(service["TimeoutStopSec"])
 
 
 def test_the_small_configuration_is_one() -> None:

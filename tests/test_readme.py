@@ -22,19 +22,21 @@ from deployments.http import reading
 from deployments.providers import KINDS
 from deployments.providers.attempt import MAX_ANSWER
 from deployments.providers.simulator import SPEEDS, STATUSES, Wish
-from deployments.reference import README, inserted
+from deployments.reference import anchor, inserted, written
 from deployments.settings.live_settings import altered
 from deployments.starting.instance import SWITCHES
 from pipelines.resilience import RULES
 from pipelines.routing.strategies import STRATEGIES
 from pipelines.routing.worth import WEIGHTS
-from tests.deployments.house import KEY, house, url_of
+from pipelines.version import VERSION
+from tests.deployments.house import KEY, client_of, house, url_of
 from tests.programs import program
 from tests.readme import EXAMPLES, FENCES, ROOT, TEXT, example, run
 from tests.test_floors import modules
 from tests.upstream import Fault, UpstreamProcess, text_of
 
 HERE = {
+    "alias",
     "make a key",
     "change a key",
     "start",
@@ -89,14 +91,29 @@ def test_every_fence_but_the_picture_is_run_by_a_test() -> None:
     assert set(EXAMPLES) == HERE | HOUSE | there
 
 
-def test_the_configuration_reference_is_current() -> None:
-    text = README.read_text()
-    assert inserted(text) == text, "run `make docs`"
+def test_what_is_made_of_the_code_is_current() -> None:
+    """In the README and in `docs`."""
+    for file, text in written().items():
+        assert file.read_text() == text, f"{file.name}: run `make docs`"
 
 
-def test_a_reference_without_markers_is_an_error() -> None:
+def test_a_page_without_markers_is_an_error() -> None:
     with pytest.raises(ValueError, match="marker"):
-        inserted("no markers")
+        inserted("no markers", metrics="| a table |")
+
+
+def test_links_within_the_readme_lead_to_a_heading() -> None:
+    prose = re.sub(r"^```.*?^```$", "", TEXT, flags=re.MULTILINE | re.DOTALL)
+    headings = [anchor(title) for title in re.findall(r"^#+ (.+)$", prose, re.MULTILINE)]
+    assert len(headings) == len(set(headings)), "two headings have one anchor"
+    assert set(re.findall(r"\]\(#([^)]+)\)", prose)) <= set(headings)
+
+
+def test_the_alias_is_the_command_line(tmp_path: Path) -> None:
+    _, code = example("alias", {"$PWD/.venv/bin/python": sys.executable})
+    script = f"shopt -s expand_aliases\n{code}\ncd {tmp_path}\npenstock --version\n"
+    done = subprocess.run(["bash", "-euc", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == f"penstock {VERSION}\n"
 
 
 def test_make_serve_starts_the_launcher() -> None:
@@ -209,16 +226,48 @@ def test_tool_servers_are_written_so() -> None:
     assert sources["mcp:tracker"].settings["policies"]["create_issue"]["requires_approval"]
 
 
-def test_prometheus_is_started_so(tmp_path: Path) -> None:
+async def test_prometheus_is_started_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All but the last line, which runs on: `test_prometheus` has it."""
     shutil.copytree(ROOT / "docs", tmp_path / "docs")
     start = 'prometheus --config.file=prometheus.yml --storage.tsdb.path="$HOME/.penstock/prometheus"'
     for name in ("prometheus", "promtool"):
         program(name)
-    environment = {**os.environ, "PENSTOCK_API_KEY": "psk-x"}
-    assert "SUCCESS" in run("prometheus", environment, {start: "ls -l penstock.key"}, cwd=tmp_path)
-    assert (tmp_path / "docs" / "observability" / "penstock.key").read_text() == "psk-x"
-    assert (tmp_path / "docs" / "observability" / "penstock.key").stat().st_mode & 0o777 == 0o600
+    state = tmp_path / "state"
+    state.mkdir()
+    replaced = {start: "ls -l penstock.key", ".venv/bin/python": sys.executable}
+    async with house(state, monkeypatch) as built:
+        environment = {**os.environ, "PENSTOCK_API_KEY": KEY, "PENSTOCK_URL": url_of(built.gateway)}
+        environment["PYTHONPATH"] = str(ROOT)
+        assert "SUCCESS" in await asyncio.to_thread(run, "prometheus", environment, replaced, tmp_path)
+        file = tmp_path / "docs" / "observability" / "penstock.key"
+        assert file.stat().st_mode & 0o777 == 0o600
+        headers = {"authorization": f"Bearer {file.read_text().strip()}"}
+        async with client_of(built.gateway) as client:
+            for path, status in (("/metrics", 200), ("/v1/keys", 403)):
+                assert (await client.get(path, headers=headers)).status_code == status
+            body = {"model": "auto", "messages": [{"role": "user", "content": "Hello"}]}
+            assert (await client.post("/v1/chat/completions", json=body, headers=headers)).status_code >= 400
+            assert (await client.post("/v1/chat/completions", json=body)).status_code == 200
+
+
+OF_OUR_OWN = {"account", "caller", "challenge", "outcome", "priority", "proof", "reason"}
+"""Headers that only our own processes say to each other."""
+
+
+def test_every_header_of_ours_is_listed() -> None:
+    there = {name for path in modules() for name in re.findall(r'"x-penstock-([a-z]+)"', path.read_text())}
+    section = TEXT.partition("\n## Models, routing, fallbacks\n")[2].partition("\n### ")[0]
+    tables = "".join(re.findall(r"^\| (`.+?) \|", section, re.MULTILINE))
+    assert set(re.findall(r"`x-penstock-([a-z]+)`", tables)) == there - OF_OUR_OWN
+
+
+def test_every_command_of_make_is_listed() -> None:
+    there = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    listed = {word.split()[1] for row in rows("Development") for word in words(row[0]) if word.startswith("make ")}
+    assert listed == there - {"help", "serve"}
+    (steps,) = re.findall(r"^for step in (.+); do$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+    *most, last = (f"`make {step}`" for step in steps.split())
+    assert f"`.ci/run` runs {', '.join(most)} and {last}" in TEXT
 
 
 def test_every_variable_is_listed() -> None:

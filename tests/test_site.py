@@ -1,5 +1,6 @@
 """The pages of `docs` build without a warning, lead somewhere, load nothing from elsewhere, and agree with the code."""
 
+import hashlib
 import os
 import re
 import shutil
@@ -12,9 +13,14 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
+from actors.administrator import ensure_keys
+from actors.keyring import Keyring
+from actors.pulse import SILENCE
 from bench import sizing
 from deployments.config import GatewaySettings, ProviderSettings
-from deployments.reference import PAGE, README, page
+from deployments.reference import PAGE, page
+from deployments.starting.log_files import MOST, MOST_FILES
+from deployments.telemetry import request_log, trouble_log
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -109,8 +115,61 @@ def test_what_alerts_name_is_there(site: Path) -> None:
     assert all(f'id="{name.lower()}"' in html for name in ALERTS)
 
 
-def test_the_page_of_settings_is_current() -> None:
-    assert PAGE.read_text() == page(README.read_text()), "run `make docs`"
+def test_the_runbook_has_every_outcome_that_fails() -> None:
+    (failing,) = {
+        "|".join(re.findall(r'outcome=~"([^"]*)"', rule["expr"]))
+        for group in RULES["groups"]
+        for rule in group["rules"]
+        if rule.get("record", "").startswith("penstock:failed:")
+    }
+    table = PAGES["runbook.md"].partition("| outcome |")[2].partition("\n\n")[0]
+    listed = {
+        word for cell in re.findall(r"^    \| (`.+?) \|", table, re.MULTILINE) for word in re.findall(r"`(\w+)`", cell)
+    }
+    assert listed == set(failing.split("|"))
+    assert f"is killed after {SILENCE:g} s" in PAGES["runbook.md"]
+
+
+def test_the_sizes_of_logs_are_those_of_the_code() -> None:
+    mib = 2**20
+    for said in (
+        f"{request_log.MAX_FILE // mib} MiB at most, and three older files (`.1` to `.{request_log.KEPT_FILES}`)",
+        f"{trouble_log.MAX_FILE // mib} MiB at most, and one older file",
+        f"beyond {MOST // mib} MiB or {MOST_FILES} files",
+        f"beyond {request_log.MAX_WAITING:,} that wait",
+    ):
+        assert said in PAGES["logs.md"], said
+
+
+def test_costs_are_summed_so(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    lines = {
+        "gateway-1": '{"lane":"routed","cost":0.25}\n{"lane":"routed"}\n{"tool":"clock"}\n',
+        "openai-2": '{"lane":"hop","cost":0.25}\n{"lane":"direct","cost":0.5}\n',
+    }
+    for name, text in lines.items():
+        (tmp_path / "logs" / f"{name}.jsonl").write_text(text)
+    assert _run(fence("logs.md", "sum"), tmp_path) == "0.75\n"
+
+
+def test_the_administrators_key_is_changed_so(tmp_path: Path) -> None:
+    ensure_keys(tmp_path)
+    (old,) = Keyring(tmp_path).keys()
+    _run(fence("security.md", "administrator").replace(".venv/bin/python", sys.executable), tmp_path)
+    (new,) = Keyring(tmp_path).keys()
+    key = (tmp_path / "administrator.key").read_text().strip()
+    assert new.hash == hashlib.sha256(key.encode()).hexdigest() != old.hash
+    assert (new.id, new.admin) == ("administrator", True)
+
+
+def _run(code: str, state: Path) -> str:
+    environment = {**os.environ, "PENSTOCK_STATE_DIR": str(state)}
+    command = ["bash", "-euo", "pipefail", "-c", code]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_a_page_of_settings_without_the_environment_is_an_error() -> None:
     with pytest.raises(ValueError, match="environment"):
         page("no such section")
 
@@ -142,11 +201,11 @@ def test_a_litellm_configuration_is_imported_so(tmp_path: Path) -> None:
     model = {"model_name": "gpt", "litellm_params": {"model": "openai/gpt-5", "api_key": "os.environ/OPENAI_API_KEY"}}
     (tmp_path / "litellm.yaml").write_text(yaml.safe_dump({"model_list": [model]}))
     line, start = fence("litellm.md", "import").splitlines()
-    assert start == "CONFIG=ray_config.yaml make serve"
+    assert start == "CONFIG=penstock.yaml make serve"
     command = line.replace("penstock", f"{sys.executable} -m deployments.cli", 1)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run(["bash", "-euc", command], cwd=tmp_path, env=environment, check=True)
-    found = yaml.safe_load((tmp_path / "ray_config.yaml").read_text())
+    found = yaml.safe_load((tmp_path / "penstock.yaml").read_text())
     assert [one["name"] for one in found["applications"]] == ["gateway", "openai"]
 
 

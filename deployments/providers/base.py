@@ -113,6 +113,10 @@ class Provider:
         self.tariff.listed = listed
         self.timeouts, self.model_timeouts = timeouts, dict(model_timeouts)
 
+    def renew(self, keys: Sequence[UpstreamKey]) -> None:
+        """From the next attempt on other keys; those under way keep theirs."""
+        self.keys = UpstreamKeys(self._usable(keys), self.retry, time.monotonic())
+
     def _usable(self, keys: Sequence[UpstreamKey]) -> Sequence[UpstreamKey]:
         """Those that have a secret; one without it where none has, for a provider that wants none."""
         usable = [key for key in keys if key.secret]

@@ -14,6 +14,7 @@ import logging
 import logging.handlers
 import time
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -30,42 +31,49 @@ KEPT_FILES = 3
 MAX_WAITING = 10_000
 """Lines that may wait for the disk; further ones are counted and dropped."""
 
+_Parts = list[dict[str, Json]] | None
+
+
+def said(words: str) -> msgspec.Meta:
+    """What a field means, for people (`deployments.reference`)."""
+    return msgspec.Meta(description=words)
+
 
 class Line(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """One line, in the order of its fields; None is left out. time: seconds since 1970."""
+    """One line, in the order of its fields; None is left out. What is said of each is also in `docs/logs.md`."""
 
-    time: float
-    request: str
-    caller: str | None = None
-    lane: str | None = None
-    dialect: str | None = None
-    path: str
-    asked: str | None = None
-    stream: bool | None = None
-    tag: str | None = None
-    status: int
-    provider: str | None = None
-    model: str | None = None
-    route: str | None = None
-    idempotency: str | None = None
-    seconds: float
-    queued: float | None = None
-    first_output: float | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cached_read_tokens: int | None = None
-    cache_write_tokens: int | None = None
-    reasoning_tokens: int | None = None
-    estimated: bool | None = None
-    cost: float | None = None
-    tries: int | str | None = None
-    skipped: int | None = None
-    attempts: list[dict[str, Json]] | None = None
-    tools: list[dict[str, Json]] | None = None
-    trace: str | None = None
-    question: Json = None
-    answer: Json = None
-    result: str
+    time: Annotated[float, said("Seconds since 1970, when the line was made.")]
+    request: Annotated[str, said("The request's id, as in `x-request-id`; the lines of one request share it.")]
+    caller: Annotated[str | None, said("The id of the caller's key.")] = None
+    lane: Annotated[str | None, said("`routed`, `direct`, or `hop`: a provider's part of a routed request.")] = None
+    dialect: Annotated[str | None, said("The dialect that the request came in.")] = None
+    path: Annotated[str, said("The path that was asked, without the provider's prefix.")]
+    asked: Annotated[str | None, said("The model as it was asked for.")] = None
+    stream: Annotated[bool | None, said("Whether a stream was asked for.")] = None
+    tag: Annotated[str | None, said("The caller's `x-penstock-tag`, or `tag` of the body's `metadata`.")] = None
+    status: Annotated[int, said("HTTP status; a stream that breaks keeps its 200.")]
+    provider: Annotated[str | None, said("Who answered.")] = None
+    model: Annotated[str | None, said("The model that answered.")] = None
+    route: Annotated[str | None, said("Why, as in `x-penstock-route`.")] = None
+    idempotency: Annotated[str | None, said("As in `x-penstock-idempotency`.")] = None
+    seconds: Annotated[float, said("Seconds from the request's head to the end of its answer.")]
+    queued: Annotated[float | None, said("Seconds that it waited for its turn.")] = None
+    first_output: Annotated[float | None, said("Seconds from asking the provider to its first content.")] = None
+    input_tokens: Annotated[int | None, said("Tokens of the question, those of the two caches among them.")] = None
+    output_tokens: Annotated[int | None, said("Tokens of the answer, those of reasoning among them.")] = None
+    cached_read_tokens: Annotated[int | None, said("Tokens that the provider read from its cache.")] = None
+    cache_write_tokens: Annotated[int | None, said("Tokens that the provider wrote into its cache.")] = None
+    reasoning_tokens: Annotated[int | None, said("Tokens of reasoning.")] = None
+    estimated: Annotated[bool | None, said("Whether the numbers of tokens are our estimate.")] = None
+    cost: Annotated[float | None, said("US dollars of the attempt that answered; with tools, of all turns.")] = None
+    tries: Annotated[int | str | None, said("How often the provider was asked, where that was not once.")] = None
+    skipped: Annotated[int | None, said("Malformed frames of the provider that were passed over.")] = None
+    attempts: Annotated[_Parts, said("Every attempt, where it was not one that went well.")] = None
+    tools: Annotated[_Parts, said("Every run of a tool: `name`, `seconds`, `result`.")] = None
+    trace: Annotated[str | None, said("The trace's id.")] = None
+    question: Annotated[Json, said("The question's text, where `observability.log_content` is on.")] = None
+    answer: Annotated[Json, said("The answer's text, likewise.")] = None
+    result: Annotated[str, said("`ok`, `cancelled`, or why it failed.")]
 
 
 _encode = msgspec.json.Encoder().encode

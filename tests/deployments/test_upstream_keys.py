@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from deployments.config import KeySettings, ProviderSettings
 from deployments.provider_replica import ProviderReplica
-from deployments.providers import OpenAIProvider
+from deployments.providers import OpenAIProvider, key_files
 from pipelines.errors import PenstockError
 from pipelines.ports import UpstreamAnswer
 from pipelines.resilience import RetryPolicy, Timeouts
@@ -285,3 +286,50 @@ def test_no_crowd_of_callers_makes_a_key_be_asked_before_its_rest_is_over(
     assert limiter.too_early == []
     # Two retries, and each of the keys once.
     assert limiter.asked <= len(starts) * (POLICY.attempts + count - 1)
+
+
+@pytest.mark.parametrize("several", [True, False])
+async def test_a_new_key_in_a_file_is_taken_without_a_restart(
+    running: House,
+    upstream: Upstream,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    several: bool,
+) -> None:
+    monkeypatch.setattr(key_files, "LOOKING", 0.02)
+    file = tmp_path / "key"
+    file.write_text("sk-secret-A\n")
+    where: dict[str, Any] = {"keys": [{"file": str(file)}]} if several else {"key_file": str(file)}
+    replica = await running.provider(kind="openai", name="keyed", base_url=f"{upstream.url}/v1", drain=1.0, **where)
+
+    async def seen() -> str:
+        upstream.reset()
+        assert (await ask(replica)).status_code == 200
+        return used(upstream)[0]
+
+    assert await seen() == "A"
+    for broken in (file.unlink, partial(file.write_text, "")):
+        broken()
+        warnings = len(caplog.records)
+        await running.until(lambda before=warnings: len(caplog.records) > before)
+        assert await seen() == "A"
+    file.write_text("sk-secret-B")
+    await running.until(lambda: replica.provider.keys.first.secret.endswith("B"))
+    assert await seen() == "B"
+    assert "secret" not in caplog.text
+
+
+async def test_the_first_key_may_come_after_the_start(
+    running: House, upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(key_files, "LOOKING", 0.02)
+    file = tmp_path / "key"
+    file.write_text("")
+    replica = await running.provider(
+        kind="openai", name="keyed", base_url=f"{upstream.url}/v1", drain=1.0, key_file=str(file)
+    )
+    assert replica.announcement().state == "unconfigured"
+    file.write_text("sk-secret-A")
+    await running.until(lambda: replica.announcement().state == "ready")
+    assert (await ask(replica)).status_code == 200
