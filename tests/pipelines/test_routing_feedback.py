@@ -239,6 +239,8 @@ def test_an_answer_in_json_is_json_or_not() -> None:
     assert seen(request, completion(Text("Sure! {"))) == ("parsed", 0.0)
     assert seen(request, completion(Text('{"a": '), reason="length")) is None
     assert seen(Request("m", (), tools=(TOOL,)), completion(Text("no call needed"))) is None
+    odd = OutputFormat("json_schema", schema={"type": "object", "required": [{"a": 1}]})
+    assert seen(Request("m", (), output_format=odd), completion(Text('{"a": 1}'))) == ("parsed", 1.0)
     assert not asks_for_form(QUESTION)
 
 
