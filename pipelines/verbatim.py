@@ -1,24 +1,25 @@
 """A call that is no conversation (embeddings, legacy completions, token counts): the provider's bytes as they are.
 
-Looked at only for what metering and completeness need: usage, the finish reason of a stream, its sentinel.
+A whole answer is looked at for an error and for usage. The chunks of a legacy completion have the members of a chat's
+around their words, so the dialect's own decoder hears of failures, ends, usage and the sentinel in them.
 
-Above it: the providers. Below it: `exchange`'s interface, `sse`. Outside it: what the bodies mean.
+Above it: the providers. Below it: `exchange`'s interface, the dialects, `sse`. Outside it: what the bodies mean.
 """
 
-import re
+from collections.abc import Mapping
 
 import msgspec
 
 from pipelines.calls import Call
 from pipelines.conversation import Json, Usage
 from pipelines.dialects import DIALECTS
-from pipelines.dialects.base import Dialect, relay_request
+from pipelines.dialects.base import Dialect
+from pipelines.dialects.openai_chat.failures import stream_failure
+from pipelines.dialects.openai_chat.usage import read_usage
 from pipelines.dialects.sse import Framer, frame, parse
 from pipelines.errors import PenstockError, ProtocolError, StreamBroken
-from pipelines.events import Finished
+from pipelines.events import Finished, Started
 from pipelines.exchange import Exchange
-
-_FINISHED = re.compile(rb'"finish_reason":\s*"')
 
 
 class Verbatim(Exchange):
@@ -27,33 +28,51 @@ class Verbatim(Exchange):
     dialect: Dialect
 
     def __init__(self, call: Call) -> None:
-        super().__init__(DIALECTS[call.dialect], relay_request(call.body, call.request.model), stream=call.stream)
+        dialect = DIALECTS[call.dialect]
+        super().__init__(dialect, dialect.relay_request(call.body, call.request.model), stream=call.stream)
+        self._call = call
+        self._wanted = _answers_wanted(call.body)
         self._framer = Framer()
 
+    @property
+    def finished(self) -> Finished | None:
+        """See `Exchange.finished`; None, too, while one of several answers that were asked for has not come."""
+        finished = self.decoder.finished
+        if finished is None or self.decoder.done or max(len(finished.choices), 1) >= self._wanted:
+            return finished
+        return None
+
     def feed(self, data: bytes) -> bytes:
-        """Frames as they come; the sentinel only after a finish reason."""
+        """Frames as they come, but for usage that the caller did not ask for; the sentinel only after the end."""
         said = b"".join([self._pass(raw) for raw in self._framer.cut(data)])
         self.committed = self.committed or bool(said)
         return said
 
     def close(self) -> bytes:
-        """Raises StreamBroken without a finish reason; writes the sentinel that was forgotten."""
+        """Raises StreamBroken where an answer has no finish reason; writes the sentinel that was forgotten."""
+        rest = self._framer.rest()
+        said = self._pass(rest + b"\n\n") if rest.strip() else b""
         if self.decoder.done:
-            return b""
-        if self.decoder.finished is None:
+            return said
+        if self.finished is None:
             raise StreamBroken("the provider's stream ended before its answer did")
         self.decoder.done = True
-        return b"data: [DONE]\n\n"
+        return said + self.dialect.sentinel
 
     def whole(self, body: bytes) -> bytes:
-        """The body itself, if it is a JSON object."""
+        """The body itself, if it is a JSON object and no error; as a stream where a completion's was asked for."""
         try:
             value = msgspec.json.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise ProtocolError("the provider's answer is not JSON") from None
         if not isinstance(value, dict):
             raise ProtocolError("the provider's answer is not a JSON object")
+        if value.get("error") or value.get("object") == "error":
+            raise stream_failure(value)
+        if self.stream and "choices" in value:
+            return self.feed(frame(msgspec.json.encode(value))) + self.close()
         self.decoder.finished = Finished("stop", usage=_usage(value))
+        self.decoder.done = True
         return body
 
     def fail(self, error: PenstockError) -> bytes:
@@ -61,24 +80,32 @@ class Verbatim(Exchange):
         return frame(msgspec.json.encode(self.dialect.write_error(error)))
 
     def _pass(self, raw: bytes) -> bytes:
-        data = parse(raw).data
-        if self.decoder.done or not data:
+        read = parse(raw)
+        if self.decoder.done or not read.data:
             return b""
-        if data == b"[DONE]":
-            return self.close()
+        skipped = self.decoder.skipped
+        events = self.decoder.frame(read)
+        if self.decoder.skipped > skipped:
+            return b""
+        if self.decoder.done:
+            return self.dialect.sentinel
         self.progress += 1
-        self.pieces += 1
-        if _FINISHED.search(data):
-            self.decoder.finished = self.decoder.finished or Finished("stop")
-        return raw
+        self.answered = next((event.model for event in events if isinstance(event, Started)), self.answered)
+        passed = self.dialect.relay_frame(raw, self._call.body)
+        self.pieces += bool(passed)
+        return passed
+
+
+def _answers_wanted(body: Mapping[str, Json]) -> int:
+    """How many answers a completion is asked for: `n` for each of its prompts."""
+    prompt, count = body.get("prompt"), body.get("n")
+    prompts = len(prompt) if isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list) else 1
+    return prompts * (count if isinstance(count, int) and count > 0 else 1)
 
 
 def _usage(answer: dict[str, Json]) -> Usage | None:
-    """The usage of an answer that counts tokens in OpenAI's or Anthropic's words."""
-    usage = answer.get("usage")
-    counts = usage if isinstance(usage, dict) else answer
-    given = counts.get("prompt_tokens", counts.get("input_tokens"))
-    if not isinstance(given, int):
-        return None
-    output = counts.get("completion_tokens", 0)
-    return Usage(input=given, output=output if isinstance(output, int) else 0)
+    """The usage of a whole answer: OpenAI's object, or Anthropic's count of tokens, which is the answer itself."""
+    if "usage" in answer:
+        return read_usage(answer["usage"])
+    given = answer.get("input_tokens")
+    return Usage(input=given) if isinstance(given, int) else None
