@@ -50,6 +50,37 @@ def test_the_id_in_every_delta_and_no_index() -> None:
     assert made == [("a", "f", '{"a":1}'), ("b", "g", "{}")]
 
 
+@pytest.mark.parametrize(
+    "deltas",
+    [
+        (call("f", '{"a":1}', 0, "call_0"), call("g", '{"b":2}', 1, "call_0")),
+        (call("f", '{"a":1}', 0, "call_0"), call("g", '{"b":2}', 0, "call_0")),
+        (call("f", '{"a":1}', None, "call_0"), call("g", '{"b":2}', None, "call_0")),
+        (call("f", '{"a"', 0, "call_0"), call("g", '{"b"', 1, "call_0"), call(None, ":1}", 0), call(None, ":2}", 1)),
+        (
+            call("f", '{"a"', 0, "call_0"),
+            call("g", '{"b"', 1, "call_0"),
+            call(None, ":1}", 0, "call_0"),
+            call("g", ":2}", 1, "call_0"),
+        ),
+    ],
+)
+def test_calls_with_one_id_are_given_different_ones(deltas: tuple[dict[str, Any], ...]) -> None:
+    assert calls(*deltas) == [("call_0", "f", '{"a":1}'), ("call_0_1", "g", '{"b":2}')]
+
+
+def test_calls_of_one_function_with_one_id_are_several() -> None:
+    made = calls(*[call("f", "{}", index, identity) for index, identity in enumerate(("x", "x_1", "x", "x"))])
+    assert [identity for identity, _, _ in made] == ["x", "x_1", "x_2", "x_3"]
+    taken = calls(*[call("f", "{}", index, identity) for index, identity in enumerate(("x", "x_2", "x"))])
+    assert [identity for identity, _, _ in taken] == ["x", "x_2", "x_3"]
+
+
+def test_an_id_and_a_name_in_every_delta_are_one_call() -> None:
+    pieces = [call("f", text, 0, "a") for text in ('{"a"', ":1}", "")]
+    assert calls(*pieces) == [("a", "f", '{"a":1}')]
+
+
 def test_calls_without_ids_are_given_different_ones() -> None:
     made = calls(call("f", "{}", 0), call("f", "{}", 0), call("g", "{}", 1))
     assert [(name, arguments) for _, name, arguments in made] == [("f", "{}"), ("f", "{}"), ("g", "{}")]

@@ -1,13 +1,16 @@
 """Tool calls of one streamed answer, put together from deltas by the many habits of servers.
 
 OpenAI names a call by `index` and gives its id and name once. Others give every call index 0 (Ollama), send the
-arguments whole or as null, leave out the index or the id, repeat the name, or make up a new id for each delta (old
-vLLM). So: a known id is its call; a new id is a new call, unless it stands at a used index without a name; without
-an id the index decides, unless a name comes again where the call is already whole.
+arguments whole or as null, leave out the index or the id, repeat the name, make up a new id for each delta (old
+vLLM), or give several calls one id (DeepSeek, GLM). So: a known id is its call, unless it comes with another name, or
+with a name at another index; a new id is a new call, unless it stands at a used index without a name; without an id
+the index decides, unless a name comes again where the call is already whole. Results name the call that they answer,
+so an id that is taken, or missing, is replaced by one of ours.
 
 Above it: `choice`. Below it: `events`, `errors`.
 """
 
+import itertools
 import re
 from collections.abc import Iterator
 
@@ -23,10 +26,12 @@ _UNFIT = re.compile(r"[^A-Za-z0-9_-]")
 
 
 class _Call:
-    """One call. It starts on the wire of events once its name is known."""
+    """One call. It starts on the wire of events once its name is known. given: the id that the provider gave it."""
 
-    def __init__(self, identity: str) -> None:
+    def __init__(self, identity: str, given: Json, index: Json) -> None:
         self.identity = identity
+        self.given = given
+        self.index = index
         self.name = ""
         self.part = -1
         self.pieces: list[str] = []
@@ -57,7 +62,8 @@ class ToolCalls:
         self._indices = indices
         self._stream = _UNFIT.sub("_", stream)
         self._calls: list[_Call] = []
-        self._by_id: dict[str, _Call] = {}
+        self._by_id: dict[Json, _Call] = {}
+        self._identities: set[str] = set()
         self._by_index: dict[Json, _Call] = {}
 
     def __len__(self) -> int:
@@ -108,7 +114,7 @@ class ToolCalls:
     def _find(self, entry: dict[str, Json], name: str) -> _Call | None:
         identity, index = entry.get("id"), entry.get("index")
         if identity and identity in self._by_id:
-            return self._by_id[identity]
+            return self._known(identity, index, name)
         last = self._calls[-1] if self._calls else None
         at = last if index is None else self._by_index.get(index)
         if at is None or (identity and name):
@@ -117,16 +123,27 @@ class ToolCalls:
             return None
         return at
 
+    def _known(self, identity: Json, index: Json, name: str) -> _Call | None:
+        """The call of an id that has come before; None where the id stands for another call this time."""
+        at = self._by_index.get(index)
+        call = at if at is not None and at.given == identity else self._by_id[identity]
+        other_name = call.name and name != call.name
+        other_index = None not in (index, call.index) and index != call.index
+        return None if name and (other_name or other_index) else call
+
     def _add(self, entry: dict[str, Json]) -> _Call:
-        identity = entry.get("id")
-        if not isinstance(identity, str) or not identity:
-            # Results must name the call that they answer, so a call without an id is given one.
-            identity = f"call_{self._stream}_{self._number}_{len(self._calls)}"
-        call = _Call(identity)
+        given, index, number = entry.get("id"), entry.get("index"), len(self._calls)
+        identity = given if isinstance(given, str) and given else f"call_{self._stream}_{self._number}_{number}"
+        if identity in self._identities:
+            identity = next(
+                free for n in itertools.count(number) if (free := f"{identity}_{n}") not in self._identities
+            )
+        call = _Call(identity, given, index)
         self._calls.append(call)
-        self._by_id[identity] = call
-        if entry.get("index") is not None:
-            self._by_index[entry["index"]] = call
+        self._identities.add(identity)
+        self._by_id[given or identity] = call
+        if index is not None:
+            self._by_index[index] = call
         return call
 
     def _advance(self, call: _Call, name: str, text: str, opaque: Opaque | None) -> list[Event]:
