@@ -207,6 +207,7 @@ def test_old_function_calls() -> None:
     }
     request = OPENAI_CHAT.read_request(body)
     assert request.tool_choice == ToolChoice("named", "f")
+    assert request.parallel_tool_calls is False, "there is room for one call"
     asked, answered = request.messages[1].tool_calls[0], request.messages[2].parts[0]
     assert isinstance(answered, ToolResult)
     assert answered.call_id == asked.id

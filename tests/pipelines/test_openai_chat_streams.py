@@ -20,6 +20,7 @@ from pipelines.events import (
     ToolEnded,
     ToolProgress,
     ToolStarted,
+    assemble,
 )
 from tests.pipelines.chat_wire import CHUNK, DONE, call, choice, chunk, completion, decode
 
@@ -383,6 +384,18 @@ def test_callers_of_the_old_time_get_function_calls() -> None:
     written = OPENAI_CHAT.write_answer(answer, request)["choices"][0]
     assert written["message"]["function_call"] == {"name": "f", "arguments": "{}"}
     assert written["finish_reason"] == "function_call"
+
+
+def test_callers_of_the_old_time_get_one_function_call() -> None:
+    request = Request("m", (), tools=(ToolSpec("f", opaque=LEGACY),))
+    first = (PartStarted(0, "tool_call", "a", "f"), PartDelta(0, "{}"), PartEnded(0))
+    second = (PartStarted(1, "tool_call", "b", "g"), PartDelta(1, '{"a":1}'), PartEnded(1))
+    other = (PartStarted(2, "tool_call", "c", "h", choice=1), PartDelta(2, "{}"), PartEnded(2))
+    one = frames(request, Started(), *first, *other, Finished("tool_calls"))
+    assert frames(request, Started(), *first, *second, *other, Finished("tool_calls")) == one
+    answer = assemble((Started(), *first, *second, Finished("tool_calls")))
+    written = OPENAI_CHAT.write_answer(answer, request)["choices"][0]
+    assert written["message"]["function_call"] == {"name": "f", "arguments": "{}"}
 
 
 def test_an_error_has_no_sentinel_after_it() -> None:

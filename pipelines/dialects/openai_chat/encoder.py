@@ -1,9 +1,10 @@
 """Events to a caller's stream of `chat.completion.chunk` objects.
 
 Every chunk has `id`, `object`, `created`, `model`, `choices`. The first one of each choice gives the role; a tool
-call gives index, id and name before its arguments; reasoning goes as `reasoning_content`; usage goes in a chunk
-with no choices, for callers who asked (`stream_options.include_usage`); `[DONE]` ends a whole answer only. Events
-of our executors go as chunks with an empty delta and the event in the member `penstock`.
+call gives index, id and name before its arguments, and for callers of `functions` only a choice's first is told;
+reasoning goes as `reasoning_content`; usage goes in a chunk with no choices, for callers who asked
+(`stream_options.include_usage`); `[DONE]` ends a whole answer only. Events of our executors go as chunks with an
+empty delta and the event in the member `penstock`.
 
 Source: OpenAI API reference, "The chat completion chunk object".
 
@@ -115,6 +116,8 @@ class ChatEncoder(base.Encoder):
         if start.kind != "tool_call":
             return role
         self._calls[start.choice] = call + 1
+        if self._untold(part):
+            return role
         said = {"name": start.name, "input" if part.custom else "arguments": ""}
         if self._legacy:
             return role + self._chunk(start.choice, {"function_call": said})
@@ -132,7 +135,13 @@ class ChatEncoder(base.Encoder):
             return b""
         return self._chunk(part.choice, {_WORDS[part.kind]: event.text}, share.get("logprobs"))
 
+    def _untold(self, part: _Part) -> bool:
+        """A second `function_call` would be joined to the first."""
+        return self._legacy and part.call > 0
+
     def _call_delta(self, part: _Part, text: str, share: dict[str, Json]) -> bytes:
+        if self._untold(part):
+            return b""
         logprobs = share.get("logprobs")
         if self._legacy:
             return self._chunk(part.choice, {"function_call": {"arguments": text}}, logprobs)

@@ -62,7 +62,8 @@ def read_request(body: Object) -> Request:
         messages=read_messages(messages),
         tools=read_tools(body),
         tool_choice=read_tool_choice(body),
-        parallel_tool_calls=flag(body, "parallel_tool_calls"),
+        # An answer to `functions` has room for one call.
+        parallel_tool_calls=False if body.get("functions") else flag(body, "parallel_tool_calls"),
         output_format=_output_format(body, extra),
         reasoning=_reasoning(body, extra),
         max_tokens=_max_tokens(body, extra),

@@ -26,7 +26,8 @@ def write_request(request: Request) -> Written:
     body: dict[str, Json] = {"model": request.model, "messages": write_messages(request.messages, dropped)}
     for name in _AS_THEY_ARE:
         value = getattr(request, name)
-        if value is not None:
+        # The time of `functions` knew no other than one call.
+        if value is not None and not (name == "parallel_tool_calls" and is_legacy(request)):
             body[name] = value
     for name in ("service_tier", "user"):
         if getattr(request, name):
