@@ -9,6 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from deployments.providers import OpenAIProvider
+from pipelines.calls import Call, Caller
 from pipelines.conversation import (
     Audio,
     File,
@@ -42,6 +44,8 @@ PLACES = {
     "<i>": r"\d+",
     "<j>": r"\d+(?:\.content\.\d+)?",
 }
+OPENAI = OpenAIProvider(api_key="k", base_url=OpenAIProvider.BASE_URL)
+CALL = Call("1", "anthropic_messages", {}, Request("m", ()), Caller("me"), "direct")
 NAMES = list(DIALECTS)
 EVERY_WIRE = pytest.mark.parametrize("dialect", list(WIRES))
 
@@ -73,7 +77,9 @@ def dropped(request: Request, dialect: str) -> list[str]:
     except BadRequest:
         return list(way.dropped)
     lost = [*way.dropped, *written.dropped]
-    return lost if dialect != "anthropic_messages" else [*lost, *for_version(written.body, BEARER).dropped]
+    if dialect == "anthropic_messages":
+        return [*lost, *for_version(written.body, BEARER).dropped]
+    return [*lost, *OPENAI.prepare(written.body, CALL).dropped] if dialect == "openai_chat" else lost
 
 
 def unlisted(lost: Iterable[str], dialect: str) -> list[str]:

@@ -1,8 +1,15 @@
 """OpenAI's own API: chat completions and responses."""
 
 from typing import ClassVar
+from urllib.parse import urlsplit
 
 from deployments.providers.base import Provider
+from pipelines.calls import Call
+from pipelines.conversation import Json
+from pipelines.dialects.base import Written
+
+_OWN_HOSTS = (".api.openai.com", ".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
+"""How the hosts of OpenAI's own servers end, and of Azure's, with a dot before the first name."""
 
 
 class OpenAIProvider(Provider):
@@ -13,3 +20,15 @@ class OpenAIProvider(Provider):
     KEY_VARIABLE: ClassVar[str] = "OPENAI_API_KEY"
     URL_VARIABLE: ClassVar[str] = "OPENAI_BASE_URL"
     BASE_URL: ClassVar[str] = "https://api.openai.com/v1"
+
+    def prepare(self, body: dict[str, Json], call: Call) -> Written:
+        """Without `top_k`, which these servers refuse (400), where the caller's dialect knows it and this one does not.
+
+        Compatible servers take it, and a caller of the chat dialect who sends it hears what the server says.
+        """
+        if call.dialect in self.DIALECTS or "top_k" not in body or not self._is_own():
+            return Written(body)
+        return Written({name: value for name, value in body.items() if name != "top_k"}, ("top_k",))
+
+    def _is_own(self) -> bool:
+        return f".{urlsplit(self.base_url).hostname or ''}".endswith(_OWN_HOSTS)

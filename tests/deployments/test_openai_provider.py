@@ -1,0 +1,32 @@
+"""What OpenAI's own servers refuse that compatible ones take."""
+
+from typing import Any
+
+import pytest
+
+from deployments.providers import KINDS
+from pipelines.calls import Call, Caller
+from pipelines.dialects import DIALECTS
+
+OWN = ["https://api.openai.com/v1", "https://eu.api.openai.com/v1", "https://ours.openai.azure.com/openai/v1"]
+COMPATIBLE = ["https://api.together.xyz/v1", "https://api.openai.com.example/v1", "http://127.0.0.1:9/v1"]
+
+
+def sent(kind: str, base_url: str, dialect: str) -> tuple[Any, tuple[str, ...]]:
+    """The `top_k` that the provider is sent, and what was dropped."""
+    body = {"model": "m", "max_tokens": 9, "top_k": 40, "messages": [{"role": "user", "content": "Hi"}]}
+    call = Call("1", dialect, body, DIALECTS[dialect].read_request(body), Caller("test"), "direct")
+    way = KINDS[kind](api_key="k", base_url=base_url)._exchange(call)
+    return way.body.get("top_k"), way.dropped
+
+
+@pytest.mark.parametrize("base_url", OWN)
+def test_openai_is_not_sent_what_only_other_dialects_know(base_url: str) -> None:
+    assert sent("openai", base_url, "anthropic_messages") == (None, ("top_k",))
+    assert sent("openai", base_url, "openai_chat") == (40, ())
+
+
+@pytest.mark.parametrize("base_url", COMPATIBLE)
+@pytest.mark.parametrize("kind", ["openai", "local", "openrouter"])
+def test_compatible_servers_are_sent_it(kind: str, base_url: str) -> None:
+    assert sent(kind, base_url, "anthropic_messages") == (40, ())
