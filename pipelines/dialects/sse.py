@@ -117,6 +117,10 @@ def parse(raw: bytes) -> Frame:
             data.append(value)
         elif name == b"event":
             event = value.decode("utf-8", "replace")
+        elif name == b"error" and not data:
+            # No field of the standard: llama.cpp's server said its errors so until September 2025 (ggml-org/llama.cpp,
+            # pull request 16109).
+            event, data = "error", [value]
     return Frame(raw, event, b"\n".join(data))
 
 

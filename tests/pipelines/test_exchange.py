@@ -60,6 +60,15 @@ def test_a_relayed_call_is_named_once_whatever_the_server_repeats() -> None:
     assert (out.count(b'"name":"f"'), out.count(b'"arguments"'), way.done) == (1, 2, True)
 
 
+@pytest.mark.parametrize("before", [(), (ROLE, HEL)])
+def test_an_error_in_a_field_of_its_own_is_not_relayed(before: tuple[dict[str, Any], ...]) -> None:
+    way = Relay(call(), CHAT, "m")
+    way.feed(frames(*before, done=False))
+    with pytest.raises(UpstreamError) as raised:
+        way.feed(b'error: {"code":400,"message":"the request exceeds the available context size"}\n\n')
+    assert (raised.value.reason, raised.value.status) == ("context_too_long", 400)
+
+
 def test_usage_is_always_asked_for_and_only_handed_on_to_who_asked() -> None:
     way = Relay(call(models=["other"], penstock={}), CHAT, "n")
     assert way.body["stream_options"] == {"include_usage": True}

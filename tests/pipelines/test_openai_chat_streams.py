@@ -296,6 +296,7 @@ FAILURES = [
     (chunk({**choice(), "error": {"code": 503, "message": "no"}}), UpstreamError, "overloaded"),
     (sse.frame(b'{"message":"context length exceeded"}', "error"), UpstreamError, "context_too_long"),
     (sse.frame(b"out of order", "error"), UpstreamError, "server_error"),
+    (b'error: {"code":400,"message":"exceeds the available context size"}\n\n', UpstreamError, "context_too_long"),
     (sse.frame(b'{"object":"error","message":"bad","code":400}'), UpstreamError, "invalid_request"),
     (sse.frame(b'{"error":"model requires more memory"}'), UpstreamError, "server_error"),
 ]

@@ -94,6 +94,10 @@ def test_a_byte_order_mark_is_passed_over() -> None:
     assert fields(cut(b"\xef\xbb\xbfdata: a\n\n")) == [("", b"a")]
 
 
+def test_an_error_in_a_field_of_its_own_is_an_error() -> None:
+    assert fields(cut(b'error: {"code": 400}\n\ndata: a\nerror: b\n\n')) == [("error", b'{"code": 400}'), ("", b"a")]
+
+
 def test_a_frame_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sse, "MAX_FRAME", 100)
     framer = sse.Framer()
