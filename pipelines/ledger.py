@@ -23,6 +23,7 @@ import msgspec
 from pipelines.calls import Call
 from pipelines.conversation import Request, Usage
 from pipelines.pricing import Cost
+from pipelines.prompt_tokens import likely_input
 from pipelines.routing.table import Bill, Outcome, Role
 
 LOST = "lost"
@@ -35,9 +36,6 @@ By = Literal["key", "tag", "task", "provider", "model", "day", "hour"]
 
 LONGEST_TAG = 128
 """Characters of a caller's tag."""
-
-CHARACTERS_A_TOKEN = 4
-"""For an estimated length: the rule of thumb of OpenAI's documentation for English text."""
 
 MOST_TOKENS = 10**9
 """Tokens of one kind in one answer: a provider that counts more counts nonsense."""
@@ -173,11 +171,6 @@ def counted(usage: Usage, request: Request) -> Usage:
     if not usage.estimated or usage.input:
         return usage
     return msgspec.structs.replace(usage, input=likely_input(request))
-
-
-def likely_input(request: Request) -> int:
-    """About how many tokens a conversation's text has."""
-    return sum(len(message.text) for message in request.messages) // CHARACTERS_A_TOKEN
 
 
 def ids(row: Row) -> tuple[str, ...]:

@@ -19,8 +19,8 @@ from pipelines.allowance import Need
 from pipelines.calls import Answer, Call
 from pipelines.errors import OverBudget, OverLimit
 from pipelines.lease import Figures, Lease
-from pipelines.ledger import CHARACTERS_A_TOKEN, likely_input
 from pipelines.pricing import Rates, likely_cost
+from pipelines.prompt_tokens import BYTES_A_TOKEN, likely_input
 from pipelines.routing.table import Outcome
 
 COUNT_TOKENS = "/messages/count_tokens"
@@ -107,7 +107,7 @@ class Allowances:
         requests, tokens, streams, money = lease.counted
         question = 1
         if (tokens or money) and call.operation != COUNT_TOKENS:
-            question = received // CHARACTERS_A_TOKEN if call.operation else likely_input(call.request)
+            question = received // BYTES_A_TOKEN if call.operation else likely_input(call.request)
         return Need(
             int(requests),
             max(1, question) if tokens else 0,

@@ -7,6 +7,7 @@ import msgspec
 
 from pipelines.calls import Answer, Call
 from pipelines.dialects import DIALECTS
+from pipelines.prompt_tokens import size_of
 from pipelines.routing.table import Outcome
 
 COUNT_TOKENS = "/messages/count_tokens"
@@ -24,8 +25,9 @@ def estimated_tokens(call: Call) -> Answer:
     Raises BadRequest for a body that is no request.
     """
     request = DIALECTS[call.dialect].read_request({"max_tokens": 1, **call.body})
-    text = msgspec.json.encode((request.tools, [message.parts for message in request.messages]))
-    count = round(len(text) / BYTES_PER_TOKEN) + MESSAGE_TOKENS * len(request.messages)
+    size = size_of(request)
+    tools = sum(len(msgspec.json.encode(msgspec.structs.replace(tool, opaque=None))) for tool in request.tools)
+    count = round((size.words + tools) / BYTES_PER_TOKEN) + MESSAGE_TOKENS * len(request.messages) + size.others
     answer = Answer(
         headers={"content-type": "application/json", "x-penstock-estimated": "true"},
         body=msgspec.json.encode({"input_tokens": count}),

@@ -9,10 +9,9 @@ import random
 
 from pipelines.calls import Call
 from pipelines.errors import RateLimited, UpstreamError
+from pipelines.prompt_tokens import likely_input
 from pipelines.resilience import RetryPolicy
 from pipelines.upstream_keys import ASIDE_SECONDS, Lease, UpstreamKeys
-
-_BYTES_PER_TOKEN = 4
 
 _logger = logging.getLogger("penstock")
 
@@ -27,8 +26,7 @@ class Turns:
         self._policy = policy
         self._changes = len(keys) - 1
         self._refusal: RateLimited | None = None
-        # Only text: pictures are many bytes and few tokens.
-        self._tokens = sum(len(message.text) for message in call.request.messages) // _BYTES_PER_TOKEN
+        self._tokens = likely_input(call.request)
         self._loop = asyncio.get_running_loop()
 
     async def take(self, left: float) -> Lease:
