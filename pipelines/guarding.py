@@ -103,7 +103,7 @@ def _message(message: Message) -> Iterable[Said]:
         if isinstance(part, Text):
             yield Said(message.role, part.text)
         elif isinstance(part, ToolResult):
-            yield from (Said("tool", one.text) for one in part.parts if isinstance(one, Text))
+            yield from (Said("tool", one.text) for one in part.parts if isinstance(one, Text | File) and one.text)
         elif isinstance(part, File) and part.text:
             yield Said(message.role, part.text)
 

@@ -29,6 +29,7 @@ from pipelines.conversation import (
     ToolResult,
     ToolSpec,
 )
+from pipelines.dialects import WIRES
 from pipelines.dialects.anthropic_messages import ANTHROPIC_MESSAGES, BEARER, CLASSIC, for_version
 from pipelines.errors import BadRequest
 from tests import strategies
@@ -130,6 +131,11 @@ def test_the_check_of_requests_can_fail() -> None:
 CITED = {"enabled": True}
 CLOSED: dict[str, Any] = {"type": "object", "additionalProperties": False}
 CACHE = {"cache_control": {"type": "ephemeral"}}
+FOUND: dict[str, Any] = {
+    "type": "search_result", "source": "https://x/y", "title": "t", "citations": CITED, **CACHE,
+    "content": [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}],
+}  # fmt: skip
+
 BLOCKS: list[tuple[dict[str, Any], Part]] = [
     ({"type": "text", "text": "a", **CACHE}, Text("a", {NAME: CACHE})),
     (
@@ -158,6 +164,8 @@ BLOCKS: list[tuple[dict[str, Any], Part]] = [
         {"type": "document", "source": {"type": "content", "content": [{"type": "text", "text": "w"}]}},
         File(text="w", opaque={NAME: {"source": {"type": "content", "content": [{"type": "text", "text": "w"}]}}}),
     ),
+    (FOUND, File("t", text="one\ntwo", opaque={NAME: FOUND})),
+    ({**FOUND, "content": []}, Foreign({NAME: {**FOUND, "content": []}})),
     ({"type": "thinking", "thinking": "hm", "signature": "s"}, Reasoning("hm", {NAME: {"signature": "s"}})),
     ({"type": "redacted_thinking", "data": "xx"}, Reasoning("", {NAME: {"data": "xx"}})),
     ({"type": "tool_use", "id": "t", "name": "f", "input": {"a": 1}, **CACHE},
@@ -189,6 +197,7 @@ def test_every_kind_of_block_comes_and_goes(block: dict[str, Any], part: Part) -
 RESULTS: list[tuple[Any, tuple[Part, ...]]] = [
     ("x", (Text("x"),)),
     ([{"type": "text", "text": "x"}, BLOCKS[1][0]], (Text("x"), Image(data="aGk=", media_type="image/png"))),
+    ([FOUND], (File("t", text="one\ntwo", opaque={NAME: FOUND}),)),
     (None, ()),
 ]
 
@@ -205,6 +214,23 @@ def test_tool_results_become_messages_of_their_own_and_go_back(content: Any, par
         ToolResult("u", (Text("y"),), opaque={NAME: CACHE}),
     )
     assert write(request)["messages"] == asked["messages"]
+
+
+def test_the_text_of_a_search_result_reaches_other_dialects() -> None:
+    result = {"type": "tool_result", "tool_use_id": "t", "content": [FOUND]}
+    request = read(body(result, FOUND, {"type": "text", "text": "and?"}))
+    texts = [{"type": "text", "text": "one\ntwo"}, {"type": "text", "text": "and?"}]
+    chat = WIRES["openai_chat"].write_request(request)
+    assert chat.body["messages"] == [
+        {"role": "tool", "tool_call_id": "t", "content": "one\ntwo"},
+        {"role": "user", "content": texts},
+    ]
+    assert chat.dropped == ("file.anthropic_messages",)
+    responses = WIRES["openai_responses"].write_request(request).body["input"]
+    assert responses[0]["output"] == "one\ntwo"
+    assert responses[1]["content"] == [{**text, "type": "input_text"} for text in texts]
+    ollama = WIRES["ollama_chat"].write_request(request).body["messages"]
+    assert [message["content"] for message in ollama] == ["one\ntwo", "one\ntwo\nand?"]
 
 
 def test_a_result_with_blocks_that_no_part_stands_for_is_kept_whole() -> None:

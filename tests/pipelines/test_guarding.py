@@ -56,6 +56,17 @@ def call(dialect: str, body: dict[str, Any], operation: str = "") -> Call:
     return Call("id", dialect, body, request, Caller("k"), "direct", operation=operation)
 
 
+def test_documents_in_a_tools_result_are_shown_and_can_be_replaced() -> None:
+    found = {"type": "search_result", "source": "s", "title": "t", "content": [{"type": "text", "text": "four"}]}
+    body = {**BODIES["anthropic_messages"], "messages": [{"role": "user", "content": [
+        {"type": "tool_result", "tool_use_id": "c", "content": [found]}, found]}]}  # fmt: skip
+    before = call("anthropic_messages", body)
+    assert asked(before) == [Said("system", "user"), Said("tool", "four"), Said("user", "four")]
+    after = redacted(before, [one.text.upper() for one in asked(before)])
+    assert asked(after) == [Said("system", "USER"), Said("tool", "FOUR"), Said("user", "FOUR")]
+    assert "four" not in str(after.body)
+
+
 @pytest.mark.parametrize("dialect", BODIES)
 def test_every_text_is_shown_and_can_be_replaced(dialect: str) -> None:
     before = call(dialect, BODIES[dialect])

@@ -1,7 +1,7 @@
 """Messages and content blocks of a caller's body.
 
 Tool results stand in user messages on this wire; here they become messages of the role "tool", in their order. A
-block that no part stands for (provider-side tool calls and their results, search results, uploads) is a `Foreign`.
+block that no part stands for (provider-side tool calls and their results, uploads) is a `Foreign`.
 
 Source: Anthropic API reference, "Create a Message", `messages`.
 
@@ -27,7 +27,7 @@ from pipelines.conversation import (
     ToolResult,
 )
 from pipelines.dialects.anthropic_messages.opaque import NAME, owned, rest, unseal
-from pipelines.dialects.anthropic_messages.sources import read_document, read_image
+from pipelines.dialects.anthropic_messages.sources import read_document, read_image, read_search_result
 from pipelines.dialects.anthropic_messages.tool_blocks import without_ours
 from pipelines.dialects.openai_responses.fields import an_object, optional, required
 from pipelines.errors import BadRequest
@@ -132,6 +132,7 @@ _READERS: dict[str, Callable[[Block, str], Part]] = {
     "text": _text,
     "image": read_image,
     "document": read_document,
+    "search_result": read_search_result,
     "thinking": _thinking,
     "redacted_thinking": _redacted,
     "tool_use": _call,

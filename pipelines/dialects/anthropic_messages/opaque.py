@@ -8,7 +8,7 @@ What stands under this dialect's name:
 - Text: `citations`, `cache_control`, `deltas` (unknown streamed deltas); Image, File, ToolResult: `cache_control` and
   whatever else the block has; a source that no attribute expresses stands whole under `source`
 - Reasoning: `signature`, or `data` for redacted thinking; ToolCall: `caller`, `cache_control`
-- Foreign: the block, whole
+- Foreign, and a File that was a search result: the block, whole
 - ToolSpec: a server tool whole, or the fields of a custom one that no attribute stands for
 
 Above it: the readers, writers, decoder and encoder of this package. Below it: `conversation`, `sealing`.

@@ -1,6 +1,6 @@
-"""Images and documents: the `source` of a block, both directions.
+"""Images and documents: the `source` of a block, both directions; and search results, which are documents elsewhere.
 
-Source: Anthropic API reference, "Create a Message"; "Vision"; "PDF support"; "Files API".
+Source: Anthropic API reference, "Create a Message"; "Vision"; "PDF support"; "Files API"; "Search results".
 
 Above it: `content_reader`, `content_writer`. Below it: `conversation`, `opaque`.
 """
@@ -17,6 +17,7 @@ _IMAGE_FIELDS = frozenset({"type", "source"})
 _DOCUMENT_FIELDS = frozenset({"type", "source", "title"})
 
 _PDF = "application/pdf"
+_SEARCH_RESULT = "search_result"
 _OPENAI_FILE = "file-"
 """How file ids of OpenAI begin; Anthropic's begin with `file_`. No provider knows another's files."""
 
@@ -62,6 +63,15 @@ def read_document(block: Block, path: str) -> File:
     raise BadRequest(f"`{inner}type` must be base64, text, url, file or content", param=f"{inner}type")
 
 
+def read_search_result(block: Block, path: str) -> File | Foreign:
+    """A search result: its text to other dialects, its block whole to this one. One without text stays foreign."""
+    required(block, "source", str, path)
+    text = _content_text(block.get("content"), f"{path}content")
+    return (
+        File(name=_title(block, path), text=text, opaque={NAME: dict(block)}) if text else Foreign({NAME: dict(block)})
+    )
+
+
 def write_image(image: Image) -> Block | None:
     """An image block; None where there is neither address nor data."""
     if image.data:
@@ -79,6 +89,8 @@ def write_image(image: Image) -> Block | None:
 def write_document(file: File) -> Block | None:
     """A document block; None for what no source can hold (a file id of OpenAI, a type that is neither PDF nor text)."""
     share = own(file.opaque)
+    if share.get("type") == _SEARCH_RESULT:
+        return share
     source = share.get("source") or _source(file)
     if source is None:
         return None

@@ -2,7 +2,7 @@
 
 What has no place on the wire is named in `dropped` and left out: parts of other dialects, reasoning that did not
 come over this wire (servers refuse or misread it), the mark that a tool failed. Pictures in a tool's result, which
-the wire does not allow, follow in a message of the user.
+the wire does not allow, follow in a message of the user; so do documents that are no text.
 
 Above it: `request_writer`, `answers`. Below it: `part_writer`, `conversation`.
 """
@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from pipelines.conversation import (
     Audio,
+    File,
     Foreign,
     Json,
     Message,
@@ -40,7 +41,7 @@ def write_messages(messages: Iterable[Message], dropped: Dropped) -> list[Json]:
         results = [part for part in message.parts if isinstance(part, ToolResult)]
         for result in results:
             written.append(_named(message, _result(result, message, dropped), dropped))
-            pictures += [part for part in result.parts if not isinstance(part, Text)]
+            pictures += [part for part in result.parts if not _is_text(part)]
         others = [part for part in message.parts if not isinstance(part, ToolResult)]
         if message.role != "tool" and (others or not results):
             said = content([*pictures, *others], dropped)
@@ -139,11 +140,15 @@ def _result(result: ToolResult, message: Message, dropped: Dropped) -> dict[str,
     if result.is_error:
         dropped["tool_result.is_error"] = None
     own_share(None if marked(result.opaque) else result.opaque, "tool_result", dropped)
-    words = [part for part in result.parts if isinstance(part, Text)]
+    words = [part for part in result.parts if _is_text(part)]
     said = content(words, dropped)
     if marked(result.opaque):
         return {"role": "function", "content": said}
     return {"role": "tool", "tool_call_id": result.call_id, "content": said}
+
+
+def _is_text(part: Part) -> bool:
+    return isinstance(part, Text) or (isinstance(part, File) and bool(part.text))
 
 
 def _named(message: Message, written: dict[str, Json], dropped: Dropped) -> dict[str, Json]:
