@@ -374,6 +374,19 @@ def test_nothing_to_say_is_refused() -> None:
         write(Request("m", (Message("system", (Text("x"),)), Message("user", (Text(" "),)))))
 
 
+def test_a_system_message_alone_is_the_users() -> None:
+    messages = (Message("system", (Text("a"),)), Message("developer", (Text("b"),)))
+    written = ANTHROPIC_MESSAGES.write_request(Request("m", messages))
+    assert written.body["messages"] == [
+        {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}
+    ]
+    assert written.dropped == ("messages.role",)
+    assert "system" not in written.body
+    assert write(Request("m", messages[:1]))["messages"] == [{"role": "user", "content": "a"}]
+    with pytest.raises(BadRequest):
+        write(Request("m", (Message("system", (Text(" "),)),)))
+
+
 def test_system_messages_wherever_they_stand() -> None:
     late = Message("developer", (Text("c"),))
     messages = (Message("system", (Text("a"),)), Message("developer", (Text("b"),)), USER, late)

@@ -1,7 +1,8 @@
 """Messages of a request as `system` and the alternating turns of this wire.
 
 - leading system and developer messages are `system`; later ones are user turns inside `<system>` and `</system>`,
-  since models and versions differ in whether they take another place for them
+  since models and versions differ in whether they take another place for them; where there is nothing else, the leading
+  ones are the user's turn, for Anthropic wants one
 - tool results are user content, first in their turn, as Anthropic demands; neighbours of one role are one turn
 - text of nothing but white space is left out (Anthropic refuses it), and so is white space after a last assistant turn
 - reasoning without a signature of Anthropic's, sound, and other dialects' own parts are left out and named
@@ -13,7 +14,7 @@ Above it: `request_writer`. Below it: `blocks`, `sources`, `conversation`.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from pipelines.conversation import (
     File,
@@ -42,7 +43,7 @@ _BAD_ID = re.compile(r"[^a-zA-Z0-9_-]")
 _INSTRUCTING = ("system", "developer")
 
 
-def write_messages(messages: Iterable[Message], dropped: Dropped) -> tuple[list[Block], list[Block]]:
+def write_messages(messages: Sequence[Message], dropped: Dropped) -> tuple[list[Block], list[Block]]:
     """(`system` as text blocks, `messages`). Adds to `dropped` what could not be said."""
     system: list[Block] = []
     turns: list[Block] = []
@@ -57,6 +58,10 @@ def write_messages(messages: Iterable[Message], dropped: Dropped) -> tuple[list[
             dropped["messages.role"] = None
             blocks = [_marked(block) for block in blocks]
         _append(turns, "assistant" if message.role == "assistant" else "user", blocks)
+    if system and all(message.role in _INSTRUCTING for message in messages):
+        dropped["messages.role"] = None
+        _append(turns, "user", system)
+        system = []
     for turn in turns:
         turn["content"].sort(key=_rank)
     _trim_last(turns)
