@@ -82,6 +82,16 @@ class Exchange:
         return self.decoder.done
 
     @property
+    def over(self) -> bool:
+        """Whether nothing but usage and sentinel can follow.
+
+        Behind a call of a tool another one may: Together ends each with a finish reason of its own, and tells the usage
+        after the last.
+        """
+        finished = self.decoder.finished
+        return finished is not None and (finished.usage is not None or finished.reason != "tool_calls")
+
+    @property
     def usage(self) -> Usage:
         """Tokens: the provider's figures, or an estimate of one token for each piece of content.
 
@@ -156,6 +166,7 @@ class Relay(Exchange):
         """See `Exchange.passed`: nearly all pieces are such frames."""
         if (
             self.committed
+            and self.decoder.finished is None
             and self._framer.empty
             and data.find(b"\n\n") == len(data) - 2
             and b"\r" not in data
@@ -196,7 +207,9 @@ class Relay(Exchange):
         return self.dialect.encoder(self._call.request).error(error)
 
     def _pass(self, raw: bytes) -> bytes:
-        if self.committed and not self.dialect.telling.search(raw) and _well_formed(raw):
+        # What comes after a finish reason is decoded: it may undo it.
+        content = self.committed and self.decoder.finished is None and not self.dialect.telling.search(raw)
+        if content and _well_formed(raw):
             self.pieces += 1
             self.progress += 1
             return raw

@@ -36,7 +36,7 @@ MAX_ERROR = 256 * 1024
 """Bytes read of an error's body."""
 
 LINGER = 2.0
-"""Seconds that a provider has for usage and sentinel once it has said why it stopped."""
+"""Seconds that a provider has for usage and sentinel once its answer is over."""
 
 
 class Target(NamedTuple):
@@ -108,6 +108,7 @@ class Attempt:
         self._first_output: float | None = None
         self._may_repeat = True
         self._progress = -1
+        self._patience = 0.0
         self.tries = 0
         self.dropped: tuple[str, ...] = ()
 
@@ -275,12 +276,13 @@ class Attempt:
         return True
 
     def _expect(self, exchange: Exchange, dog: Watchdog) -> None:
-        """Comments are no progress: they do not move the deadline."""
-        if exchange.progress == self._progress:
+        """Comments are no progress: they do not move the deadline. That the answer is over does."""
+        patience = LINGER if exchange.over else self._target.timeouts.idle
+        if exchange.progress == self._progress and patience == self._patience:
             dog.resume()
             return
-        self._progress = exchange.progress
-        dog.expect("idle", self._target.timeouts.idle if exchange.finished is None else LINGER)
+        self._progress, self._patience = exchange.progress, patience
+        dog.expect("idle", patience)
 
     def _outcome(self, exchange: Exchange, lease: Lease, reason: Reason | None, *, cancelled: bool = False) -> Outcome:
         bill = self._target.bill(exchange)

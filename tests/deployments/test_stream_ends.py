@@ -1,0 +1,136 @@
+"""One attempt at a provider whose stream pauses, fails or ends in odd places, in virtual time."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping
+from typing import Any
+
+import msgspec
+import pytest
+
+from deployments.providers import LocalProvider
+from pipelines.calls import Answer, Call, Caller
+from pipelines.dialects import DIALECTS
+from tests.actors.virtual_time import run
+
+CHAT, MESSAGES = "openai_chat", "anthropic_messages"
+EVENTS = "text/event-stream"
+BODIES: dict[str, dict[str, Any]] = {
+    CHAT: {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream_options": {"include_usage": True}},
+    MESSAGES: {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]},
+}
+Pieces = list[bytes | float]
+
+both_dialects = pytest.mark.parametrize("dialect", [CHAT, MESSAGES])
+
+
+class Upstream:
+    """Answers every request with the same pieces; a number is a pause. sent: how often it was asked."""
+
+    status = 200
+
+    def __init__(self, pieces: Pieces, kind: str) -> None:
+        self.headers: Mapping[str, str] = {"content-type": kind} if kind else {}
+        self.sent = 0
+        self._pieces = pieces
+
+    async def send(self, *_: Any, **__: Any) -> "Upstream":
+        self.sent += 1
+        return self
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        for piece in self._pieces:
+            if isinstance(piece, bytes):
+                yield piece
+            else:
+                await asyncio.sleep(piece)
+
+    def pass_to(self, take: Callable[[bytes], bool]) -> None:
+        """Everything goes to the reader."""
+
+    async def close(self, *, whole: bool = False) -> None:
+        """Nothing is held."""
+
+
+class Heard:
+    """What a caller got. pieces: with the second at which each came."""
+
+    def __init__(self, answer: Answer, upstream: Upstream) -> None:
+        self.answer = answer
+        self.upstream = upstream
+        self.pieces: list[tuple[float, bytes]] = []
+
+    @property
+    def said(self) -> bytes:
+        """All of it."""
+        return b"".join(data for _, data in self.pieces)
+
+
+def asked(dialect: str, *pieces: bytes | float, kind: str = EVENTS, stream: bool = True) -> Heard:
+    """One call in `dialect` at a provider that speaks chat and answers with `pieces`."""
+
+    async def work() -> Heard:
+        body = {**BODIES[dialect], "stream": stream}
+        call = Call("1", dialect, body, DIALECTS[dialect].read_request(body), Caller("me"), "direct")
+        upstream = Upstream(list(pieces), kind)
+        provider = LocalProvider(base_url="http://there/v1", transport=upstream)
+        heard = Heard(await provider.answer(call), upstream)
+        if heard.answer.frames is None:
+            heard.pieces.append((0.0, heard.answer.body))
+            return heard
+        async for data in heard.answer.frames:
+            heard.pieces.append((asyncio.get_running_loop().time(), data))
+        return heard
+
+    return run(work())
+
+
+def chunk(delta: dict[str, Any], reason: str | None = None, **more: Any) -> bytes:
+    choices = [{"index": 0, "delta": delta, "finish_reason": reason}]
+    return b"data: %b\n\n" % msgspec.json.encode({"id": "c", "model": "m", "choices": choices, **more})
+
+
+def called(index: int, reason: str | None = None) -> bytes:
+    function = {"name": f"f{index}", "arguments": "{}"}
+    return chunk({"tool_calls": [{"index": index, "id": f"i{index}", "function": function}]}, reason)
+
+
+DONE = b"data: [DONE]\n\n"
+USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2}}\n\n'
+
+
+@both_dialects
+@pytest.mark.parametrize("finish", ["with its call", "by itself"])
+def test_a_pause_between_calls_that_each_end_with_a_reason_loses_none(dialect: str, finish: str) -> None:
+    first = [called(0, "tool_calls")] if finish == "with its call" else [called(0), chunk({}, "tool_calls")]
+    heard = asked(dialect, *first, 20.0, called(1, "tool_calls"), 20.0, USAGE, DONE)
+    assert heard.answer.error is None
+    assert all(name in heard.said for name in (b'"f0"', b'"f1"'))
+    assert heard.answer.outcome is not None
+    assert (heard.answer.outcome.output_tokens, heard.pieces[-1][0]) == (2, 40.0)
+
+
+@both_dialects
+@pytest.mark.parametrize(
+    "last",
+    [chunk({}, "stop"), chunk({"content": "b"}, "length"), called(0, "tool_calls") + USAGE],
+    ids=["bare", "with text", "calls with usage"],
+)
+def test_an_answer_that_is_over_is_not_waited_for_however_its_end_was_cut(dialect: str, last: bytes) -> None:
+    for pieces in ([chunk({"content": "a"}), last], [chunk({"content": "a"}) + last]):
+        heard = asked(dialect, *pieces, 1000.0)
+        assert heard.answer.error is None
+        assert heard.answer.outcome is not None
+        assert heard.answer.outcome.reason is None
+        assert heard.pieces[-1][0] == 2.0
+
+
+@both_dialects
+def test_content_after_a_finish_reason_undoes_it(dialect: str) -> None:
+    early = [chunk({"content": "a"}), chunk({"content": "b"}, "stop"), chunk({"content": "c"})]
+    heard = asked(dialect, *early, 20.0, chunk({"content": "rest"}), chunk({}, "stop"), DONE)
+    assert heard.answer.error is None
+    assert b'"rest"' in heard.said
+    broken = asked(dialect, *early)
+    assert broken.answer.outcome is not None
+    assert broken.answer.outcome.reason == "broken"
+    assert b"[DONE]" not in broken.said
