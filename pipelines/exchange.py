@@ -21,7 +21,7 @@ from pipelines.conversation import Json, Usage
 from pipelines.dialects import DIALECTS, WIRES
 from pipelines.dialects.base import Decoder, Dialect, Wire, amended
 from pipelines.dialects.sse import Framer, parse
-from pipelines.errors import PenstockError
+from pipelines.errors import PenstockError, UpstreamError
 from pipelines.events import Event, Finished, PartDelta, PartEnded, PartStarted, Started, assemble
 from pipelines.tools import Restorer, offered_as_is, portable
 
@@ -82,6 +82,11 @@ class Exchange:
         return self.decoder.done
 
     @property
+    def failure(self) -> UpstreamError | None:
+        """Why the answer breaks off behind what `feed` or `close` returned last; the next of them raises it."""
+        return self.decoder.failure
+
+    @property
     def over(self) -> bool:
         """Whether nothing but usage and sentinel can follow.
 
@@ -105,7 +110,9 @@ class Exchange:
     def feed(self, data: bytes) -> bytes:
         """Take bytes of the provider's stream; return whole frames for the caller (b"": nothing yet).
 
-        Raises UpstreamError where the provider reports a failure.
+        Raises UpstreamError where the provider reports a failure: at once before the commit boundary, or if nothing
+        stands before it in these bytes, else when next asked (`failure`). So what a caller gets does not hang on how
+        the bytes were cut.
         """
         raise NotImplementedError
 
@@ -117,7 +124,10 @@ class Exchange:
         return None
 
     def close(self) -> bytes:
-        """The provider's stream ended; return what is left to say. Raises StreamBroken if it is not whole."""
+        """The provider's stream ended; return what is left to say.
+
+        Raises StreamBroken if it is not whole, and what `feed` raises: at once or when next asked, as there.
+        """
         raise NotImplementedError
 
     def whole(self, body: bytes) -> bytes:
@@ -127,6 +137,13 @@ class Exchange:
     def fail(self, error: PenstockError) -> bytes:
         """The frame that ends the caller's stream with an error."""
         raise NotImplementedError
+
+    def _until(self, failure: UpstreamError, said: bytes, *, committed: bool) -> bytes:
+        """What was said before a failure, which is kept for later; raises it where nothing of that may go out."""
+        if not said or not committed:
+            raise failure
+        self.decoder.failure = failure
+        return said
 
     def _note(self, events: list[Event]) -> None:
         self.progress += len(events)
@@ -159,8 +176,17 @@ class Relay(Exchange):
         passed = self.passed(data)
         if passed is not None:
             return passed
-        frames = [self._pass(raw) for raw in self._framer.cut(data)]
-        return b"".join(frames if self._mend is None else map(self._mend, frames))
+        if self.decoder.failure is not None:
+            self.decoder.ask()
+        committed = self.committed
+        frames: list[bytes] = []
+        try:
+            for raw in self._framer.cut(data):
+                passed = self._pass(raw)
+                frames.append(passed if self._mend is None else self._mend(passed))
+        except UpstreamError as error:
+            return self._until(error, b"".join(frames), committed=committed)
+        return b"".join(frames)
 
     def passed(self, data: bytes) -> bytes | None:
         """See `Exchange.passed`: nearly all pieces are such frames."""
@@ -180,12 +206,17 @@ class Relay(Exchange):
 
     def close(self) -> bytes:
         """See `Exchange.close`. A sentinel that the provider forgot is written for it."""
+        self.decoder.ask()
+        committed = self.committed
         ready = self._framer.rest()
         passed = self._pass(ready + b"\n\n") if ready.strip() else b""
         passed = passed if self._mend is None else self._mend(passed)
         if self.decoder.done:
             return passed
-        self._note(self.decoder.close())
+        try:
+            self._note(self.decoder.close())
+        except UpstreamError as error:
+            return self._until(error, passed, committed=committed)
         return passed + self.dialect.sentinel
 
     def whole(self, body: bytes) -> bytes:
@@ -246,11 +277,24 @@ class Translation(Exchange):
 
     def feed(self, data: bytes) -> bytes:
         """See `Exchange.feed`."""
-        return b"" if self.decoder.done else self._say(self.decoder.feed(data))
+        if self.decoder.done:
+            return b""
+        events = self.decoder.feed(data)
+        if not self.committed:
+            self.decoder.ask()
+        return self._say(events)
 
     def close(self) -> bytes:
         """See `Exchange.close`."""
-        return b"" if self.decoder.done else self._say(self.decoder.close())
+        if self.decoder.done:
+            return b""
+        self.decoder.ask()
+        committed = self.committed
+        said = self._say(self.decoder.rest())
+        try:
+            return said + self._say(self.decoder.close())
+        except UpstreamError as error:
+            return self._until(error, said, committed=committed)
 
     def answer(self) -> bytes:
         """The whole answer for a caller who wants no stream; after `close`. Raises StreamBroken."""

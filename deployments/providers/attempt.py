@@ -246,7 +246,7 @@ class Attempt:
                         opened.upstream.pass_to(partial(self._past, exchange, dog, answer.outlet))
                     while not exchange.done:
                         self._expect(exchange, dog)
-                        data = await anext(opened.chunks, b"")
+                        data = await anext(opened.chunks, b"") if exchange.failure is None else b""
                         said = exchange.feed(data) if data else exchange.close()
                         dog.rest()
                         if said:

@@ -120,7 +120,7 @@ async def _events(answer: Answer) -> AsyncGenerator[Event, None]:
     if isinstance(answer.error, UpstreamError):
         raise answer.error
     if failure is None and not decoder.done:
-        failure = StreamBroken("the provider's replica ended a turn before its answer did")
+        failure = decoder.failure or StreamBroken("the provider's replica ended a turn before its answer did")
     if failure is not None:
         raise _accounted(failure, answer)
 

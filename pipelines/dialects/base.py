@@ -44,6 +44,7 @@ class Decoder:
     finished: the `Finished` event once the provider has said why it stopped. It may come to be before the
     stream's last frame (usage often follows), so `done` says when nothing more is expected.
     skipped: malformed frames passed over.
+    failure: why the stream breaks off behind what was returned last; `ask`, `feed` or `close` raises it, once.
     """
 
     def __init__(self, framing: Framing | None = None) -> None:
@@ -51,6 +52,7 @@ class Decoder:
         self.finished: Finished | None = None
         self.done = False
         self.skipped = 0
+        self.failure: UpstreamError | None = None
 
     @property
     def usage(self) -> Usage | None:
@@ -60,10 +62,31 @@ class Decoder:
     def feed(self, data: bytes) -> list[Event]:
         """Take bytes, however split; return the events that they complete.
 
-        Raises UpstreamError (or a subclass) where the provider reports a failure in mid-stream.
+        Raises UpstreamError (or a subclass) where the provider reports a failure in mid-stream: at once if nothing
+        stands before it in these bytes, else when next asked (`failure`).
         """
+        if self.failure is not None:
+            self.ask()
         events: list[Event] = []
-        for frame in self._framing.feed(data):
+        try:
+            for frame in self._framing.feed(data):
+                events += self.frame(frame)
+        except UpstreamError as error:
+            if not events:
+                raise
+            self.failure = error
+        return events
+
+    def ask(self) -> None:
+        """Raise the failure that stands behind what was returned last, if there is one."""
+        failure, self.failure = self.failure, None
+        if failure is not None:
+            raise failure
+
+    def rest(self) -> list[Event]:
+        """The connection ended: the events of a last frame that lacks its end."""
+        events: list[Event] = []
+        for frame in self._framing.close():
             events += self.frame(frame)
         return events
 
@@ -72,9 +95,8 @@ class Decoder:
 
         Raises StreamBroken if the provider never said why it stopped.
         """
-        events: list[Event] = []
-        for frame in self._framing.close():
-            events += self.frame(frame)
+        self.ask()
+        events = self.rest()
         if not self.done:
             events += self.end()
         if not self.done:

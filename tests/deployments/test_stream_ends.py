@@ -2,14 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
 
 from deployments.providers import LocalProvider
+from deployments.tools import turn_model
 from pipelines.calls import Answer, Call, Caller
+from pipelines.conversation import Request
 from pipelines.dialects import DIALECTS
+from pipelines.dialects.own_words import OWN_WORDS
+from pipelines.errors import UpstreamError
+from pipelines.events import Event, PartDelta, PartStarted, Started
 from tests.actors.virtual_time import run
 
 CHAT, MESSAGES = "openai_chat", "anthropic_messages"
@@ -27,11 +32,13 @@ class Upstream:
     """Answers every request with the same pieces; a number is a pause. sent: how often it was asked."""
 
     status = 200
+    last: ClassVar["Upstream"]
 
     def __init__(self, pieces: Pieces, kind: str) -> None:
         self.headers: Mapping[str, str] = {"content-type": kind} if kind else {}
         self.sent = 0
         self._pieces = pieces
+        Upstream.last = self
 
     async def send(self, *_: Any, **__: Any) -> "Upstream":
         self.sent += 1
@@ -134,3 +141,51 @@ def test_content_after_a_finish_reason_undoes_it(dialect: str) -> None:
     assert broken.answer.outcome is not None
     assert broken.answer.outcome.reason == "broken"
     assert b"[DONE]" not in broken.said
+
+
+ERROR = b'data: {"error":{"message":"boom","code":500}}\n\n'
+
+
+@both_dialects
+@pytest.mark.parametrize("end", [ERROR, chunk({"content": "."})[:-2]], ids=["error", "last line"])
+def test_text_in_the_same_read_as_the_failure_comes_before_it_and_nothing_is_read_behind(
+    dialect: str, end: bytes
+) -> None:
+    first, more = chunk({"content": "Hello"}), chunk({"content": " world"})
+    apart, joined = (
+        asked(dialect, first, *pieces, *([100.0] if end == ERROR else [])) for pieces in ([more, end], [more + end])
+    )
+    assert apart.said == joined.said
+    assert b'" world"' in joined.said
+    assert end == ERROR or b'"."' in joined.said
+    assert joined.said.rstrip().endswith(b"}}")
+    assert joined.answer.outcome is not None
+    assert joined.answer.outcome.reason == ("server_error" if end == ERROR else "broken")
+    assert joined.pieces[-1][0] == 0.0
+
+
+@both_dialects
+def test_a_failure_in_the_same_read_as_the_first_text_is_tried_again(dialect: str) -> None:
+    with pytest.raises(UpstreamError) as raised:
+        asked(dialect, chunk({"content": "Hello"}) + ERROR)
+    assert raised.value.message == "boom"
+    assert Upstream.last.sent == 3
+
+
+def test_a_turn_that_fails_behind_its_text_says_why() -> None:
+    encoder = OWN_WORDS.encoder(Request("m", ()))
+    said: list[Event] = [Started(), PartStarted(0, "text"), PartDelta(0, "Hello")]
+    data = b"".join([*map(encoder.encode, said), encoder.error(UpstreamError("boom"))])
+
+    async def once() -> AsyncGenerator[bytes, None]:
+        yield data
+
+    heard: list[Event] = []
+
+    async def hear() -> None:
+        async for event in turn_model._events(Answer(frames=once())):
+            heard.append(event)  # noqa: PERF401 - a comprehension would lose what came before the failure
+
+    with pytest.raises(UpstreamError, match="boom"):
+        run(hear())
+    assert heard == said

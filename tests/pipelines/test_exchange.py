@@ -140,6 +140,58 @@ def test_an_error_in_the_middle_is_raised_and_ends_the_stream_in_the_callers_dia
         assert DIALECTS[dialect].sentinel not in said or not DIALECTS[dialect].sentinel
 
 
+def until_it_breaks(dialect: str, pieces: list[bytes]) -> tuple[bytes, str, bool]:
+    """What a caller of a chat provider hears behind the commit boundary, and why no more; whether nothing was kept."""
+    way = exchange(call(dialect), ("openai_chat",), "m")
+    out = way.feed(frames(ROLE, HEL, done=False))
+    try:
+        for piece in pieces:
+            if way.failure is None:
+                out += way.feed(piece)
+        for _ in range(2):
+            out += way.close()
+    except UpstreamError as error:
+        return out, error.message, way.failure is None
+    return out, "", way.failure is None
+
+
+@pytest.mark.parametrize("dialect", sorted(DIALECTS))
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (frames(LO, {"error": {"message": "boom"}}, LO), "boom"),
+        (frames(LO, chunk({"content": "!"}, "error")), "error"),
+        (frames(LO), "without saying why"),
+        (frames(LO, done=False), "ended before"),
+        (frames(LO, done=False)[:-2], "ended before"),
+        (frames(LO, done=False)[:-1], "ended before"),
+    ],
+    ids=["error", "reason", "sentinel", "end", "line", "half a line end"],
+)
+def test_what_stands_before_a_failure_is_handed_on_however_the_bytes_are_cut(
+    dialect: str, data: bytes, reason: str
+) -> None:
+    heard = {until_it_breaks(dialect, [data[:at], data[at:]]) for at in range(1, len(data) + 1)}
+    assert len(heard) == 1
+    out, why, nothing_kept = heard.pop()
+    assert nothing_kept
+    assert (b'"Hel"' in out, b'"lo"' in out, b"[DONE]" in out) == (True, True, False)
+    assert reason in why
+
+
+@pytest.mark.parametrize("dialect", sorted(DIALECTS))
+def test_before_the_boundary_a_failure_is_raised_at_once(dialect: str) -> None:
+    way = exchange(call(dialect), ("openai_chat",), "m")
+    with pytest.raises(UpstreamError, match="boom"):
+        way.feed(frames(ROLE, HEL, {"error": {"message": "boom"}}))
+    assert way.failure is None
+    way = exchange(call(dialect), ("openai_chat",), "m")
+    way.feed(frames(ROLE, HEL, done=False)[:-1])
+    assert not way.committed
+    with pytest.raises(StreamBroken):
+        way.close()
+
+
 @pytest.mark.parametrize("dialect", sorted(DIALECTS))
 @pytest.mark.parametrize("spoken", sorted(DIALECTS))
 def test_every_dialect_reaches_every_other(dialect: str, spoken: str) -> None:
