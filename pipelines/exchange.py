@@ -19,7 +19,7 @@ import msgspec
 from pipelines.calls import Call
 from pipelines.conversation import Json, Usage
 from pipelines.dialects import DIALECTS, WIRES
-from pipelines.dialects.base import Decoder, Dialect, Wire, amended
+from pipelines.dialects.base import Decoder, Dialect, Encoder, Wire, amended
 from pipelines.dialects.sse import Framer, parse
 from pipelines.errors import PenstockError, UpstreamError
 from pipelines.events import Event, Finished, PartDelta, PartEnded, PartStarted, Started, assemble
@@ -145,6 +145,21 @@ class Exchange:
         self.decoder.failure = failure
         return said
 
+    def _read_whole(self, body: bytes) -> list[Event]:
+        """The events of a whole answer, which says why it ended."""
+        events = self.dialect.read_answer(body)
+        self.decoder.finished = next((event for event in events if isinstance(event, Finished)), None)
+        return events
+
+    def _written(self, encoder: Encoder, caller: Dialect, events: list[Event]) -> bytes:
+        """Events as frames in the caller's dialect; the end of a stream with what it cost."""
+        said = b"".join([encoder.encode(event) for event in events])
+        if self.price is None or not events or not isinstance(events[-1], Finished):
+            return said
+        cost = self.price(self)
+        frames = said.split(b"\n\n")[:-1]
+        return b"".join([amended(raw + b"\n\n", lambda frame: caller.set_cost(frame, cost)) for raw in frames])
+
     def _note(self, events: list[Event]) -> None:
         self.progress += len(events)
         for event in events:
@@ -220,18 +235,23 @@ class Relay(Exchange):
         return passed + self.dialect.sentinel
 
     def whole(self, body: bytes) -> bytes:
-        """See `Exchange.whole`: the provider's own bytes, once they are known to be an answer."""
-        plain = self.dialect.read_plain(body)
+        """See `Exchange.whole`: the provider's own bytes, once they are known to be an answer.
+
+        For a caller who wants a stream they are written as one.
+        """
+        plain = None if self.stream else self.dialect.read_plain(body)
         if plain is not None:
             self.answered, self.decoder.finished = plain
             self.committed = True
             self.pieces += 1
             self.progress += 1
             return body
-        events = self.dialect.read_answer(body)
+        events = self._read_whole(body)
         self._note(events)
-        self.decoder.finished = next((event for event in events if isinstance(event, Finished)), None)
-        return body
+        if not self.stream:
+            return body
+        self.decoder.done = True
+        return self._written(self.dialect.encoder(self._call.request), self.dialect, events)
 
     def fail(self, error: PenstockError) -> bytes:
         """See `Exchange.fail`."""
@@ -302,8 +322,7 @@ class Translation(Exchange):
 
     def whole(self, body: bytes) -> bytes:
         """See `Exchange.whole`: for a provider that answers without a stream although it was asked to."""
-        events = self.dialect.read_answer(body)
-        self.decoder.finished = next((event for event in events if isinstance(event, Finished)), None)
+        events = self._read_whole(body)
         self.decoder.done = True
         said = self._say(events)
         return said if self._call.stream else self.answer()
@@ -318,15 +337,7 @@ class Translation(Exchange):
         if not self._call.stream:
             self._events += events
             return b""
-        said = b"".join([self._encoder.encode(event) for event in events])
-        if self.price is not None and events and isinstance(events[-1], Finished):
-            return self._priced(said, self.price(self))
-        return said
-
-    def _priced(self, said: bytes, cost: float | None) -> bytes:
-        """The end of a stream with what it cost."""
-        frames = said.split(b"\n\n")[:-1]
-        return b"".join([amended(raw + b"\n\n", lambda frame: self._caller.set_cost(frame, cost)) for raw in frames])
+        return self._written(self._encoder, self._caller, events)
 
 
 def exchange(call: Call, spoken: tuple[str, ...], model: str) -> Relay | Translation:

@@ -35,6 +35,9 @@ MAX_ANSWER = 64 * 1024 * 1024
 MAX_ERROR = 256 * 1024
 """Bytes read of an error's body."""
 
+BEGINNINGS = (b"data:", b"event:", b":")
+"""How a stream of events begins. Some servers label one as JSON."""
+
 LINGER = 2.0
 """Seconds that a provider has for usage and sentinel once its answer is over."""
 
@@ -173,15 +176,18 @@ class Attempt:
     async def _read(self, exchange: Exchange, upstream: UpstreamAnswer, lease: Lease, dog: Watchdog) -> Answer:
         if upstream.status != 200:
             self._may_repeat = upstream.headers.get("x-should-retry") != "false"
-            body = await _whole(upstream, MAX_ERROR, cut=True)
+            body = await _whole(upstream.chunks(), MAX_ERROR, cut=True)
             raise exchange.dialect.read_error(upstream.status, upstream.headers, body)
         kind = upstream.headers.get("content-type", "")
         if kind.startswith("text/html"):
             raise ProtocolError("the provider answered with a web page")
+        chunks = upstream.chunks()
         if not exchange.stream or kind.startswith("application/json"):
             dog.expect("total", self._left())
-            return await self._unary(exchange, upstream, lease)
-        chunks = upstream.chunks()
+            begun = await _begun(chunks) if exchange.stream else b""
+            chunks = _after(begun, chunks) if begun else chunks
+            if not begun.startswith(BEGINNINGS):
+                return await self._unary(exchange, upstream, chunks, lease)
         head = await self._head(exchange, chunks, dog)
         dog.rest()
         self._first_output = self._loop.time() - self._began
@@ -207,8 +213,10 @@ class Attempt:
         head.append(exchange.close())
         return b"".join(head)
 
-    async def _unary(self, exchange: Exchange, upstream: UpstreamAnswer, lease: Lease) -> Answer:
-        body = await _whole(upstream, MAX_ANSWER)
+    async def _unary(
+        self, exchange: Exchange, upstream: UpstreamAnswer, chunks: AsyncGenerator[bytes, None], lease: Lease
+    ) -> Answer:
+        body = await _whole(chunks, MAX_ANSWER)
         await upstream.close()
         whole = exchange.whole(body)
         answer = Answer(headers={"content-type": "application/json"})
@@ -305,12 +313,30 @@ class Attempt:
         )
 
 
-async def _whole(upstream: UpstreamAnswer, most: int, *, cut: bool = False) -> bytes:
+async def _begun(chunks: AsyncGenerator[bytes, None]) -> bytes:
+    """How a body begins, up to its first piece that is not blank."""
+    begun = b""
+    async for data in chunks:
+        begun = (begun + data).lstrip()
+        if begun:
+            break
+    return begun
+
+
+async def _after(begun: bytes, chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """A body of which the beginning has been read."""
+    async with contextlib.aclosing(chunks):
+        yield begun
+        async for data in chunks:
+            yield data
+
+
+async def _whole(body: AsyncGenerator[bytes, None], most: int, *, cut: bool = False) -> bytes:
     """The whole body, of `most` bytes at the most. More is a ProtocolError; `cut`: as much of it as can be had."""
     parts: list[bytes] = []
     length = 0
     try:
-        async with contextlib.aclosing(upstream.chunks()) as chunks:
+        async with contextlib.aclosing(body) as chunks:
             async for chunk in chunks:
                 parts.append(chunk)
                 length += len(chunk)

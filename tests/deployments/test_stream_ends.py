@@ -10,11 +10,11 @@ import pytest
 from deployments.providers import LocalProvider
 from deployments.tools import turn_model
 from pipelines.calls import Answer, Call, Caller
-from pipelines.conversation import Request
+from pipelines.conversation import Request, Text
 from pipelines.dialects import DIALECTS
 from pipelines.dialects.own_words import OWN_WORDS
 from pipelines.errors import UpstreamError
-from pipelines.events import Event, PartDelta, PartStarted, Started
+from pipelines.events import Event, PartDelta, PartStarted, Started, assemble
 from tests.actors.virtual_time import run
 
 CHAT, MESSAGES = "openai_chat", "anthropic_messages"
@@ -189,3 +189,21 @@ def test_a_turn_that_fails_behind_its_text_says_why() -> None:
     with pytest.raises(UpstreamError, match="boom"):
         run(hear())
     assert heard == said
+
+
+@both_dialects
+def test_json_in_answer_to_a_stream_reaches_the_caller_as_a_stream(dialect: str) -> None:
+    answer = {"choices": [{"index": 0, "message": {"content": "Hello"}, "finish_reason": "stop"}]}
+    heard = asked(dialect, b"\n", msgspec.json.encode(answer), kind="application/json; charset=utf-8")
+    decoder = DIALECTS[dialect].decoder()
+    told = assemble(decoder.feed(heard.said))
+    assert (told.message.parts, decoder.done) == ((Text("Hello"),), True)
+
+
+@pytest.mark.parametrize(("dialect", "stream"), [(CHAT, True), (MESSAGES, True), (MESSAGES, False)])
+def test_a_stream_that_is_labelled_as_json_is_a_stream(dialect: str, stream: bool) -> None:
+    pieces: Pieces = [chunk({"content": "Hel"}), 20.0, chunk({"content": "lo"}, "stop"), DONE]
+    heard = asked(dialect, b"\n", *pieces, kind="application/json", stream=stream)
+    assert b"lo" in heard.said
+    assert (heard.answer.error, heard.upstream.sent) == (None, 1)
+    assert not stream or heard.pieces[0][0] == 0.0

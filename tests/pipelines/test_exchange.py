@@ -8,10 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.calls import Call, Caller
+from pipelines.conversation import Usage
 from pipelines.dialects import DIALECTS
+from pipelines.dialects.sse import Framer
 from pipelines.errors import PenstockError, StreamBroken, UpstreamError
-from pipelines.events import Event, Finished, PartDelta, PartEnded, PartStarted, Started
+from pipelines.events import Event, Finished, PartDelta, PartEnded, PartStarted, Started, assemble
 from pipelines.exchange import Relay, Translation, exchange
+from pipelines.verbatim import Verbatim
 
 CHAT = DIALECTS["openai_chat"]
 
@@ -234,3 +237,32 @@ def test_a_relayed_whole_answer_must_be_one() -> None:
     )  # fmt: skip
     assert way.whole(body) == body
     assert way.usage.output == 2
+
+
+@pytest.mark.parametrize("dialect", sorted(DIALECTS))
+def test_a_whole_answer_to_a_caller_who_wants_a_stream_is_one(dialect: str) -> None:
+    asked = call(dialect, **({"stream_options": {"include_usage": True}} if dialect == "openai_chat" else {}))
+    way = Relay(asked, DIALECTS[dialect], "m")
+    way.price = lambda _: 0.25
+    events: list[Event] = [
+        Started("", "m", "i"), PartStarted(0, "text"), PartDelta(0, "Hello"), PartEnded(0),
+        PartStarted(1, "tool_call", "c", "f"), PartDelta(1, '{"a":1}'), PartEnded(1),
+        Finished("tool_calls", usage=Usage(3, output=2)),
+    ]  # fmt: skip
+    answer = assemble(events)
+    out = way.whole(msgspec.json.encode(DIALECTS[dialect].write_answer(answer, asked.request)))
+    assert (way.done, way.committed, way.usage.output, out.count(b'"cost":0.25')) == (True, True, 2, 1)
+    decoder = DIALECTS[dialect].decoder()
+    told = assemble(decoder.feed(out))
+    assert (decoder.done, decoder.skipped) == (True, 0)
+    assert [type(part) for part in told.message.parts] == [type(part) for part in answer.message.parts]
+    assert (told.message.parts[0], told.finished.reason) == (answer.message.parts[0], "tool_calls")
+
+
+def test_a_whole_answer_without_messages_is_a_stream_of_one_frame() -> None:
+    body = {"model": "m", "prompt": "Hi", "stream": True}
+    way = Verbatim(msgspec.structs.replace(call(), body=body, operation="completions"))
+    out = way.whole(b'{\n "choices": [{"text": "Ho"}],\n "usage": {"prompt_tokens": 3, "completion_tokens": 2}}')
+    told = [frame.data for frame in Framer().feed(out)]
+    assert (msgspec.json.decode(told[0])["choices"], told[1:]) == ([{"text": "Ho"}], [b"[DONE]"])
+    assert (way.done, way.usage.output) == (True, 2)
