@@ -9,14 +9,12 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-import msgspec
-
 from deployments.identity import new_id
 from deployments.money.books import Books, Measures, cost_of, opened
 from deployments.telemetry.request_log import RequestLog
 from pipelines.calls import Answer, Answering, Call, Caller, Lane
 from pipelines.conversation import Json
-from pipelines.dialects import DIALECTS
+from pipelines.dialects import DIALECTS, lenient
 from pipelines.dialects.sse import Framer, parse
 from pipelines.errors import BadRequest, PenstockError
 from pipelines.idempotency import checked
@@ -74,7 +72,7 @@ class HandleCalls:
                             continue
                         if held is not None:
                             yield held
-                        held = msgspec.json.decode(said)
+                        held = lenient.read(said)
                         if not _LAST.search(said) and answer.error is None:
                             yield held
                             held = None
@@ -88,7 +86,7 @@ class HandleCalls:
         """A whole answer, or `{"error": {…}}`."""
         try:
             async with self._answered(make) as (answer, settle):
-                body: dict[str, Json] = msgspec.json.decode(answer.body)
+                body: dict[str, Json] = lenient.read(answer.body)
                 cost = cost_of(answer)
                 DIALECTS[_CHAT].set_cost(body, None if cost is None else dollars(cost))
                 await settle()

@@ -12,7 +12,7 @@ import msgspec
 
 from pipelines.calls import Call
 from pipelines.conversation import Json, Usage
-from pipelines.dialects import DIALECTS
+from pipelines.dialects import DIALECTS, lenient
 from pipelines.dialects.base import Dialect
 from pipelines.dialects.openai_chat.failures import stream_failure
 from pipelines.dialects.openai_chat.usage import read_usage
@@ -61,10 +61,7 @@ class Verbatim(Exchange):
 
     def whole(self, body: bytes) -> bytes:
         """The body itself, if it is a JSON object and no error; as a stream where a completion's was asked for."""
-        try:
-            value = msgspec.json.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            raise ProtocolError("the provider's answer is not JSON") from None
+        value = lenient.read(body)
         if not isinstance(value, dict):
             raise ProtocolError("the provider's answer is not a JSON object")
         if value.get("error") or value.get("object") == "error":

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from pipelines.conversation import Json, Opaque, Request, Usage
-from pipelines.dialects import sse
+from pipelines.dialects import lenient, sse
 from pipelines.errors import PenstockError, StreamBroken, UpstreamError
 from pipelines.events import Completion, Event, Finished
 
@@ -53,6 +53,7 @@ class Decoder:
         self.done = False
         self.skipped = 0
         self.failure: UpstreamError | None = None
+        self._halves: lenient.Halves | None = None
 
     @property
     def usage(self) -> Usage | None:
@@ -75,7 +76,7 @@ class Decoder:
             if not events:
                 raise
             self.failure = error
-        return events
+        return events if self._halves is None else self._halves.joined(events)
 
     def ask(self) -> None:
         """Raise the failure that stands behind what was returned last, if there is one."""
@@ -88,7 +89,7 @@ class Decoder:
         events: list[Event] = []
         for frame in self._framing.close():
             events += self.frame(frame)
-        return events
+        return self.joined(events)
 
     def close(self) -> list[Event]:
         """The connection ended. Returns what was still to say, `Finished` last.
@@ -98,14 +99,25 @@ class Decoder:
         self.ask()
         events = self.rest()
         if not self.done:
-            events += self.end()
+            events += self.joined(self.end())
         if not self.done:
             raise StreamBroken("the provider's stream ended before its answer did")
         return events
 
     def frame(self, frame: sse.Frame) -> list[Event]:
-        """One parsed frame to events. A frame that is no JSON is skipped and counted."""
+        """One parsed frame to events, which `joined` is to see. A frame that is no JSON is skipped and counted."""
         raise NotImplementedError
+
+    def refused(self, data: bytes) -> Json:
+        """A frame's value that msgspec refuses, None where it is no JSON. From then on `joined` has work."""
+        value = lenient.read_piece(data)
+        if value is not None and self._halves is None:
+            self._halves = lenient.Halves()
+        return value
+
+    def joined(self, events: list[Event]) -> list[Event]:
+        """What `frame` or `end` told, in whole characters (`lenient.Halves`)."""
+        return events if self._halves is None else self._halves.joined(events)
 
     def end(self) -> list[Event]:
         """The connection ended without the sentinel: if the answer is whole all the same, end it."""

@@ -83,7 +83,7 @@ class Reading:
         events: list[Event] = []
         try:
             for frame in frames:
-                for event in self._decoder.frame(frame):
+                for event in self._decoder.joined(self._decoder.frame(frame)):
                     self._pieces += isinstance(event, PartDelta)
                     events += self._take(event)
         except UpstreamError as error:
@@ -98,7 +98,7 @@ class Reading:
         if self.done or not (failure is None or isinstance(failure, StreamBroken | TimedOut)):
             return events, failure
         try:
-            for event in self._decoder.end():
+            for event in self._decoder.joined(self._decoder.end()):
                 events += self._take(event)
         except NoSeam as error:
             return events, error

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import time
 import tracemalloc
 from typing import Any
@@ -264,6 +265,23 @@ async def test_what_is_no_answer_is_an_error_in_the_callers_dialect(
     assert "<html" not in answer.text
     assert len(upstream.requests) <= 3
     await upstream.wait_requests(1)
+
+
+async def test_what_no_encoder_can_write_reaches_who_calls_over_a_handle_as_plain_values(
+    running: House, upstream: Upstream
+) -> None:
+    end: dict[str, Any] = {"finish_reason": "stop", "logprobs": {"content": [{"logprob": -math.inf}]}}
+    choices = [{"index": 0, "delta": {"content": text}, "finish_reason": None} for text in ("Hi ", "\ud83d")]
+    said = [json.dumps({"choices": [choice]}) for choice in [*choices, {"index": 0, "delta": {}, **end}]]
+    upstream.plan("m", given("".join(f"data: {data}\n\n" for data in said).encode(), "text/event-stream"))
+    body = {"model": "flaky/m", "messages": HELLO}
+    chunks = [chunk async for chunk in running.gateway.chat_stream(body)]
+    assert [chunk["choices"][0]["delta"].get("content") for chunk in chunks] == ["Hi ", "\ufffd", None]
+    assert chunks[-1]["choices"][0]["logprobs"] == {"content": [{"logprob": None}]}
+    answer = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "\ud83d"}, **end}]}
+    upstream.plan("m", given(json.dumps(answer).encode()))
+    whole = await running.gateway.chat(body)
+    assert whole["choices"][0]["message"]["content"] == "\ufffd"
 
 
 @both_lanes

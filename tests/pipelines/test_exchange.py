@@ -266,3 +266,13 @@ def test_a_whole_answer_without_messages_is_a_stream_of_one_frame() -> None:
     told = [frame.data for frame in Framer().feed(out)]
     assert (msgspec.json.decode(told[0])["choices"], told[1:]) == ([{"text": "Ho"}], [b"[DONE]"])
     assert (way.done, way.usage.output) == (True, 2)
+
+
+def test_an_embedding_of_no_numbers_is_an_answer() -> None:
+    body = b'{"data": [{"embedding": [NaN, 0.5]}], "usage": {"prompt_tokens": 3}}'
+    asked = {"model": "m", "input": "Hi"}
+    request = msgspec.structs.replace(call().request, stream=False)
+    way = Verbatim(msgspec.structs.replace(call(), body=asked, request=request, operation="embeddings"))
+    assert (way.whole(body), way.usage.input) == (body, 3)
+    with pytest.raises(PenstockError):
+        way.whole(body[:-1])

@@ -5,9 +5,8 @@ Source: Anthropic API reference, "Messages".
 Above it: `dialect`. Below it: `decoder`, `encoder`, `blocks`.
 """
 
-import msgspec
-
 from pipelines.conversation import Json, Refusal, Request
+from pipelines.dialects import lenient
 from pipelines.dialects.anthropic_messages.blocks import answer_blocks
 from pipelines.dialects.anthropic_messages.decoder import MessagesDecoder
 from pipelines.dialects.anthropic_messages.encoder import start_message
@@ -27,10 +26,7 @@ def read_answer(body: bytes) -> list[Event]:
 
     Raises ProtocolError where it is no whole message, UpstreamError for an error body that came with a 200.
     """
-    try:
-        message = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ProtocolError("the provider's answer is no JSON") from error
+    message = lenient.read(body)
     if isinstance(message, dict) and (message.get("type") == "error" or "error" in message):
         raise stream_failure(message)
     content = message.get("content") if isinstance(message, dict) else None

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import msgspec
 
 from pipelines.conversation import Json, Opaque
+from pipelines.dialects import lenient
 from pipelines.dialects.anthropic_messages.opaque import NAME, owned, rest, unseal
 from pipelines.events import Event, PartDelta, PartEnded, PartKind, PartStarted
 
@@ -131,7 +132,7 @@ class Block:
                 changed[key] = value[len(before) :]
         if self._input:
             try:
-                changed["input"] = msgspec.json.decode(self._input)
+                changed["input"] = msgspec.json.decode(lenient.mended(self._input))
             except (msgspec.DecodeError, RecursionError):
                 changed["input"] = {"unparsed_arguments": self._input}
         return owned(changed)

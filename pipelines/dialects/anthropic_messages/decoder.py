@@ -23,7 +23,7 @@ from collections.abc import Callable
 import msgspec
 
 from pipelines.conversation import Json, Usage
-from pipelines.dialects import base, sse
+from pipelines.dialects import base, lenient, sse
 from pipelines.dialects.anthropic_messages.block import Block
 from pipelines.dialects.anthropic_messages.failures import stream_failure
 from pipelines.dialects.anthropic_messages.opaque import owned, rest
@@ -68,9 +68,8 @@ class MessagesDecoder(base.Decoder):
             return []
         try:
             event = _decode(frame.data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            self.skipped += 1
-            return []
+        except lenient.REFUSED:
+            event = self.refused(frame.data)
         if not isinstance(event, dict):
             self.skipped += 1
             return []

@@ -14,7 +14,7 @@ import itertools
 import msgspec
 
 from pipelines.conversation import Json
-from pipelines.dialects import base, ndjson, sse
+from pipelines.dialects import base, lenient, ndjson, sse
 from pipelines.dialects.ollama_chat.lines import read_object, read_text, read_time, read_usage
 from pipelines.dialects.openai_chat.failures import stream_failure
 from pipelines.dialects.openai_chat.reasons import read_reason
@@ -38,8 +38,8 @@ class OllamaDecoder(base.Decoder):
             return []
         try:
             line = msgspec.json.decode(frame.data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            line = None
+        except lenient.REFUSED:
+            line = self.refused(frame.data)
         if not isinstance(line, dict):
             self.skipped += 1
             return []
@@ -118,8 +118,11 @@ def read_answer(body: bytes) -> list[Event]:
     Raises ProtocolError where the body is no answer, or an unfinished one, UpstreamError where it is an error that
     came with a 200.
     """
+    line = lenient.read(body)
+    if not isinstance(line, dict):
+        raise ProtocolError("the answer is no JSON object")
     decoder = OllamaDecoder()
-    events = decoder.frame(sse.Frame(body, "", body.strip()))
+    events = decoder.line(line)
     if not decoder.done:
-        raise ProtocolError("the answer is no JSON object" if decoder.skipped else "the answer is not finished")
+        raise ProtocolError("the answer is not finished")
     return events

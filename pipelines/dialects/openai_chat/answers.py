@@ -8,6 +8,7 @@ Above it: `dialect`. Below it: `decoder`, `messages_writer`, `events`.
 import msgspec
 
 from pipelines.conversation import Json, Message, Reasoning, Request, Text, ToolCall
+from pipelines.dialects import lenient
 from pipelines.dialects.base import our_members
 from pipelines.dialects.openai_chat.decoder import ChatDecoder
 from pipelines.dialects.openai_chat.encoder import handed_on
@@ -26,10 +27,7 @@ def read_answer(body: bytes) -> list[Event]:
     Raises ProtocolError where the body is no chat completion, or has no finish reason, UpstreamError where it is
     an error that came with a 200 (OpenRouter).
     """
-    try:
-        answer = msgspec.json.decode(body.strip())
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise ProtocolError("the answer is no JSON") from None
+    answer = lenient.read(body)
     if not isinstance(answer, dict):
         raise ProtocolError("the answer is no JSON object")
     decoder = ChatDecoder()

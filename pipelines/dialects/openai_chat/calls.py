@@ -17,6 +17,7 @@ from collections.abc import Iterator
 import msgspec
 
 from pipelines.conversation import Json, Opaque
+from pipelines.dialects import lenient
 from pipelines.dialects.openai_chat.thoughts import KEY
 from pipelines.errors import ProtocolError
 from pipelines.events import Event, PartDelta, PartEnded, PartStarted
@@ -45,7 +46,7 @@ class _Call:
         if not text.rstrip().endswith("}"):
             return False
         try:
-            msgspec.json.decode(text)
+            msgspec.json.decode(lenient.mended(text))
         except msgspec.DecodeError:
             return False
         return True

@@ -12,7 +12,7 @@ import itertools
 import msgspec
 
 from pipelines.conversation import Json, Usage
-from pipelines.dialects import base, sse
+from pipelines.dialects import base, lenient, sse
 from pipelines.dialects.openai_chat.choice import Choice
 from pipelines.dialects.openai_chat.failures import stream_failure
 from pipelines.dialects.openai_chat.reasons import FAILURES, read_reason
@@ -46,8 +46,8 @@ class ChatDecoder(base.Decoder):
             return self._complete()
         try:
             chunk = msgspec.json.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            chunk = None
+        except lenient.REFUSED:
+            chunk = self.refused(data)
         if frame.event == "error":
             raise stream_failure(chunk if isinstance(chunk, dict) else {"message": data.decode("utf-8", "replace")})
         if not isinstance(chunk, dict):

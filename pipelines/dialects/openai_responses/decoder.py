@@ -14,7 +14,7 @@ from typing import NoReturn
 import msgspec
 
 from pipelines.conversation import Json
-from pipelines.dialects import sse
+from pipelines.dialects import lenient, sse
 from pipelines.dialects.base import Decoder
 from pipelines.dialects.openai_chat.failures import stream_failure
 from pipelines.dialects.openai_responses.fields import count_of, object_of, objects_of, text_of
@@ -58,9 +58,8 @@ class ResponsesDecoder(Decoder):
             return []
         try:
             event = msgspec.json.decode(frame.data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            self.skipped += 1
-            return []
+        except lenient.REFUSED:
+            event = self.refused(frame.data)
         if not isinstance(event, dict):
             self.skipped += 1
             return []
@@ -175,10 +174,7 @@ def read_answer(body: bytes) -> list[Event]:
 
     Raises ProtocolError where it is none or is not complete, UpstreamError where it says that it failed.
     """
-    try:
-        response = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ProtocolError("the provider's answer is no JSON") from error
+    response = lenient.read(body)
     if not isinstance(response, dict):
         raise ProtocolError("the provider's answer is no object")
     if response.get("error") and "output" not in response:
