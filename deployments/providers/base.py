@@ -196,7 +196,12 @@ class Provider:
         return answer
 
     def bill(self, call: Call, usage: Usage, answered: str = "") -> Bill:
-        """What a call has used, and what that costs. answered: the model as the provider names it."""
+        """What a call has used, and what that costs. answered: the model as the provider names it.
+
+        A count of tokens uses none: those that it finds are of a question that nobody has asked yet.
+        """
+        if call.operation == COUNT_TOKENS:
+            return Bill(basis="computed")
         usage = counted(usage, call.request)
         return billed(usage, self.tariff.cost(call.request.model, answered, usage), answered)
 

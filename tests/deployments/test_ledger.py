@@ -348,3 +348,16 @@ async def test_a_forwarded_request_is_a_row_of_unknown_cost(running: House, upst
         None,
         "unknown",
     )
+
+
+@both_lanes
+async def test_a_count_of_tokens_uses_none_and_costs_nothing(running: House, way: str) -> None:
+    replica, prefix = (running.gateway, "simulator/") if way == "routed" else (running.replicas[0], "")
+    asked = {"model": f"{prefix}fast", "messages": HELLO}
+    async with client_of(replica) as client:
+        counted = await client.post("/v1/messages/count_tokens", json=asked)
+    assert counted.json()["input_tokens"] > 0
+    assert float(counted.headers["x-penstock-cost"]) == 0.0
+    (request,), attempts = await read(running)
+    assert (request.operation, request.outcome) == ("/messages/count_tokens", "ok")
+    assert {row.bill for row in (request, *attempts)} == {Bill(cost=0, basis="computed")}
