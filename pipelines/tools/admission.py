@@ -24,6 +24,7 @@ from jsonschema.exceptions import SchemaError
 from pipelines.conversation import Json
 from pipelines.errors import BadRequest
 from pipelines.tools.catalogue import Health, Tool
+from pipelines.tools.formats import PLAIN
 from pipelines.tools.schemas import convert
 
 MOST_NAME = 256
@@ -32,9 +33,6 @@ MOST_DESCRIPTION = 32_768
 
 MOST_SCHEMA = 256 * 1024
 """Bytes of a schema in JSON."""
-
-_PLAIN = "ollama_chat"
-"""The format that takes any schema of objects; what others refuse is changed when it is sent to them."""
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -71,7 +69,7 @@ def usable(tool: Tool) -> Tool:
         raise Unusable("its schema is no JSON") from None
     if len(given) > MOST_SCHEMA:
         raise Unusable(f"its schema has more than {MOST_SCHEMA} bytes")
-    schema = convert(tool.schema, _PLAIN).schema
+    schema = convert(tool.schema, PLAIN).schema
     try:
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:
@@ -162,13 +160,16 @@ class Admission:
 
 
 def _difference(known: Tool, found: Tool) -> str:
-    """What is not as it was allowed, in words; "" where all is."""
+    """What is not as it was allowed, in words; "" where all is.
+
+    A known tool's schema may have been made usable by another version of Penstock: its fingerprint says what it was.
+    """
+    if known.fingerprint == found.fingerprint and known.source == found.source:
+        return ""
     changed: dict[str, tuple[Json, Json]] = {
         "source": (known.source, found.source),
         "description": (known.description, found.description),
         "schema": (known.schema, found.schema),
     }
     words = [word for word, (before, after) in changed.items() if before != after]
-    if words:
-        return f"changed since it was allowed: {', '.join(words)}"
-    return "" if known.fingerprint == found.fingerprint else "changed since it was allowed"
+    return f"changed since it was allowed{': ' if words else ''}{', '.join(words)}"

@@ -12,6 +12,8 @@ Sources, where the vendors' references say nothing, are their own refusals (HTTP
 
 Every format takes local references below the top level, so they are kept.
 
+`PLAIN` is no provider's: what a tool of ours is called with is checked against a schema that nothing was taken from.
+
 Above it: every module of this package. Below it: nothing.
 """
 
@@ -23,6 +25,10 @@ TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 PROPERTY_KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 """What the name of an argument must match in full, where a format cares."""
+
+
+PLAIN = "plain"
+"""The format of tools that run here: any schema of an object, as it came where it is valid."""
 
 
 class Rules(NamedTuple):
@@ -53,5 +59,6 @@ FORMATS: dict[str, Rules] = {
     "openai_responses": _OPENAI._replace(bare=False),
     "anthropic_messages": Rules(_UNIONS, properties=False, items=False, booleans=True, safe_keys=True, bare=False),
     "ollama_chat": _OPENAI._replace(items=False, bare=False, strict=False),
+    PLAIN: Rules(frozenset(), properties=False, items=False, booleans=True, safe_keys=False, bare=False, strict=False),
 }
-"""The rules of each wire, by its name."""
+"""The rules of each wire, by its name, and those of `PLAIN`."""

@@ -2,9 +2,11 @@
 
 - a reference is followed, and what it names put in its place
 - unions become one object that allows what any branch allows: the properties of all, required only what all
-  require; that is looser, so the union is named as lost. `allOf` is joined without loss
+  require; that is looser, so the union is named as lost. `allOf` is joined; of what two of its branches say
+  differently, beside properties, the first is kept and the other named
 - what is no object (a string, an array) becomes the one required argument `value`, and is named
 - an object of schemas without any keyword is taken for the properties themselves
+- for a format that refuses nothing all this stays as it is
 
 Above it: `schemas`. Below it: `references`, `formats`.
 """
@@ -24,6 +26,7 @@ _UNIONS = ("allOf", "anyOf", "oneOf")
 _STAY = ("$schema", "$id", "$defs", "definitions")
 _OF_OBJECTS = ("properties", "required", "additionalProperties", "patternProperties", "minProperties", "maxProperties")
 _OF_OTHERS = ("items", "prefixItems", "enum", "const", "minLength", "maxLength", "pattern", "minimum", "maximum")
+_CONDITION = ("if", "then", "else")
 _KEYWORDS = SINGLE | LISTED | MAPPED | {"type", "$ref", "required", "enum", "const", "description", "title", "$schema"}
 
 
@@ -33,6 +36,10 @@ def as_root(schema: Schema, rules: Rules, lost: list[Path]) -> tuple[Schema, Mov
     if not _is_object(found, found, 0):
         lost.append(("type",))
         return _wrapped(found), _into_value
+    if not rules.refused_at_root:
+        # The very object: its references are settled later.
+        schema["type"] = "object"
+        return schema, _stay
     found = _flat(found, found, rules.refused_at_root, lost, 0)
     for key in rules.refused_at_root & found.keys():
         del found[key]
@@ -106,11 +113,11 @@ def _flat(schema: Schema, root: Schema, refused: frozenset[str], lost: list[Path
         branches = [_flat(entry, root, refused, lost, depth + 1) for entry in given if _is_object(entry, root, 0)]
         if key != "allOf":
             lost.append((key,))
-        _join(found, branches, every=key == "allOf")
+        _join(found, branches, lost, every=key == "allOf")
     return found
 
 
-def _join(found: Schema, branches: list[Schema], *, every: bool) -> None:
+def _join(found: Schema, branches: list[Schema], lost: list[Path], *, every: bool) -> None:
     """Take the branches into `found`. every: all of them hold, not any."""
     given: dict[str, list[Json]] = {}
     for branch in branches:
@@ -129,20 +136,30 @@ def _join(found: Schema, branches: list[Schema], *, every: bool) -> None:
         found["required"] = list(dict.fromkeys([*found.get("required", []), *needed]))
     if branches and not every and all(branch.get("additionalProperties") is False for branch in branches):
         found.setdefault("additionalProperties", False)
-    _keep(found, branches, every)
+    _keep(found, branches, every, lost)
 
 
-def _keep(found: Schema, branches: list[Schema], every: bool) -> None:
+def _keep(found: Schema, branches: list[Schema], every: bool, lost: list[Path]) -> None:
     """What is no part of an object's form: words about the branches, and definitions."""
     said = [entry["description"] for entry in (found, *branches) if entry.get("description")]
     if said:
         found["description"] = "\n".join(dict.fromkeys(said))
     for branch in branches:
+        # A condition's three words stand together, or `then` would follow from another's `if`.
+        whole = _condition(branch) == _condition(found) or not _condition(found)
         for key, value in branch.items():
             if key in ("$defs", "definitions") and isinstance(value, dict):
                 found[key] = {**value, **found.get(key, {})}
-            elif every and key not in (*_OF_OBJECTS[:3], "type", "description"):
-                found.setdefault(key, value)
+            elif not every or key in (*_OF_OBJECTS[:3], "type", "description"):
+                continue
+            elif found.get(key, value) == value and (whole or key not in _CONDITION):
+                found[key] = value
+            else:
+                lost.append((key,))
+
+
+def _condition(schema: Schema) -> Schema:
+    return {key: schema[key] for key in _CONDITION if key in schema}
 
 
 def _both(own: Any, other: Any) -> Json:

@@ -4,9 +4,12 @@ import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 
+from pipelines.conversation import Json
 from pipelines.errors import BadRequest
 from pipelines.tools.admission import MOST_SCHEMA, Admission, Unusable, usable
+from pipelines.tools.arguments import Checker, WrongArguments
 from pipelines.tools.catalogue import Tool
+from pipelines.tools.schemas import convert
 from tests.pipelines.tool_definitions import present, toolsets
 
 
@@ -59,6 +62,63 @@ def test_odd_types_become_json_schema() -> None:
     assert found["properties"]["a"]["type"] == "object"
     assert found["properties"]["b"]["type"] == "array"
     assert "type" not in found["properties"]["c"]
+
+
+A_AND_B = {"a": {"type": "integer"}, "b": {"type": "integer"}}
+BY_KIND = {
+    "anyOf": [
+        {"properties": {"kind": {"const": "a"}, "x": {"type": "string"}}, "required": ["kind", "x"]},
+        {"properties": {"kind": {"const": "b"}, "x": {"type": "integer"}}, "required": ["kind", "x"]},
+    ]
+}
+CONDITIONS = {
+    "allOf": [
+        {"if": {"properties": {"k": {"const": "a"}}}, "then": {"required": ["x"]}},
+        {"if": {"properties": {"k": {"const": "b"}}}, "then": {"required": ["y"]}},
+    ],
+    "required": ["k"],
+}
+INTO_A_BRANCH = {
+    "allOf": [{"properties": {"a": {"type": "integer"}}}],
+    "properties": {"b": {"$ref": "#/allOf/0/properties/a"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("schema", "fine", "wrong"),
+    [
+        ({"properties": A_AND_B, "oneOf": [{"required": ["a"]}, {"required": ["b"]}]}, '{"a": 1}', "{}"),
+        ({"properties": A_AND_B, "not": {"required": ["a", "b"]}}, '{"a": 1}', '{"a": 1, "b": 2}'),
+        (BY_KIND, '{"kind": "b", "x": 1}', '{"kind": "b", "x": "q"}'),
+        (CONDITIONS, '{"k": "b", "y": 1}', '{"k": "b", "x": 1}'),
+        (INTO_A_BRANCH, '{"b": 1}', '{"b": "q"}'),
+        ({"$ref": "#/$defs/A", "minProperties": 1, "$defs": {"A": {"required": ["a"]}}}, '{"a": 1}', '{"b": 1}'),
+    ],
+)
+def test_no_argument_is_taken_that_the_schema_forbids(schema: dict[str, Json], fine: str, wrong: str) -> None:
+    tool = usable(msgspec.structs.replace(made(), schema=schema))
+    assert Checker().read(tool, fine)
+    with pytest.raises(WrongArguments):
+        Checker().read(tool, wrong)
+
+
+def test_a_schema_that_is_valid_stays_as_it_came() -> None:
+    schema = {"type": "object", "properties": A_AND_B, "oneOf": [{"required": ["a"]}, {"required": ["b"]}]}
+    assert usable(msgspec.structs.replace(made(), schema=schema)).schema == schema
+
+
+def test_a_tool_that_another_version_made_usable_otherwise_is_not_held() -> None:
+    tool = msgspec.structs.replace(made(), schema={"properties": A_AND_B, "anyOf": [{"required": ["a"]}]})
+    found = usable(tool)
+    before = msgspec.structs.replace(found, schema=convert(tool.schema, "ollama_chat").schema)
+    assert before.schema != found.schema
+    admission = Admission([before])
+    admission.offer("one", [tool])
+    assert admission.tools[0].held == ""
+    admission.offer("two", [])
+    admission.forget("one")
+    admission.offer("two", [tool])
+    assert "source" in admission.tools[0].held
 
 
 @pytest.mark.parametrize(

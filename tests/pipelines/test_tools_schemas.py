@@ -197,6 +197,19 @@ def test_a_union_at_the_top_becomes_one_object_and_is_named() -> None:
     assert dropped == ()
 
 
+def test_what_branches_say_differently_is_named_and_no_condition_is_mixed() -> None:
+    def condition(word: str, **more: Any) -> dict[str, Any]:
+        return {"if": {"properties": {"k": {"const": word}}}, "then": {"required": [word]}, **more}
+
+    first, second = condition("a"), condition("b", **{"else": {"required": ["c"]}})
+    both, dropped = convert({"allOf": [first, second, {"minProperties": 2}, {"minProperties": 3}]}, CHAT)
+    assert {key: both[key] for key in ("if", "then")} == first
+    assert "else" not in both
+    assert both["minProperties"] == 2
+    assert dropped == ("if", "then", "else", "minProperties")
+    assert convert({"allOf": [first, first]}, CHAT) == ({**first, "type": "object", "properties": {}}, ())
+
+
 def test_what_is_no_object_becomes_an_argument() -> None:
     schema, dropped = convert({"type": "array", "items": {"$ref": "#/$defs/I"}, "$defs": {"I": {"type": "int"}}}, CHAT)
     assert schema["properties"] == {"value": {"type": "array", "items": {"$ref": "#/$defs/I"}}}
