@@ -5,8 +5,10 @@ reads it from another directory, expands `~` or decodes `%2e` finds nothing to d
 use somebody may still move a link or a name's address: a root should not be writable for others, and a tool that
 fetches by itself should have no network where that matters (`fetch_url` connects to the address that was looked at).
 
-Above it: `executor`, `deployments.tools.fetching`. Below it: `pipelines.tools.addresses`. Outside it: the arguments'
-schema.
+A guard that names no argument of its tool would look at nothing: such a tool cannot be used (`misnamed`).
+
+Above it: `executor`, `deployments.tools.fetching`. Below it: `pipelines.tools.addresses`, `pipelines.tools.schemas`.
+Outside it: whether arguments fit their schema.
 """
 
 import asyncio
@@ -16,10 +18,17 @@ from pathlib import Path
 from pipelines.conversation import Json
 from pipelines.errors import ToolFailed
 from pipelines.tools.addresses import Reach, pinned, target_of
-from pipelines.tools.catalogue import ArgumentGuard
+from pipelines.tools.catalogue import ArgumentGuard, Tool
+from pipelines.tools.formats import PLAIN
+from pipelines.tools.keywords import LISTED
+from pipelines.tools.references import resolve as referred
+from pipelines.tools.schemas import convert
 
 OUTSIDE = "path_refused"
 """Code of a path that is outside its roots."""
+
+_DEPTH = 32
+"""References and branches that are followed, one behind another."""
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """The addresses of (host, port). Raises OSError for a name that has none."""
@@ -61,25 +70,45 @@ async def guarded(
     Raises ToolFailed for one that does not keep to its guard, or is neither a string nor a list of strings.
     """
     for guard in guards:
-        arguments = await _guarded(arguments, guard.argument.split("."), guard, resolve)
+        arguments = await _guarded(arguments, guard.argument, guard, resolve)
     return arguments
 
 
-async def _guarded(
-    arguments: dict[str, Json], names: Sequence[str], guard: ArgumentGuard, resolve: Resolve
-) -> dict[str, Json]:
-    """The object with what the names lead to replaced."""
-    name, *deeper = names
-    if arguments.get(name) is None:
-        return arguments
-    value = arguments[name]
-    if deeper:
-        if not isinstance(value, dict):
-            raise _unfit(guard)
-        return {**arguments, name: await _guarded(value, deeper, guard, resolve)}
-    if isinstance(value, list):
-        return {**arguments, name: [await _one(item, guard, resolve) for item in value]}
-    return {**arguments, name: await _one(value, guard, resolve)}
+def misnamed(tool: Tool) -> str:
+    """The first guard's argument that the tool's schema does not have; "" where all are there."""
+    if not tool.policy.guards:
+        return ""
+    schema = convert(tool.schema, PLAIN).schema
+    return next((guard.argument for guard in tool.policy.guards if not _has(schema, guard.argument, schema, 0)), "")
+
+
+def _has(schema: Json, path: str, root: Json, depth: int) -> bool:
+    """Whether objects of this schema have a property at `path`."""
+    if not isinstance(schema, dict) or depth > _DEPTH:
+        return False
+    for name, inner in schema.get("properties", {}).items():
+        if name == path or (path.startswith(f"{name}.") and _has(inner, path[len(name) + 1 :], root, depth + 1)):
+            return True
+    beside = [branch for key in LISTED - {"prefixItems"} for branch in schema.get(key, ())]
+    beside += [referred(root, schema.get("$ref")), schema.get("then"), schema.get("else")]
+    return any(_has(one, path, root, depth + 1) for one in beside)
+
+
+async def _guarded(arguments: dict[str, Json], path: str, guard: ArgumentGuard, resolve: Resolve) -> dict[str, Json]:
+    """The object with what the path leads to replaced. A name may have dots: each reading of the path counts."""
+    found = dict(arguments)
+    for name, value in arguments.items():
+        if value is None or not (name == path or path.startswith(f"{name}.")):
+            continue
+        if name != path:
+            if not isinstance(value, dict):
+                raise _unfit(guard)
+            found[name] = await _guarded(value, path[len(name) + 1 :], guard, resolve)
+        elif isinstance(value, list):
+            found[name] = [await _one(item, guard, resolve) for item in value]
+        else:
+            found[name] = await _one(value, guard, resolve)
+    return found
 
 
 async def _one(value: Json, guard: ArgumentGuard, resolve: Resolve) -> str:

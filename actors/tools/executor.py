@@ -20,7 +20,7 @@ from collections.abc import AsyncGenerator
 import msgspec
 
 from actors.tools import tool_source
-from actors.tools.argument_guards import guarded
+from actors.tools.argument_guards import guarded, misnamed
 from actors.tools.registry_link import RegistryConnector, RegistryLink
 from actors.tools.tool_messages import Registration
 from actors.tools.tool_socket import Listener, listen
@@ -192,6 +192,7 @@ class Executor:
             self._tools = {name: msgspec.structs.replace(tool, **away) for name, tool in self._tools.items()}
         else:
             self._be("ready", "")
+            found = [_held_back(tool) for tool in found]
             for tool in found:
                 if (before := self._tools.get(tool.name)) and before.policy.concurrent != tool.policy.concurrent:
                     self._places.pop(tool.name, None)
@@ -209,3 +210,10 @@ class Executor:
             wanted = await self._link.register(msgspec.msgpack.encode(said))
         # Until the source has said something there is nothing to repeat.
         return wanted and tools is None and self._health != "starting"
+
+
+def _held_back(tool: Tool) -> Tool:
+    """The tool, out of use where one of its guards would never look at anything."""
+    if tool.health != "ready" or not (argument := misnamed(tool)):
+        return tool
+    return msgspec.structs.replace(tool, health="failed", why=f"its guard names no argument of it: {argument!r}")

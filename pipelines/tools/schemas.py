@@ -51,12 +51,12 @@ def _converted(encoded: bytes, format_name: str) -> tuple[bytes | None, tuple[st
     """See `convert`; None where nothing had to change."""
     rules = FORMATS[format_name]
     reader = _Reader(rules)
-    schema = msgspec.json.decode(encoded)
-    if isinstance(schema, dict) and is_properties(schema):
-        schema = {"type": "object", "properties": schema}
+    given = schema = msgspec.json.decode(encoded)
+    if isinstance(given, dict) and is_properties(given):
+        schema = {"type": "object", "properties": given}
     found, moved = as_root(reader.node(schema, ()), rules, reader.lost)
     reader.references.settle(found, moved, reader.lost)
-    if found == schema and not reader.lost:
+    if found == given and not reader.lost:
         return None, ()
     if "2020-12" not in str(found.get("$schema", "2020-12")):
         del found["$schema"]

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from actors.tools.argument_guards import OUTSIDE, guarded, inside
+from actors.tools.argument_guards import OUTSIDE, guarded, inside, misnamed
 from pipelines.errors import ToolFailed
-from pipelines.tools.catalogue import ArgumentGuard
+from pipelines.tools.catalogue import ArgumentGuard, Tool, ToolPolicy
 
 
 @pytest.fixture
@@ -89,6 +89,48 @@ async def test_arguments_are_replaced_where_they_are_guarded(root: Path) -> None
         "urls": ["http://good.example:8080/"],
         "more": [1],
     }
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"file.path": "/etc/shadow"},
+        {"file.path": ["in/x", "/etc/shadow"]},
+        {"file": {"path": "/etc/shadow"}},
+        # The guard cannot know which of them the tool reads.
+        {"file.path": "in/x", "file": {"path": "/etc/shadow"}},
+        {"file": "/etc/shadow"},
+    ],
+)
+async def test_a_name_with_a_dot_is_guarded_however_it_is_read(root: Path, given: dict[str, object]) -> None:
+    guards = [ArgumentGuard(argument="file.path", kind="path", roots=(str(root),))]
+    with pytest.raises(ToolFailed):
+        await guarded(given, guards, resolve)
+    assert await guarded({"file.path": "in/x"}, guards, resolve) == {"file.path": str(root / "deep" / "x")}
+
+
+NESTED = {"properties": {"where": {"$ref": "#/$defs/Where"}}, "$defs": {"Where": {"properties": {"a.b": {}}}}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "argument", "there"),
+    [
+        ({"properties": {"path": {"type": "string"}}}, "path", True),
+        ({"properties": {"path": {"type": "string"}}}, "Path", False),
+        ({"properties": {"path": {"type": "string"}}}, "path.inner", False),
+        ({"path": {"type": "string"}}, "path", True),
+        ({"anyOf": [{"properties": {"path": {}}}, {"properties": {"id": {}}}]}, "path", True),
+        (NESTED, "where.a.b", True),
+        (NESTED, "where.a", False),
+        ({"properties": {"files": {"type": "array", "items": {"properties": {"path": {}}}}}}, "files.path", False),
+        ({"$ref": "#"}, "path", False),
+        ({}, "path", False),
+    ],
+)
+def test_a_guard_names_an_argument(schema: dict[str, object], argument: str, there: bool) -> None:
+    policy = ToolPolicy(guards=(ArgumentGuard(argument=argument, kind="path", roots=("/srv",)),))
+    tool = Tool(name="t", description="", schema=schema, source="mcp:one", policy=policy)
+    assert misnamed(tool) == ("" if there else argument)
 
 
 @pytest.mark.parametrize(

@@ -167,6 +167,18 @@ async def test_configured_policies_and_variables_reach_the_tools(folder: Path, m
         assert "within 0.3 s" in (await shop.ran("endless")).error
 
 
+async def test_a_tool_whose_guard_names_no_argument_of_it_is_not_offered(folder: Path) -> None:
+    guard = {"argument": "Path", "kind": "path", "roots": [str(folder)]}
+    spec = functions("actors.tools.example_tools", policies={"read_file": {"guards": [guard]}}, same_user=[])
+    async with toolshop(folder / "state", spec) as shop:
+        tool = shop.toolbox.catalogue.tool("read_file")
+        assert tool is not None
+        assert (tool.health, tool.why) == ("failed", "its guard names no argument of it: 'Path'")
+        ran = await shop.ran("read_file", path="/etc/passwd")
+        assert (ran.exit, ran.error) == ("refused", tool.why)
+        assert await shop.said("calculator", expression="6 * 7") == "42"
+
+
 async def test_calls_of_one_tool_wait_for_each_other_beyond_its_limit(tmp_path: Path) -> None:
     spec = functions(NAUGHTY, policies={"waits": {"concurrent": 1}})
     async with toolshop(tmp_path / "state", spec) as shop, aclosing(shop.run("waits")) as first:
