@@ -21,6 +21,7 @@ from pipelines.dialects import DIALECTS
 from pipelines.errors import BadRequest, PenstockError
 from pipelines.events import assemble
 from pipelines.keys import may_use
+from pipelines.prompt_tokens import likely_input
 from pipelines.resilience import RetryBudget
 from pipelines.routing.ask import Ask, Bounds, Candidate, Decision, needs_of
 from pipelines.routing.choose import AUTO, choose
@@ -43,7 +44,6 @@ the answer of a model that he named, and reading every request would cost more t
 LARGEST_FORM = 256 * 1024
 """Bytes of an answer, at most, whose form is looked at."""
 
-_BYTES_PER_TOKEN = 4
 _views = msgspec.msgpack.Decoder(View)
 
 
@@ -68,7 +68,10 @@ class Chosen(NamedTuple):
 
 
 class Chooser:
-    """Decides by the router's latest table and the latest view of what was learned."""
+    """Decides by the router's latest table and the latest view of what was learned.
+
+    meanings: all names that an alias may lead to, its canary too; another object with every change.
+    """
 
     def __init__(self, settings: GatewaySettings, router: RouterClient) -> None:
         self._router = router
@@ -86,6 +89,8 @@ class Chooser:
         }
         self._plans = {name: one.plan() for name, one in plans.items()}
         self._planned = {name for name in self._aliases if self._leads_to_plan(name, frozenset())}
+        canaries = {name: (plan.canary,) for name, plan in self._plans.items() if plan.canary}
+        self.meanings = {name: (*models, *canaries.get(name, ())) for name, models in self._aliases.items()}
         self._sticky = any(plan.strategy == "sticky" for plan in self._plans.values())
         self._bounds = Bounds(settings.max_cost, settings.max_latency, settings.min_quality)
 
@@ -161,7 +166,6 @@ class Chooser:
 
     def _question(self, call: Call, rehearsal: bool) -> Ask:
         request, wishes, usual = call.request, call.options.route, call.caller.route
-        prompt = sum(len(message.text) for message in request.messages) // _BYTES_PER_TOKEN
         wanted = (request.model, *_fallbacks(call.body))
         planned = next((name for name in wanted if name in self._planned), "") if self._planned else ""
         turn = self._turns[planned]
@@ -172,7 +176,7 @@ class Chooser:
             needs=needs_of(request),
             policy=wishes.policy or usual.policy or self._settings.policy,
             aliases=self._aliases,
-            prompt_tokens=prompt,
+            prompt_tokens=likely_input(request),
             max_tokens=request.max_tokens,
             allowed=call.caller.models or (),
             gateway=self._router.reporter,

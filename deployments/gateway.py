@@ -139,7 +139,7 @@ class Gateway(Replica):
 
     def rates(self, call: Call) -> Rates | None:
         """See `Replica`."""
-        return self._listed_rates.of(self.router.table, call.request.model)
+        return self._listed_rates.of(self.router.table, call, self._chooser.meanings)
 
     def pages(self) -> Mapping[str, Callable[[Caller], Json]]:
         """Providers and the OpenAPI document."""

@@ -2,7 +2,8 @@
 
     tokens   the question's likely length when it comes; what was used beyond that when it has ended
     money    reserved when it comes: the likely question, and as much output as it allows or the model usually gives, by
-             the prices that are known of the model; else what such requests have cost. Then what it did cost
+             the prices that are known of the model, for each answer that is wanted; else what such requests have cost.
+             Then what it did cost
     streams  one, for as long as a streamed answer lasts
 
 What nobody knows the price of spends nothing of a budget; it is for the list of models to keep such ones out.
@@ -28,6 +29,9 @@ COUNT_TOKENS = "/messages/count_tokens"
 USUAL_OUTPUT = 500
 """Tokens of an answer, before there was one."""
 
+MOST = 2**62
+"""Nano-dollars of one reservation, whatever `max_tokens` says: sums have 64 bits."""
+
 MOST_MODELS = 1_000
 """Names that something is remembered of."""
 
@@ -36,7 +40,7 @@ SHARE = 0.2
 
 
 class _Usual(NamedTuple):
-    """Of a model's answers, decaying means: tokens of output, nano-dollars in all."""
+    """Decaying means: tokens of one answer of a model, nano-dollars of a request."""
 
     output: float
     nano: float
@@ -94,7 +98,7 @@ class Allowances:
         if outcome is not None and outcome.bill is not None:
             bill = outcome.bill
             tokens, nano = bill.input + bill.output, bill.cost or 0
-            self._learn(call.request.model, bill.output, nano)
+            self._learn(call.request.model, bill.output / _answers(call), nano)
         elif outcome is not None and outcome.cost == 0.0:
             nano = 0
         permit.lease.end(permit.need, tokens, nano, row, self._now())
@@ -121,12 +125,13 @@ class Allowances:
             return 1
         usual = self._usual.get(call.request.model)
         answer = call.request.max_tokens or (int(usual.output) if usual is not None else USUAL_OUTPUT)
-        cost = likely_cost(self._rates(call), question, 0 if call.operation == "/embeddings" else answer)
+        answer *= 0 if call.operation == "/embeddings" else _answers(call)
+        cost = likely_cost(self._rates(call), question, answer)
         if cost is None:
             cost = int(usual.nano) if usual is not None else 0
-        return max(1, cost)
+        return min(max(1, cost), MOST)
 
-    def _learn(self, model: str, output: int, nano: int) -> None:
+    def _learn(self, model: str, output: float, nano: int) -> None:
         before = self._usual.get(model)
         if before is None:
             self._usual[model] = _Usual(output, nano)
@@ -136,6 +141,11 @@ class Allowances:
             self._usual[model] = _Usual(
                 before.output + SHARE * (output - before.output), before.nano + SHARE * (nano - before.nano)
             )
+
+
+def _answers(call: Call) -> int:
+    """How many answers are wanted to one question."""
+    return max(1, call.request.n or 1)
 
 
 def _told(figures: tuple[Figures | None, Figures | None]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from pipelines.routing.table import Outcome
 COUNT_TOKENS = "/messages/count_tokens"
 
 BYTES_PER_TOKEN = 3.5
-"""Of UTF-8 text, and of a tool's definition as JSON; vendors name about 4 characters of English, so this is high."""
+"""Of UTF-8 text; vendors name about 4 characters of English, so this is high."""
 
 MESSAGE_TOKENS = 4
 """What a message costs beyond its text."""
@@ -26,8 +26,7 @@ def estimated_tokens(call: Call) -> Answer:
     """
     request = DIALECTS[call.dialect].read_request({"max_tokens": 1, **call.body})
     size = size_of(request)
-    tools = sum(len(msgspec.json.encode(msgspec.structs.replace(tool, opaque=None))) for tool in request.tools)
-    count = round((size.words + tools) / BYTES_PER_TOKEN) + MESSAGE_TOKENS * len(request.messages) + size.others
+    count = round(size.words / BYTES_PER_TOKEN) + MESSAGE_TOKENS * len(request.messages) + size.others
     answer = Answer(
         headers={"content-type": "application/json", "x-penstock-estimated": "true"},
         body=msgspec.json.encode({"input_tokens": count}),
