@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from pipelines.calls import Call, Caller
 from pipelines.errors import Denied, Overloaded
-from pipelines.keys import NO_LIMITS, Feed, Key, Right, may_use
+from pipelines.keys import NO_LIMITS, Feed, Key, Right, model_matcher
 from pipelines.routing.table import HIGHEST_PRIORITY, LOWEST_PRIORITY, CallerKey
 
 CALLER_HEADER = "x-penstock-caller"
@@ -129,8 +129,7 @@ def permit(call: Call, provider: str) -> None:
 
 def may_ask(caller: Caller, provider: str, model: str) -> bool:
     """Whether the caller's list allows that model of that provider."""
-    models = caller.models
-    return models is None or may_use(models, f"{provider}/{model}") or may_use(models, model)
+    return caller.models is None or model_matcher(caller.models)(provider, model)
 
 
 def demand(caller: Caller, right: Right) -> None:

@@ -61,7 +61,7 @@ NO_LIMITS = Limits()
 class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
     """All of a key that its maker decides. expires: seconds since 1970; None: never.
 
-    models: patterns of `provider/model` with `*`, or aliases; tools: patterns of names; None: all. lanes: those it may
+    models: patterns with `*` (`model_matcher`), or aliases; tools: patterns of names; None: all. lanes: those it may
     take. priority, recovery, keep_alive, explore, route, cache: as in `calls.Caller`.
     """
 
@@ -187,6 +187,17 @@ class Feed(msgspec.Struct, frozen=True, omit_defaults=True):
 def may_use(patterns: tuple[str, ...] | None, name: str) -> bool:
     """Whether one of the patterns (`*` stands for anything; None: everything may be used) stands for the name."""
     return patterns is None or (bool(patterns) and matcher(patterns)(name) is not None)
+
+
+@lru_cache(maxsize=1024)
+def model_matcher(patterns: tuple[str, ...]) -> Callable[[str, str], bool]:
+    """Tells of a provider and a model whether one of the patterns stands for it.
+
+    One with a slash is meant by the provider. Without it is meant by the model at any provider; a model's own name may
+    have a slash too, and `openai/*` is not for what another provider calls `openai/gpt-5`.
+    """
+    bare = tuple(pattern for pattern in patterns if "/" not in pattern)
+    return lambda provider, model: may_use(patterns, f"{provider}/{model}") or may_use(bare, model)
 
 
 @lru_cache(maxsize=1024)

@@ -94,7 +94,7 @@ def _led_to(
     permitted: bool = False,
 ) -> Iterator[Target]:
     """The models that `choose` may come to by this name, as far as the caller may ask them."""
-    permitted = permitted or name in (caller.models or ())
+    permitted = permitted or (name in (caller.models or ()) and (name in meanings or name == AUTO))
     if name in meanings and name not in above:
         for meant in meanings[name]:
             yield from _led_to(table, caller, meanings, meant, above | {name}, permitted)

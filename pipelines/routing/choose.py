@@ -19,7 +19,7 @@ from operator import attrgetter
 import msgspec
 
 from pipelines.errors import BadRequest, Denied, Overloaded, PenstockError, UnknownModel
-from pipelines.keys import matcher
+from pipelines.keys import model_matcher
 from pipelines.routing.ask import NO_BOUNDS, Ask, Candidate, Decision, Needs, Policy, printable
 from pipelines.routing.estimate import Estimate
 from pipelines.routing.market import RETRY_AFTER, unready
@@ -72,7 +72,7 @@ class _Search:
         self.estimate = estimate
         self.demanding = ask.needs != _NO_NEEDS
         self.bounded = ask.bounds != NO_BOUNDS
-        self.allowed = matcher(ask.allowed) if ask.allowed else None
+        self.allowed = model_matcher(ask.allowed) if ask.allowed else None
         self.excluded: dict[str, str] = {}
         self.seen: set[str] = set()
         self.able: list[Candidate] = []
@@ -90,7 +90,7 @@ class _Search:
 
     def want(self, name: str, permitted: bool = False, aliases: frozenset[str] = frozenset()) -> PenstockError | None:
         """Add the candidates that `name` stands for; return what is wrong if there are none."""
-        permitted = permitted or name in self.ask.allowed
+        permitted = permitted or self.granted(name)
         if name in self.ask.aliases and name not in aliases:
             return self.alias(name, permitted, aliases | {name})
         targets, failure = self.everything() if name == AUTO else self.named(name)
@@ -98,6 +98,10 @@ class _Search:
         if failure is not None and name != AUTO:
             self.excluded.setdefault(printable(name[:100]), failure.message)
         return failure
+
+    def granted(self, name: str) -> bool:
+        """Whether the key may use whatever this name stands for: an alias, or `auto`, that is in its list."""
+        return name in self.ask.allowed and (name in self.ask.aliases or name == AUTO)
 
     def alias(self, name: str, permitted: bool, aliases: frozenset[str]) -> PenstockError | None:
         """Add the candidates of an alias, in the order of its strategy."""
@@ -217,7 +221,7 @@ class _Search:
     def refused(self, target: Target, permitted: bool, strict: bool) -> PenstockError | None:
         """Why the target may not be asked, if so."""
         allowed, card = self.allowed, target.card
-        if allowed is not None and not (permitted or allowed(target.name) or allowed(target.model)):
+        if allowed is not None and not (permitted or allowed(target.entry.name, target.model)):
             message = f"this key may not use the model {printable(target.name[:100])}"
             return Denied(message, status=403, code="permission")
         if card is None or (strict and not self.demanding):

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from deployments.guard import PRIORITY_HEADER, Guard, sender
+from deployments.guard import PRIORITY_HEADER, Guard, may_ask, sender
 from pipelines.calls import Caller
 from pipelines.errors import Denied, Overloaded
 from pipelines.keys import Feed, Key, Settings
@@ -30,6 +30,26 @@ def test_the_guard_knows_callers_by_three_headers_and_nobody_else() -> None:
     for secret in (b"", b"wrong", b"\xff"):
         assert not guard.knows(secret)
     assert not Guard("").knows(b"")
+
+
+@pytest.mark.parametrize(
+    ("models", "provider", "model", "may"),
+    [
+        (None, "openrouter", "openai/gpt-5", True),
+        (("openai/*",), "openai", "gpt-5", True),
+        (("openai/*",), "openrouter", "openai/gpt-5", False),
+        (("openai/gpt-5",), "openrouter", "openai/gpt-5", False),
+        (("openrouter/openai/*",), "openrouter", "openai/gpt-5", True),
+        (("gpt-*",), "openai", "gpt-5", True),
+        (("gpt-*",), "openrouter", "openai/gpt-5", False),
+        (("*gpt-5", "openai/*"), "openrouter", "openai/gpt-5", True),
+        (("*",), "openrouter", "openai/gpt-5", True),
+    ],
+)
+def test_a_pattern_with_a_slash_is_of_a_provider(
+    models: tuple[str, ...] | None, provider: str, model: str, may: bool
+) -> None:
+    assert may_ask(Caller("k", models=models), provider, model) == may
 
 
 def key(identity: str, secret: str, changed: int, **more: Any) -> Key:

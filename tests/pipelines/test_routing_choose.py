@@ -248,6 +248,23 @@ def test_a_key_may_use_what_it_is_allowed_only() -> None:
     assert caught.value.status == 403
 
 
+def test_a_pattern_with_a_slash_is_of_a_provider() -> None:
+    resold = provider("openrouter", ModelCard("openai/gpt-5"), ModelCard("gpt-5"))
+    both = table(provider("openai", ModelCard("gpt-5")), resold)
+    for wanted in ("gpt-5", "auto", "openai/gpt-5"):
+        assert names(decide(wanted, among=both, allowed=("openai/*",))) == ["openai/gpt-5"]
+    # Where nobody is called `openai`, the name is that of a model of another provider.
+    for among, wanted in ((both, "openrouter/openai/gpt-5"), (table(resold), "openai/gpt-5")):
+        for allowed in (("openai/*",), ("openai/gpt-5",)):
+            with pytest.raises(Denied):
+                decide(wanted, among=among, allowed=allowed)
+        for allowed in (("openrouter/*",), ("*gpt-5",), ("*",)):
+            assert names(decide(wanted, among=among, allowed=allowed)) == ["openrouter/openai/gpt-5"]
+    assert len(names(decide("gpt-5", among=both, allowed=("gpt-*",)))) == 2
+    assert names(decide("best", among=both, aliases={"best": ("openrouter/gpt-5",)}, allowed=("best",)))
+    assert len(names(decide("auto", among=both, allowed=("auto",)))) == 3
+
+
 def test_who_was_asked_already_is_not_asked_again() -> None:
     asked = frozenset({("simulator", "fast")})
     assert names(decide("simulator/fast", "other/fast", excluded=asked)) == ["other/fast"]
