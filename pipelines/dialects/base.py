@@ -8,7 +8,7 @@ Above it: `exchange`, `deployments`. Below it: `conversation`, `events`, `errors
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -155,6 +155,33 @@ def no_cost(frame: dict[str, Json], cost: float | None) -> bool:
 
 OUR_FIELDS = frozenset(("models", "penstock"))
 """Members of a request that are for us: the list of fall-backs, and our own settings. No provider sees them."""
+
+
+_SAID_TOO = {
+    "openai_chat": frozenset(
+        ("max_tokens", "reasoning.effort", "reasoning.enabled", "reasoning.max_tokens", "reasoning.summary")
+    ),
+    "anthropic_messages": frozenset(("output_config.effort", "thinking.type", "thinking.budget_tokens")),
+}
+"""Members of `extra` that the request says in its own words too; they are kept for the form that they came in."""
+
+
+def unsaid(extra: Opaque | None, dialect: str) -> Opaque:
+    """What of a request's `extra` a provider of `dialect` is not told: other dialects' members, in no other words."""
+    shares = {name: share for name, share in (extra or {}).items() if name != dialect}
+    left = {
+        name: {member: value for member, value in share.items() if _is_lost(member, value, _SAID_TOO.get(name, ()))}
+        if isinstance(share, dict)
+        else share
+        for name, share in shares.items()
+    }
+    return {name: share for name, share in left.items() if share}
+
+
+def _is_lost(member: str, value: Json, said: Container[str]) -> bool:
+    if isinstance(value, dict) and value:
+        return any(f"{member}.{inner}" not in said for inner in value)
+    return member not in said
 
 
 def relay_request(body: dict[str, Json], model: str) -> dict[str, Json]:

@@ -369,6 +369,25 @@ def test_what_this_wire_does_not_have_is_named() -> None:
     assert written.body["messages"] == [{"role": "user", "content": "a"}, {"role": "assistant", "content": "no"}]
 
 
+@pytest.mark.parametrize("wire", ["openai_chat", "openai_responses", "ollama_chat"])
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        ({"output_config": {"effort": "low"}}, False),
+        ({"output_config": {"effort": "low"}, "thinking": {"type": "adaptive"}}, False),
+        ({"output_config": {"effort": "low", "novelty": 1}}, True),
+        ({"thinking": {"type": "adaptive", "display": "omitted"}}, True),
+        ({"container": "c"}, True),
+        ({"container": {}}, True),
+    ],
+)
+def test_an_effort_that_is_used_is_not_named_as_lost(wire: str, more: dict[str, Any], named: bool) -> None:
+    request = read(body({"type": "text", "text": "x"}, **more))
+    lost = WIRES[wire].write_request(request).dropped
+    assert any(NAME in name for name in lost) == named
+    assert {name: value for name, value in write(request).items() if name in more} == more
+
+
 def test_nothing_to_say_is_refused() -> None:
     with pytest.raises(BadRequest):
         write(Request("m", (Message("system", (Text("x"),)), Message("user", (Text(" "),)))))

@@ -22,6 +22,7 @@ from pipelines.conversation import (
     ToolResult,
     ToolSpec,
 )
+from pipelines.dialects import WIRES
 from pipelines.dialects.openai_chat import OPENAI_CHAT
 from pipelines.errors import BadRequest
 from pipelines.events import Event, Finished, PartEnded, PartStarted, assemble
@@ -259,6 +260,22 @@ def test_the_limit_keeps_its_name() -> None:
     assert OPENAI_CHAT.write_request(read(max_completion_tokens=5)).body["max_completion_tokens"] == 5
     from_elsewhere = Request("m", (Message("user", (Text("Hi"),)),), max_tokens=5)
     assert OPENAI_CHAT.write_request(from_elsewhere).body["max_completion_tokens"] == 5
+
+
+@pytest.mark.parametrize("wire", ["anthropic_messages", "openai_responses", "ollama_chat"])
+@pytest.mark.parametrize(
+    ("members", "named"),
+    [
+        ({"max_tokens": 5}, False),
+        ({"max_tokens": 5, "reasoning": {"effort": "low", "max_tokens": 9}}, False),
+        ({"reasoning": {"effort": "low", "exclude": True}}, True),
+        ({"max_tokens": 5, "min_p": 0.1}, True),
+    ],
+)
+def test_what_is_said_in_other_words_is_not_named_as_lost(wire: str, members: dict[str, Json], named: bool) -> None:
+    lost = WIRES[wire].write_request(read(**members)).dropped
+    assert any("openai_chat" in name for name in lost) == named
+    assert not any("max_tokens" in name for name in lost)
 
 
 def test_openrouters_reasoning_object() -> None:

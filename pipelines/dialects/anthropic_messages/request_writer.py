@@ -17,10 +17,10 @@ import msgspec
 
 from pipelines.conversation import Json, OutputFormat, Request, ToolChoice, ToolSpec
 from pipelines.dialects.anthropic_messages.content_writer import Block, Dropped, note, write_messages
-from pipelines.dialects.anthropic_messages.opaque import own
+from pipelines.dialects.anthropic_messages.opaque import NAME, own
 from pipelines.dialects.anthropic_messages.schemas import holds_strictly
 from pipelines.dialects.anthropic_messages.thinking import reconcile, write_thinking
-from pipelines.dialects.base import Written
+from pipelines.dialects.base import Written, unsaid
 from pipelines.errors import BadRequest
 
 DEFAULT_MAX_TOKENS = 4096
@@ -37,7 +37,7 @@ _CHOICES = {"auto": "auto", "required": "any", "none": "none", "named": "tool"}
 def write_request(request: Request) -> Written:
     """The body and what was dropped. Raises BadRequest where nothing of the messages can be said."""
     dropped: Dropped = {}
-    note(request.extra, "extra", dropped)
+    note(unsaid(request.extra, NAME), "extra", dropped)
     system, messages = write_messages(request.messages, dropped)
     if not messages:
         raise BadRequest("`messages` holds nothing that can be sent", param="messages")

@@ -12,7 +12,7 @@ Above it: `wire`. Below it: `message_writer`, `conversation`.
 """
 
 from pipelines.conversation import Json, OutputFormat, ReasoningRequest, Request, ToolChoice, ToolSpec
-from pipelines.dialects.base import Written
+from pipelines.dialects.base import Written, unsaid
 from pipelines.dialects.ollama_chat.message_writer import Dropped, note, write_messages
 from pipelines.errors import BadRequest
 
@@ -36,7 +36,7 @@ _EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", 
 def write_request(request: Request) -> Written:
     """The body and what was dropped. Raises BadRequest where nothing of the messages can be said."""
     dropped: Dropped = {}
-    note(request.extra, "extra", dropped)
+    note(unsaid(request.extra, "ollama_chat"), "extra", dropped)
     messages = write_messages(request.messages, dropped)
     if not messages:
         # Ollama would load the model and answer nothing.

@@ -7,11 +7,11 @@ Above it: `dialect`. Below it: `message_writer`, `conversation`.
 """
 
 from pipelines.conversation import Json, OutputFormat, ReasoningRequest, Request, ToolChoice, ToolSpec
-from pipelines.dialects.base import Written
+from pipelines.dialects.base import Written, unsaid
 from pipelines.dialects.openai_chat.legacy import is_legacy, marked
 from pipelines.dialects.openai_chat.message_writer import write_messages
 from pipelines.dialects.openai_chat.part_writer import Dropped, own_share
-from pipelines.dialects.openai_chat.thoughts import own
+from pipelines.dialects.openai_chat.thoughts import KEY, own
 
 _AS_THEY_ARE = (
     "parallel_tool_calls", "temperature", "top_p", "top_k", "seed", "n", "frequency_penalty", "presence_penalty",
@@ -22,7 +22,8 @@ _AS_THEY_ARE = (
 def write_request(request: Request) -> Written:
     """The body. `stream_options.include_usage` is always asked for with a stream."""
     dropped: Dropped = {}
-    extra = dict(own_share(request.extra, "extra", dropped))
+    own_share(unsaid(request.extra, KEY), "extra", dropped)
+    extra = own(request.extra).copy()
     body: dict[str, Json] = {"model": request.model, "messages": write_messages(request.messages, dropped)}
     for name in _AS_THEY_ARE:
         value = getattr(request, name)

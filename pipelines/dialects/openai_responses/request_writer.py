@@ -10,7 +10,7 @@ Above it: `dialect`, `request_reader` (the rule of what is included). Below it: 
 from typing import Final
 
 from pipelines.conversation import Json, OutputFormat, Reasoning, ReasoningRequest, Request, ToolChoice, ToolSpec
-from pipelines.dialects.base import Written
+from pipelines.dialects.base import Written, unsaid
 from pipelines.dialects.openai_responses.input_writer import write_input
 from pipelines.dialects.openai_responses.opaque import NAME, own
 
@@ -90,9 +90,8 @@ def _settings(request: Request) -> dict[str, Json]:
 
 def _foreign_extra(request: Request) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
-    for dialect, fields in (request.extra or {}).items():
-        if dialect != NAME:
-            found += [(dialect, key) for key in fields] if isinstance(fields, dict) else [(dialect, "extra")]
+    for dialect, fields in unsaid(request.extra, NAME).items():
+        found += [(dialect, key) for key in fields] if isinstance(fields, dict) else [(dialect, "extra")]
     return found
 
 
