@@ -262,6 +262,17 @@ def test_the_limit_keeps_its_name() -> None:
     assert OPENAI_CHAT.write_request(from_elsewhere).body["max_completion_tokens"] == 5
 
 
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+def test_a_limit_of_minus_one_is_none(name: str) -> None:
+    request = read(**{name: -1})
+    assert (request.max_tokens, request.extra) == (None, None)
+    assert not OPENAI_CHAT.write_request(request).body.keys() & {"max_tokens", "max_completion_tokens"}
+    assert OPENAI_CHAT.relay_request({"model": "m", "messages": [], name: -1}, "m")[name] == -1
+    for wrong in (0, -2, -1.5):
+        with pytest.raises(BadRequest, match=name):
+            read(**{name: wrong})
+
+
 @pytest.mark.parametrize("wire", ["anthropic_messages", "openai_responses", "ollama_chat"])
 @pytest.mark.parametrize(
     ("members", "named"),

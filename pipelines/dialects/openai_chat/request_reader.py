@@ -96,11 +96,16 @@ def _check_ours(body: Object) -> None:
 
 def _max_tokens(body: Object, extra: dict[str, Json]) -> int | None:
     """Either name. The older one is noted in `extra`: some servers know only it, some refuse it."""
-    older = whole(body, "max_tokens", least=1)
-    newer = whole(body, "max_completion_tokens", least=1)
+    older = _limit(body, "max_tokens")
+    newer = _limit(body, "max_completion_tokens")
     if older is not None and newer is None:
         extra["max_tokens"] = older
     return newer if newer is not None else older
+
+
+def _limit(body: Object, name: str) -> int | None:
+    """None for -1 too, which llama.cpp and LM Studio take for no limit; other servers say that it is none."""
+    return None if body.get(name) == -1 else whole(body, name, least=1)
 
 
 def _stop(body: Object) -> tuple[str, ...]:
