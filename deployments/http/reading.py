@@ -4,7 +4,6 @@ Above it: `front`. Below it: `pipelines.errors`. Outside it: dialects, authentic
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -37,6 +36,13 @@ Source: RFC 9112, sections 3.2 and 6.3; RFC 9110, section 5.3.
 """
 
 
+LISTS = frozenset(("anthropic-beta", "tracestate"))
+"""Headers that hold a list, of which each line is a part.
+
+Source: RFC 9110, section 5.3; W3C Trace Context, section 3.3.1.
+"""
+
+
 READ_HEADERS = "penstock.headers"
 """Of the scope of a call over the hop: its headers, which have been read, and cannot be read in two ways."""
 
@@ -46,7 +52,7 @@ class HungUp(Exception):
 
 
 def headers_of(scope: Scope) -> dict[str, str]:
-    """The headers, names in lower case; of a repeated one the first.
+    """The headers, names in lower case; of a repeated one the first, of LISTS all lines as one.
 
     Raises BadRequest: 431 beyond the limits, 400 for a repeated one of SINGLE, for HTTP/1.1 without a host, and for a
     transfer coding other than chunked.
@@ -64,9 +70,12 @@ def headers_of(scope: Scope) -> dict[str, str]:
             code="headers_too_large",
         )
     if len(headers) < len(raw):
-        names = Counter(name.decode("latin-1").lower() for name, _ in raw)
-        if twice := sorted(name for name in SINGLE if names[name] > 1):
+        lines: dict[str, list[str]] = {}
+        for name, value in raw:
+            lines.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
+        if twice := sorted(name for name in SINGLE & lines.keys() if len(lines[name]) > 1):
             raise BadRequest(f"the header {twice[0]} comes more than once")
+        headers.update((name, ",".join(lines[name])) for name in LISTS & lines.keys())
     if "host" not in headers and scope.get("http_version") == "1.1":
         raise BadRequest("HTTP/1.1 wants a host header")
     if headers.get("transfer-encoding", "chunked").lower() != "chunked":

@@ -65,6 +65,12 @@ async def test_a_caller_who_leaves_before_his_body_is_no_error() -> None:
         await body_of(_receive(), {})
 
 
+def test_lines_of_a_list_are_one_header() -> None:
+    given = [(b"Anthropic-Beta", b"a"), (b"x-title", b"one"), (b"anthropic-beta", b"b,c"), (b"x-title", b"two")]
+    assert headers_of({"headers": given}) == {"anthropic-beta": "a,b,c", "x-title": "one"}
+    assert headers_of({"headers": given[:2]}) == {"anthropic-beta": "a", "x-title": "one"}
+
+
 def test_too_many_headers_are_refused() -> None:
     with pytest.raises(BadRequest) as refused:
         headers_of({"headers": [(b"a", b"b")] * 101})
