@@ -14,6 +14,7 @@ document, asking the service.
 
 import re
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Literal, NamedTuple, get_args
 
 from pipelines.conversation import Json
@@ -52,7 +53,10 @@ class Parameter(NamedTuple):
 
 
 class Operation(NamedTuple):
-    """One operation. method: in upper case; path: with `{name}` for parameters. body: its media type, "" for none."""
+    """One operation. method: in upper case; path: with `{name}` for parameters. body: its media type, "" for none.
+
+    encoding: how members of a form are written, by their names, where the document says so.
+    """
 
     name: str
     description: str
@@ -61,6 +65,7 @@ class Operation(NamedTuple):
     path: str
     parameters: tuple[Parameter, ...]
     body: str
+    encoding: Mapping[str, Parameter] = MappingProxyType({})
 
 
 class Left(NamedTuple):
@@ -134,9 +139,9 @@ def _operation(
     missing = set(re.findall(r"\{([^}]*)\}", path)) - {one.name for one in parameters if one.place == "path"}
     if missing:
         raise Unusable("its path has a parameter that is not described")
-    body = ""
+    body, encoding = "", dict[str, Parameter]()
     if (asked := operation.get("requestBody")) is not None:
-        body, described, needed = _body(document, asked, schemas)
+        body, described, needed, encoding = _body(document, asked, schemas)
         properties["body"] = described
         required += ["body"] if needed else []
     schema: dict[str, Json] = {"type": "object", "properties": properties, "additionalProperties": False}
@@ -144,7 +149,7 @@ def _operation(
     schema |= {"$defs": schemas.definitions} if schemas.definitions else {}
     words = [operation.get("summary"), operation.get("description")]
     description = "\n\n".join(dict.fromkeys(word.strip() for word in words if isinstance(word, str) and word.strip()))
-    return Operation(name, description, schema, method.upper(), path, tuple(parameters), body)
+    return Operation(name, description, schema, method.upper(), path, tuple(parameters), body, encoding)
 
 
 def _parameters(document: Json, item: dict[str, Json], operation: dict[str, Json]) -> list[dict[str, Json]]:
@@ -187,8 +192,8 @@ def _described(schema: Json, given: dict[str, Json]) -> Json:
     return schema
 
 
-def _body(document: Json, given: Json, schemas: Schemas) -> tuple[str, Json, bool]:
-    """The media type that is sent, its schema, and whether it must be there."""
+def _body(document: Json, given: Json, schemas: Schemas) -> tuple[str, Json, bool, dict[str, Parameter]]:
+    """The media type that is sent, its schema, whether it must be there, and how members of a form are written."""
     asked = _here(document, given)
     content = asked.get("content") if asked is not None else None
     if asked is None or not isinstance(content, dict):
@@ -198,8 +203,23 @@ def _body(document: Json, given: Json, schemas: Schemas) -> tuple[str, Json, boo
             plain = str(media_type).partition(";")[0].strip().lower()
             if wanted(plain) and isinstance(described, dict):
                 schema = schemas.taken(described.get("schema", {}))
-                return plain, _described(schema, asked), asked.get("required") is True
+                encoding = _encoding(described.get("encoding")) if plain == _FORM else {}
+                return plain, _described(schema, asked), asked.get("required") is True, encoding
     raise Unusable("its body is neither JSON, a form nor plain text")
+
+
+def _encoding(given: Json) -> dict[str, Parameter]:
+    """Members of a form that are not written in the usual way (Encoding Object): as parameters of a query are."""
+    found: dict[str, Parameter] = {}
+    for name, one in given.items() if isinstance(given, dict) else ():
+        if not isinstance(one, dict):
+            continue
+        said = {word: one[word] for word in ("style", "explode") if word in one}
+        if said:
+            found[name] = _parameter({"name": name, "in": "query", **said}, {})
+        elif _is_json(str(one.get("contentType", "")).partition(";")[0].strip().lower()):
+            found[name] = Parameter(name, name, "query", "json", explode=False)
+    return found
 
 
 def _is_json(media_type: str) -> bool:

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode
 
 from pipelines.conversation import Json
 from pipelines.errors import ToolFailed
-from pipelines.tools.openapi import Operation, Parameter
+from pipelines.tools.openapi import Operation, Parameter, Style
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _BETWEEN = {"spaceDelimited": " ", "pipeDelimited": "|"}
@@ -88,10 +88,10 @@ def _pairs(parameter: Parameter, value: Json) -> list[tuple[str, str]]:
     name = parameter.name
     if parameter.style == "json":
         return [(name, json.dumps(value))]
+    if parameter.style == "deepObject" and isinstance(value, dict | list):
+        return _deep(name, value)
     if isinstance(value, dict):
         items = [(str(key), _text(one)) for key, one in value.items()]
-        if parameter.style == "deepObject":
-            return [(f"{name}[{key}]", text) for key, text in items]
         if parameter.explode:
             return items
         return [(name, ",".join(word for pair in items for word in pair))]
@@ -103,18 +103,38 @@ def _pairs(parameter: Parameter, value: Json) -> list[tuple[str, str]]:
     return [(name, _text(value))]
 
 
+def _deep(name: str, value: Json) -> list[tuple[str, str]]:
+    """`name[key]`, and `name[0]` for a list, however deep: beyond objects of plain values no standard says how.
+
+    This is how Stripe's own clients write what their document calls `deepObject` (`stripe._encode`), and what PHP and
+    `qs` read.
+    """
+    if not isinstance(value, dict | list):
+        return [(name, _text(value))]
+    members = value.items() if isinstance(value, dict) else enumerate(value)
+    return [pair for key, one in members for pair in _deep(f"{name}[{key}]", one)]
+
+
 def _text(value: Json) -> str:
     if isinstance(value, str):
         return value
     return json.dumps(value, ensure_ascii=False)
 
 
+def _member(operation: Operation, name: str, value: Json) -> list[tuple[str, str]]:
+    """A member of a form. A list is written as often as it is long; an object as JSON, unless the document says how."""
+    if value is None:
+        return []
+    style: Style = "json" if isinstance(value, dict) else "form"
+    return _pairs(operation.encoding.get(name) or Parameter(name, name, "query", style, explode=True), value)
+
+
 def _body(operation: Operation, value: Json) -> bytes | None:
     if not operation.body or value is None:
         return None
     if operation.body == "application/x-www-form-urlencoded":
-        pairs = value.items() if isinstance(value, dict) else ()
-        return urlencode([(name, _text(one)) for name, one in pairs]).encode()
+        members = value.items() if isinstance(value, dict) else ()
+        return urlencode([pair for name, one in members for pair in _member(operation, name, one)]).encode()
     if operation.body == "text/plain":
         return _text(value).encode()
     return json.dumps(value, ensure_ascii=False).encode()

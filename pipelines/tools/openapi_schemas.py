@@ -1,13 +1,15 @@
 """Schemas of an OpenAPI document as JSON Schemas that stand alone: what they refer to comes along in `$defs`.
 
 OpenAPI 3.1 has JSON Schema 2020-12 as it is; 3.0 has words of its own (https://spec.openapis.org/oas/v3.0.4.html#schema-object):
-`nullable`, `exclusiveMinimum` as a yes or no. What is `readOnly` is not for requests. Only references within the
-document are followed; a reference to another one cannot be used, and is never fetched.
+`nullable`, `exclusiveMinimum` as a yes or no. What is `readOnly` is not for requests, and is not required in them,
+whichever branch of an `allOf` says so. Only references within the document are followed; a reference to another one
+cannot be used, and is never fetched.
 
 Above it: `openapi`. Below it: `references`. Outside it: everything of the document that is no schema.
 """
 
 from typing import cast
+from urllib.parse import unquote
 
 from pipelines.conversation import Json
 from pipelines.tools.references import resolve
@@ -36,13 +38,13 @@ class Schemas:
 
     def taken(self, schema: Json) -> Json:
         """The schema by itself. Raises Unusable for one that refers to nothing here, or is too large."""
-        self._nodes += 1
-        if self._nodes > MOST_NODES:
-            raise Unusable("its schema is too large")
+        self._count()
         if isinstance(schema, bool):
             return schema
         if not isinstance(schema, dict):
             raise Unusable("it has a schema that is none")
+        if isinstance(schema.get("allOf"), list) and (answers := self._answers(schema, set())):
+            schema = self._asked(schema, answers, frozenset())
         made: dict[str, Json] = {}
         for word, value in schema.items():
             if word == "$ref":
@@ -62,7 +64,7 @@ class Schemas:
             found = resolve(self._document, reference)
             if found is None:
                 raise Unusable("it refers to a schema that is not in the document")
-            wanted = str(reference).rpartition("/")[2] or "schema"
+            wanted = unquote(str(reference).rpartition("/")[2]).replace("~1", "/").replace("~0", "~") or "schema"
             name = wanted
             while name in self.definitions:
                 name += "_"
@@ -70,7 +72,62 @@ class Schemas:
             self.definitions[name] = True
             self.definitions[name] = self.taken(found)
         name = self._names[cast(str, reference)]
-        return "#/$defs/" + name.replace("~", "~0").replace("/", "~1")
+        return "#/$defs/" + name.replace("~", "~0").replace("/", "~1").replace("%", "%25")
+
+    def _answers(self, schema: Json, seen: set[str]) -> set[str]:
+        """Names of properties that are for answers only, over all branches of `allOf`. seen: references behind it."""
+        self._count()
+        if not isinstance(schema, dict):
+            return set()
+        found = _read_only(schema)
+        for branch in _branches(schema):
+            reference = branch.get("$ref")
+            if isinstance(reference, str) and reference not in seen:
+                seen.add(reference)
+                found |= self._answers(resolve(self._document, reference), seen)
+            found |= self._answers(branch, seen)
+        return found
+
+    def _asked(self, schema: dict[str, Json], answers: set[str], above: frozenset[str]) -> dict[str, Json]:
+        """The schema without the answers' names in what it and its branches require.
+
+        A branch that refers to a schema which requires one is replaced by that schema: elsewhere it stays as it is.
+        above: references on the way here.
+        """
+        self._count()
+        made = dict(schema)
+        if isinstance(schema.get("required"), list):
+            made["required"] = [name for name in schema["required"] if name not in answers]
+        if isinstance(schema.get("allOf"), list):
+            made["allOf"] = [
+                self._asked(one, answers, above) if isinstance(one, dict) else one for one in schema["allOf"]
+            ]
+        reference = schema.get("$ref")
+        target = resolve(self._document, reference) if isinstance(reference, str) and reference not in above else None
+        if isinstance(target, dict):
+            free = self._asked(target, answers, above | {str(reference)})
+            if free != target:
+                del made["$ref"]
+                made["allOf"] = [free, *made.get("allOf", ())]
+        return made
+
+    def _count(self) -> None:
+        self._nodes += 1
+        if self._nodes > MOST_NODES:
+            raise Unusable("its schema is too large")
+
+
+def _branches(schema: dict[str, Json]) -> list[dict[str, Json]]:
+    branches = schema.get("allOf")
+    return [one for one in branches if isinstance(one, dict)] if isinstance(branches, list) else []
+
+
+def _read_only(schema: dict[str, Json]) -> set[str]:
+    """Names of the schema's own properties that are for answers only."""
+    properties = schema.get("properties")
+    if not isinstance(properties, dict):
+        return set()
+    return {name for name, one in properties.items() if isinstance(one, dict) and one.get("readOnly") is True}
 
 
 def _modern(schema: dict[str, Json]) -> dict[str, Json]:
@@ -80,7 +137,7 @@ def _modern(schema: dict[str, Json]) -> dict[str, Json]:
             schema[exclusive] = schema.pop(bound)
     properties = schema.get("properties")
     if isinstance(properties, dict):
-        answers = {name for name, one in properties.items() if isinstance(one, dict) and one.get("readOnly") is True}
+        answers = _read_only(schema)
         schema["properties"] = {name: one for name, one in properties.items() if name not in answers}
         if answers and isinstance(schema.get("required"), list):
             schema["required"] = [name for name in schema["required"] if name not in answers]
