@@ -9,10 +9,9 @@ Above it: `openapi`. Below it: `references`. Outside it: everything of the docum
 """
 
 from typing import cast
-from urllib.parse import unquote
 
 from pipelines.conversation import Json
-from pipelines.tools.references import resolve
+from pipelines.tools.references import resolve, step_name
 
 MOST_NODES = 50_000
 """Objects and lists of one operation's schema, written out."""
@@ -64,7 +63,7 @@ class Schemas:
             found = resolve(self._document, reference)
             if found is None:
                 raise Unusable("it refers to a schema that is not in the document")
-            wanted = unquote(str(reference).rpartition("/")[2]).replace("~1", "/").replace("~0", "~") or "schema"
+            wanted = step_name(str(reference).rpartition("/")[2]) or "schema"
             name = wanted
             while name in self.definitions:
                 name += "_"

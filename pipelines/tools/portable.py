@@ -4,7 +4,7 @@ Tools that the provider runs itself (`ToolSpec.opaque` holds them whole) keep th
 
 Source of the limits on strict tools: Anthropic docs, "Structured outputs", "Schema complexity limits".
 
-Above it: `exchange`. Below it: `names`, `schemas`, `strictness`.
+Above it: `exchange`. Below it: `names`, `references`, `schemas`, `strictness`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,11 +14,19 @@ from msgspec.structs import replace
 
 from pipelines.conversation import Json, Message, Opaque, Part, Request, ToolCall, ToolChoice, ToolSpec
 from pipelines.tools.formats import FORMATS, PROPERTY_KEY, TOOL_NAME, Rules
+from pipelines.tools.keywords import Path
 from pipelines.tools.names import NameMap, safe_names
+from pipelines.tools.references import References, noted, step_name
 from pipelines.tools.schemas import convert
 from pipelines.tools.strictness import holds_strictly
 
 _STRICT_TOOLS, _STRICT_OPTIONAL, _STRICT_UNIONS = 20, 24, 16
+
+_PROPERTY = "#/properties/"
+_BY_NAME = frozenset((
+    "propertyNames", "dependentRequired", "dependentSchemas", "dependencies", "if", "then", "else", "not",
+))  # fmt: skip
+"""Keywords of the top level that speak of arguments by their names."""
 
 _EMPTY: dict[str, Json] = {"type": "object", "properties": {}}
 
@@ -56,10 +64,11 @@ def portable(request: Request, format_name: str) -> Portable:
             continue
         safe = sent.get(tool.name, tool.name)
         schema, lost = _schema(tool, rules, format_name)
-        dropped += [f"tools.{safe}.{_printable(path)}" for path in lost]
+        dropped += _lost(safe, lost)
         if schema is not None and rules.safe_keys:
             keys[tool.name] = safe_names(schema.get("properties") or (), legal=PROPERTY_KEY)
-            schema = _with_keys(schema, keys[tool.name])
+            schema, lost = _with_keys(schema, keys[tool.name])
+            dropped += _lost(safe, lost)
         tools.append(replace(tool, name=safe, schema=schema))
     written = _strict(tools, format_name, dropped)
     names = NameMap(sent, keys)
@@ -109,13 +118,29 @@ def _printable(path: str) -> str:
     return "".join(letter if " " < letter <= "~" and letter != "," else "_" for letter in path)
 
 
-def _with_keys(schema: dict[str, Json], names: dict[str, str]) -> dict[str, Json]:
-    """`schema` with arguments of its top level renamed."""
+def _lost(tool: str, paths: Sequence[str]) -> list[str]:
+    return [f"tools.{tool}.{_printable(path)}" for path in paths]
+
+
+def _with_keys(schema: dict[str, Json], names: dict[str, str]) -> tuple[dict[str, Json], tuple[str, ...]]:
+    """`schema` with arguments of its top level renamed, and what else speaks of them by name taken out and named."""
     if not names:
-        return schema
-    properties = {names.get(key, key): entry for key, entry in schema["properties"].items()}
-    required = [names.get(key, key) for key in schema.get("required", ())]
-    return {**schema, "properties": properties, **({"required": required} if required else {})}
+        return schema, ()
+    renamed = {key: value for key, value in schema.items() if key not in _BY_NAME}
+    renamed["properties"] = {names.get(key, key): entry for key, entry in schema["properties"].items()}
+    if schema.get("required"):
+        renamed["required"] = [names.get(key, key) for key in schema["required"]]
+
+    def moved(reference: str) -> str:
+        own, slash, rest = reference.removeprefix(_PROPERTY).partition("/")
+        safe = names.get(step_name(own)) if reference.startswith(_PROPERTY) else None
+        return reference if safe is None else f"{_PROPERTY}{safe}{slash}{rest}"
+
+    references = References()
+    lost: list[Path] = [(key,) for key in schema if key in _BY_NAME]
+    made: dict[str, Json] = noted(renamed, (), references)
+    references.settle(made, moved, lost)
+    return made, tuple(".".join(path) for path in lost)
 
 
 def _strict(tools: Sequence[ToolSpec], format_name: str, dropped: list[str]) -> list[ToolSpec]:

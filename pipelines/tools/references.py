@@ -2,14 +2,14 @@
 
 Source: JSON Schema 2020-12, core, sections 8.2 (`$ref`, `$anchor`, `$id`); RFC 6901 (JSON Pointer).
 
-Above it: `schemas`, `root`. Below it: `keywords`.
+Above it: `schemas`, `root`, `portable`. Below it: `keywords`.
 """
 
 from collections.abc import Callable
 from urllib.parse import unquote
 
 from pipelines.conversation import Json
-from pipelines.tools.keywords import Path
+from pipelines.tools.keywords import LISTED, MAPPED, SINGLE, Path
 
 Moved = Callable[[str], str]
 """Where a pointer leads after the top level was rebuilt."""
@@ -53,13 +53,36 @@ class References:
         return moved(reference) if reference.startswith("#") else None
 
 
+def step_name(step: str) -> str:
+    """The member that a step of a pointer in a reference names."""
+    return unquote(step).replace("~1", "/").replace("~0", "~")
+
+
+def noted(schema: Json, path: Path, references: References) -> Json:
+    """A copy of a valid schema whose references are noted, to be settled. path: its own."""
+    if not isinstance(schema, dict):
+        return schema
+    found: dict[str, Json] = {}
+    for key, value in schema.items():
+        if key in SINGLE:
+            found[key] = noted(value, (*path, key), references)
+        elif key in LISTED and isinstance(value, list):
+            found[key] = [noted(one, (*path, key, str(place)), references) for place, one in enumerate(value)]
+        elif key in MAPPED and isinstance(value, dict):
+            found[key] = {name: noted(one, (*path, key, name), references) for name, one in value.items()}
+        else:
+            found[key] = value
+    references.note(found, (*path, "$ref"))
+    return found
+
+
 def resolve(root: Json, reference: Json) -> Json:
     """The schema that `reference` (`#`, `#/…`) points to below `root`; None where there is none."""
     if not isinstance(reference, str) or (reference != "#" and not reference.startswith("#/")):
         return None
     found = root
     for step in reference[2:].split("/") if len(reference) > 1 else ():
-        name = unquote(step).replace("~1", "/").replace("~0", "~")
+        name = step_name(step)
         if isinstance(found, dict):
             found = found.get(name)
         elif isinstance(found, list) and name.isdecimal() and int(name) < len(found):

@@ -6,7 +6,8 @@ the tool is called with. Where the vendor's words leave a doubt the answer is no
 Sources:
 - OpenAI docs, "Structured model outputs", "Supported schemas": an object at the top; every property required;
   `additionalProperties: false`; a type for every property; no `allOf`, `not`, `if`, `dependent…`; at most 5,000
-  properties, 10 levels, 1,000 enum values, 120,000 characters of names and values. The `openai` package
+  properties, 10 levels, 1,000 enum values, 120,000 characters of names and values, and 15,000 of one enum's values
+  where they are more than 250. The `openai` package
   (`lib/_pydantic.py`): a `$ref` stands alone, and there is no `default`
 - Anthropic docs, "Structured outputs", "JSON Schema limitations": see `dialects.anthropic_messages.schemas`; besides,
   no objects or arrays in enums, no `$ref` in `allOf`, the listed formats, no look-around or back-reference in patterns
@@ -15,6 +16,7 @@ Above it: `portable`. Below it: the Anthropic dialect's rules, `formats`, `keywo
 """
 
 import re
+from collections.abc import Sequence
 
 from pipelines.conversation import Json
 from pipelines.dialects.anthropic_messages import schemas as anthropic_schemas
@@ -32,6 +34,7 @@ _OPENAI_FORMATS = frozenset(
 _ANTHROPIC_FORMATS = _OPENAI_FORMATS | {"uri"}
 _HARD_PATTERN = re.compile(r"\(\?(?!:)|\\[1-9bBk]")
 _PROPERTIES, _LEVELS, _VALUES, _CHARACTERS = 5_000, 10, 1_000, 120_000
+_LONG_ENUM, _LONG_ENUM_CHARACTERS = 250, 15_000
 
 
 def holds_strictly(schema: Json, format_name: str) -> bool:
@@ -95,7 +98,7 @@ class _OpenAI:
         if not (schema.get("type") or schema.get("anyOf")) or not _said(schema, _OPENAI_FORMATS):
             return False
         self._count(schema)
-        if not self._closed(schema):
+        if not self._closed(schema) or not _short(schema.get("enum", ())):
             return False
         for key, entry in _inner(schema):
             below = level if key in ("anyOf", "$defs", "definitions") else level + 1
@@ -119,3 +122,9 @@ class _OpenAI:
         self._properties += len(schema.get("properties") or ())
         self._values += len(schema.get("enum", ()))
         self._characters += sum(len(text) for text in [*values, *names] if isinstance(text, str))
+
+
+def _short(enum: Sequence[Json]) -> bool:
+    """Whether the texts of one enum are not too long together."""
+    characters = sum(len(entry) for entry in enum if isinstance(entry, str))
+    return len(enum) <= _LONG_ENUM or characters <= _LONG_ENUM_CHARACTERS

@@ -1,10 +1,12 @@
 """Every real definition through every pair of dialects: valid where it is offered, and called by its own name."""
 
 import json
+import re
 from typing import Any
 
 import msgspec
 import pytest
+from jsonschema import Draft202012Validator
 
 from pipelines.calls import Call, Caller
 from pipelines.conversation import Request
@@ -91,6 +93,48 @@ def test_the_same_dialect_is_relayed_unless_a_tool_is_refused_there(dialect: str
         assert isinstance(way, Translation)
         assert way.dialect.name == dialect
         assert way.body["brand_new"] == {"field": 1}
+
+
+def test_what_speaks_of_a_renamed_argument_is_renamed_too_or_taken_out_and_named() -> None:
+    given = {
+        "type": "object",
+        "properties": {
+            "foo bar": {"type": "object", "properties": {"x": {"type": "integer"}}},
+            "b": {"$ref": "#/properties/foo%20bar"},
+            "c": {"type": "array", "items": {"$ref": "#/properties/foo bar/properties/x"}},
+            "d": {"$ref": "#/then/properties/b"},
+            "e": {"const": {"$ref": "#/properties/foo%20bar"}},
+            "f": {"$ref": "#/properties/b"},
+        },
+        "required": ["foo bar"],
+        "propertyNames": {"enum": ["foo bar", "b"]},
+        "dependentRequired": {"foo bar": ["b"]},
+        "dependentSchemas": {"foo bar": {"required": ["b"]}},
+        "if": {"required": ["foo bar"]},
+        "then": {"properties": {"b": {"type": "object"}}},
+        "else": {"required": ["b"]},
+        "not": {"required": ["foo bar", "c"]},
+    }
+    asked = call("openai_chat", [offered({"name": "t", "description": "d", "parameters": given}, "openai_chat")])
+    way = exchange(asked, ("anthropic_messages",), "m")
+    sent = way.body["tools"][0]["input_schema"]
+    safe = next(iter(sent["properties"]))
+    assert re.fullmatch(r"[a-zA-Z0-9_.-]{1,64}", safe)
+    assert sent == {
+        "type": "object",
+        "properties": {
+            safe: given["properties"]["foo bar"],  # type: ignore[index]
+            "b": {"$ref": f"#/properties/{safe}"},
+            "c": {"type": "array", "items": {"$ref": f"#/properties/{safe}/properties/x"}},
+            "d": {},
+            "e": {"const": {"$ref": "#/properties/foo%20bar"}},
+            "f": {"$ref": "#/properties/b"},
+        },
+        "required": [safe],
+    }
+    words = ("propertyNames", "dependentRequired", "dependentSchemas", "if", "then", "else", "not", "properties.d.$ref")
+    assert way.dropped == tuple(f"tools.t.{word}" for word in words)
+    Draft202012Validator.check_schema(sent)
 
 
 def test_choice_history_and_arguments_go_under_the_sent_names() -> None:

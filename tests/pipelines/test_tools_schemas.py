@@ -259,6 +259,9 @@ def with_property(**more: Any) -> dict[str, Any]:
         (changed(properties={"a": {"enum": [{}]}, "b": {"type": "null"}}), False, False),
         (changed(properties={"a": {"allOf": [{"$ref": "#/$defs/B"}]}, "b": {"type": "null"}}), False, False),
         (with_property(enum=[str(number) for number in range(1001)]), False, True),
+        (with_property(enum=[f"{number:060}" for number in range(250)]), True, True),
+        (with_property(enum=[f"{number:060}" for number in range(251)]), False, True),
+        (with_property(enum=[f"{number:059}" for number in range(251)]), True, True),
         ({"type": "array", "items": {}}, False, False),
     ],
 )
