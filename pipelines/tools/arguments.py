@@ -1,29 +1,26 @@
 """A call's arguments, read and checked against the tool's schema before anything runs.
 
-No reference to elsewhere is fetched: one that the schema itself does not hold makes the tool unusable. Of a schema
-that a stranger wrote (an MCP server, an OpenAPI document) no regular expression is run: it could take for ever, and
-whoever wrote it checks his own arguments.
+No reference to elsewhere is fetched: one that the schema itself does not hold makes the tool unusable. A schema that a
+stranger wrote (an MCP server, an OpenAPI document) is followed within bounds only: see `strangers`.
 
 Source: JSON Schema 2020-12 and its forerunners, as the package `jsonschema` has them.
 
-Above it: `turns`. Below it: `catalogue`, jsonschema.
+Above it: `turns`. Below it: `catalogue`, `strangers`, jsonschema.
 """
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import msgspec
 from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.exceptions import best_match
-from jsonschema.protocols import Validator
-from jsonschema.validators import extend, validator_for
-from referencing import Registry
+from jsonschema.validators import validator_for
 from referencing.exceptions import Unresolvable
 
 from pipelines.conversation import Json
 from pipelines.tools.catalogue import Tool
+from pipelines.tools.strangers import NOWHERE, Errors, Strangers
 
 LONGEST = 1024 * 1024
 """Characters of a call's arguments."""
@@ -32,8 +29,6 @@ SHORT = 300
 """Characters of an error that the model is told."""
 
 _MOST_CACHED = 1_000
-_STRANGERS = ("mcp:", "openapi:")
-_NOWHERE: Registry[Any] = Registry()
 
 
 class WrongArguments(Exception):
@@ -42,7 +37,7 @@ class WrongArguments(Exception):
 
 class _Known(NamedTuple):
     schema: dict[str, Json]
-    validator: Validator
+    errors: Errors
 
 
 class Checker:
@@ -50,6 +45,7 @@ class Checker:
 
     def __init__(self) -> None:
         self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._strangers = Strangers()
 
     def read(self, tool: Tool, arguments: str) -> dict[str, Json]:
         """The arguments of a call, as the model wrote them, as an object. Raises WrongArguments."""
@@ -61,23 +57,32 @@ class Checker:
             raise WrongArguments(f"the arguments are not valid JSON: {error}"[:SHORT]) from None
         if not isinstance(given, dict):
             raise WrongArguments("the arguments must be a JSON object")
-        try:
-            wrong = best_match(self._validator(tool).iter_errors(given))
-        except (Unresolvable, RecursionError):
-            raise WrongArguments("the tool cannot be called: its schema refers to what it does not hold") from None
+        wrong = self._wrong(tool, given)
         if wrong is not None:
             raise WrongArguments(_words(wrong))
         return given
 
-    def _validator(self, tool: Tool) -> Validator:
+    def _wrong(self, tool: Tool, given: dict[str, Json]) -> ValidationError | None:
+        try:
+            return best_match(self._errors(tool)(given))
+        except (Unresolvable, RecursionError):
+            raise WrongArguments("the tool cannot be called: its schema refers to what it does not hold") from None
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:
+            # A schema leads jsonschema anywhere, and Rust's panics below it are no Exception. Nothing waits in here, so
+            # nobody's cancellation is among them.
+            raise WrongArguments("the tool cannot be called: its schema cannot be followed") from None
+
+    def _errors(self, tool: Tool) -> Errors:
         known = self._known.get(tool.name)
         if known is None or known.schema is not tool.schema:
-            known = _Known(tool.schema, _made(tool))
+            known = _Known(tool.schema, (self._strangers.errors if tool.is_foreign else _made)(tool.schema))
             self._known[tool.name] = known
             if len(self._known) > _MOST_CACHED:
                 self._known.popitem(last=False)
         self._known.move_to_end(tool.name)
-        return known.validator
+        return known.errors
 
 
 def fingerprint(name: str, arguments: dict[str, Json]) -> str:
@@ -85,27 +90,10 @@ def fingerprint(name: str, arguments: dict[str, Json]) -> str:
     return hashlib.sha256(msgspec.json.encode([name, arguments], order="sorted")).hexdigest()
 
 
-def _made(tool: Tool) -> Validator:
-    kind: Any = validator_for(tool.schema, default=Draft202012Validator)
-    if tool.source.startswith(_STRANGERS):
-        kind = extend(kind, {"pattern": _pass, "patternProperties": _pass, "additionalProperties": _others(kind)})
-    made: Validator = kind(tool.schema, registry=_NOWHERE)
-    return made
-
-
-def _pass(*_: Any) -> Iterator[ValidationError]:
-    """A keyword that is not looked at."""
-    return iter(())
-
-
-def _others(kind: Any) -> Any:
-    """`additionalProperties`, unless it needs the patterns to tell which ones are additional."""
-    usual = kind.VALIDATORS["additionalProperties"]
-
-    def check(validator: Any, value: Json, instance: Json, schema: dict[str, Json]) -> Iterator[ValidationError]:
-        return iter(()) if schema.get("patternProperties") else usual(validator, value, instance, schema)
-
-    return check
+def _made(schema: dict[str, Json]) -> Errors:
+    kind: Any = validator_for(schema, default=Draft202012Validator)
+    errors: Errors = kind(schema, registry=NOWHERE).iter_errors
+    return errors
 
 
 def _words(wrong: ValidationError) -> str:

@@ -76,6 +76,11 @@ class Tool(_Value, frozen=True):
     held: str = ""
     fingerprint: str = ""
 
+    @property
+    def is_foreign(self) -> bool:
+        """Whether a stranger wrote its schema: whoever runs the server, or wrote the document."""
+        return self.source.startswith(("mcp:", "openapi:"))
+
 
 class Catalogue(_Value, frozen=True):
     """One version of all tools. epoch changes with every incarnation of the registry, version counts up within it."""
