@@ -55,6 +55,19 @@ def test_what_cannot_be_used_is_refused_with_a_reason(tool: Tool, why: str) -> N
     assert [one.name for one in offered.learned] == ["fine"]
 
 
+@pytest.mark.parametrize("pattern", [r"^\p{L}+$", r"^(?<year>\d{4})", r"\u{1F600}", r"\cA", r"^\p{Emoji_Component}+$"])
+def test_a_strangers_pattern_may_be_one_that_python_cannot_run(pattern: str) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "string", "pattern": pattern}}}
+    named = {**schema, "properties": {}, "patternProperties": {pattern: {"type": "string"}}}
+    for definition in (schema, named):
+        for source in ("mcp:server", "openapi:document"):
+            found = usable(msgspec.structs.replace(made(source=source), schema=definition))
+            assert found.schema == definition
+            assert Checker().read(found, '{"a": "b"}') == {"a": "b"}
+        with pytest.raises(Unusable, match="not valid at"):
+            usable(msgspec.structs.replace(made(source="python"), schema=definition))
+
+
 def test_odd_types_become_json_schema() -> None:
     schema = {"type": "dict", "properties": {"a": {"type": "HashMap"}, "b": {"type": "tuple"}, "c": {"type": "any"}}}
     found = usable(msgspec.structs.replace(made(), schema=schema)).schema
