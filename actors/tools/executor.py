@@ -29,7 +29,7 @@ from actors.version import code_of
 from pipelines import tools
 from pipelines.errors import PenstockError
 from pipelines.tools.catalogue import Health, Progress, Ran, Tool, ToolRun
-from pipelines.tools.cutting import cut
+from pipelines.tools.cutting import MARGIN, cut
 
 BEAT = 1.0
 """Seconds between two words to the registry."""
@@ -130,7 +130,8 @@ class Executor:
             ran = Ran(error=error.message, exit="refused")
         except Exception as error:
             ran = Ran(error=f"{type(error).__name__}: {error}"[:_WORDS], exit="error")
-        yield msgspec.structs.replace(cut(ran, tool.policy.result), seconds=time.monotonic() - began)
+        ran = cut(ran, tool.policy.result + MARGIN)
+        yield msgspec.structs.replace(ran, seconds=time.monotonic() - began)
 
     def _refusal(self, run: ToolRun, tool: Tool | None) -> str:
         if run.id in self._begun:

@@ -33,6 +33,7 @@ from actors.tools.workshop_messages import Setup
 from pipelines.conversation import Json
 from pipelines.errors import ConfigurationError, ToolFailed
 from pipelines.tools.catalogue import Progress, Ran, Tool, ToolPolicy, ToolRun
+from pipelines.tools.cutting import MARGIN
 from pipelines.tools.functions import FunctionTool, invoke
 
 IDLE = 300.0
@@ -120,7 +121,8 @@ class FunctionSource:
             yield Ran(error=error.message, exit="crash")
             return
         limits = Limits(run.seconds, tool.policy.memory)
-        async with contextlib.aclosing(workshop.run(tool.name, run.arguments, limits, tool.policy.result)) as steps:
+        most = tool.policy.result + MARGIN
+        async with contextlib.aclosing(workshop.run(tool.name, run.arguments, limits, most)) as steps:
             async for step in steps:
                 yield step
 

@@ -56,9 +56,9 @@ class ToolSource(Protocol):
     def run(self, run: ToolRun) -> AsyncGenerator[Progress | Ran, None]:
         """Run a tool: any number of Progress, then one Ran. It should raise nothing; what it raises is exit "error".
 
-        Arguments have been checked. Its time limit (`run.seconds`), the cut to `policy.result` bytes and at most once
-        per `run.id` are the executor's business; closing the generator (also at the time limit) must end what runs,
-        and is given some seconds for it.
+        Arguments have been checked. Its time limit (`run.seconds`), the cut some way after `policy.result` bytes and at
+        most once per `run.id` are the executor's business; closing the generator (also at the time limit) must end what
+        runs, and is given some seconds for it.
         """
 
     async def close(self) -> None:

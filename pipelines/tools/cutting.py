@@ -1,6 +1,6 @@
 """A result, cut to what a model is shown of it.
 
-Above it: `actors.tools.workshop`, `actors.tools.executor`. Below it: `catalogue`.
+Above it: `actors.tools.workshop`, `actors.tools.executor`, `results`. Below it: `catalogue`.
 """
 
 import msgspec
@@ -11,10 +11,14 @@ from pipelines.tools.catalogue import Ran
 MOST_DATA = 4 * 1024 * 1024
 """Bytes of pictures and files, in base64, of one result. Half a picture is none, so these are kept or left out."""
 
+MARGIN = 4096
+"""Bytes beyond what a model is shown that are handed on, to be looked at for secrets with the rest: cut there, the one
+that a limit halves is not known any more."""
+
 
 def cut(ran: Ran, most: int) -> Ran:
     """`ran` with `most` bytes of text and MOST_DATA bytes of data at most; size and cut say what there was."""
-    size = sum(map(_size, ran.parts))
+    size = sum(map(size_of, ran.parts))
     if size <= most:
         return ran if ran.cut or ran.size == size else msgspec.structs.replace(ran, size=size)
     kept: list[Text | Image | File] = []
@@ -22,16 +26,17 @@ def cut(ran: Ran, most: int) -> Ran:
     for part in ran.parts:
         if isinstance(part, Text):
             kept.append(msgspec.structs.replace(part, text=_shorter(part.text, text)))
-            text = max(0, text - _size(part))
-        elif _size(part) <= data:
+            text = max(0, text - size_of(part))
+        elif size_of(part) <= data:
             kept.append(part)
-            data -= _size(part)
-    if sum(map(_size, kept)) == size:
+            data -= size_of(part)
+    if sum(map(size_of, kept)) == size:
         return msgspec.structs.replace(ran, size=size)
     return msgspec.structs.replace(ran, parts=tuple(kept), size=max(size, ran.size), cut=True)
 
 
-def _size(part: Text | Image | File) -> int:
+def size_of(part: Text | Image | File) -> int:
+    """Bytes of it, of data in base64."""
     if isinstance(part, Text):
         return len(part.text) if part.text.isascii() else len(part.text.encode(errors="surrogatepass"))
     return len(part.data) + len(part.url) + (len(part.text) if isinstance(part, File) else 0)

@@ -2,15 +2,15 @@
 
 A result is data. It is text in a message of the role "tool" and nothing else: it names no tools and moves no limit.
 
-Above it: `turns`. Below it: `catalogue`, `redaction`, `conversation`.
+Above it: `turns`. Below it: `catalogue`, `cutting`, `redaction`, `conversation`.
 """
+
+from itertools import takewhile
 
 from pipelines.conversation import File, Image, Text, ToolResult
 from pipelines.tools.catalogue import Exit, Ran
+from pipelines.tools.cutting import MARGIN, size_of
 from pipelines.tools.redaction import Redactor
-
-MARGIN = 4096
-"""Characters beyond the limit that are looked at for secrets: the cut must not hide what one is known by."""
 
 _WORDS: dict[Exit, str] = {
     "error": "the tool failed",
@@ -29,38 +29,61 @@ def failed(call_id: str, why: str) -> ToolResult:
 def result_of(call_id: str, ran: Ran, limit: int, redactor: Redactor) -> ToolResult:
     """The answer to a call that ran. limit: bytes of it that the model is shown; pictures and files count too."""
     parts: list[Text | Image | File] = []
-    left = limit
+    left, total = limit, max(ran.size, sum(map(size_of, ran.parts)))
+    noted = False
     error = ran.error or ("" if ran.exit == "ok" else _WORDS[ran.exit])
     if error:
         parts.append(Text(f"Error: {shown(error, limit, redactor)}"))
         left -= len(error)
     for part in ran.parts:
-        if isinstance(part, Text):
-            parts.append(Text(shown(part.text, max(left, 0), redactor)))
-            left -= len(part.text.encode("utf-8", "surrogatepass"))
-        elif (size := _size(part)) <= left:
-            parts.append(part)
-            left -= size
-        else:
-            parts.append(Text(f"[{type(part).__name__} of {size} bytes: too large to be shown]"))
+        size = size_of(part)
+        if not isinstance(part, Text):
+            fits = size <= left
+            parts.append(part if fits else Text(f"[{type(part).__name__} of {size} bytes: too large to be shown]"))
+            left -= size if fits else 0
+            continue
+        # Where it was cut a character of up to four bytes was not halved.
+        halved = ran.cut and size > left + MARGIN - 4
+        kept, whole = _beginning(part.text, max(left, 0), redactor, halved=halved)
+        left -= size
+        if whole or not noted:
+            parts.append(Text(kept if whole else f"{kept}\n{_note(limit, total)}"))
+        noted = noted or not whole
+    if ran.cut and not noted:
+        parts.append(Text(f"[cut: there were at least {total} bytes]"))
     return ToolResult(call_id, tuple(parts) or (Text(""),), is_error=bool(error))
 
 
 def shown(text: str, limit: int, redactor: Redactor) -> str:
     """`text` without secrets, at most `limit` bytes of it, saying so where there was more."""
-    looked_at = redactor.redacted(text[: limit + MARGIN])
-    encoded = looked_at.encode("utf-8", "surrogatepass")
-    if len(encoded) <= limit and len(text) <= limit + MARGIN:
-        return looked_at
-    kept = encoded[:limit].decode("utf-8", "ignore")
-    size = len(text.encode("utf-8", "surrogatepass"))
-    return f"{kept}\n[cut: the first {limit} of {size} bytes]"
+    kept, whole = _beginning(text, limit, redactor)
+    return kept if whole else f"{kept}\n{_note(limit, size_of(Text(text)))}"
+
+
+def _beginning(text: str, limit: int, redactor: Redactor, *, halved: bool = False) -> tuple[str, bool]:
+    """At most `limit` bytes of `text` without secrets, and whether that is all. halved: it goes on where it ends."""
+    looked_at = text[: limit + MARGIN]
+    halved = halved or len(text) > len(looked_at)
+    encoded = redactor.redacted(looked_at).encode("utf-8", "surrogatepass")
+    if len(encoded) <= limit and not halved:
+        return encoded.decode("utf-8", "surrogatepass"), True
+    end = min(limit, len(encoded) - _untouched(looked_at, encoded)) if halved else limit
+    return encoded[:end].decode("utf-8", "ignore"), False
+
+
+def _untouched(text: str, encoded: bytes) -> int:
+    """Bytes at the end of what was looked at that may be half a secret, known by nothing: MARGIN of them at most.
+
+    They stand beyond the limit, unless what was taken out before them makes room for them.
+    """
+    pairs = zip(reversed(text.encode("utf-8", "surrogatepass")[-MARGIN:]), reversed(encoded), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def _note(limit: int, size: int) -> str:
+    return f"[cut: the first {limit} of {size} bytes]"
 
 
 def text_of(result: ToolResult) -> str:
     """The text of a result, as the caller is shown it."""
     return "\n".join(part.text for part in result.parts if isinstance(part, Text))
-
-
-def _size(part: Image | File) -> int:
-    return len(part.data) + len(part.url) + (len(part.text) if isinstance(part, File) else 0)

@@ -88,6 +88,7 @@ class TurnCalls:
         yield ToolStarted(call.id, call.name, call.arguments)
         ran = Ran(exit="cancelled")
         began = setting.now()
+        limit = min(ready.tool.policy.result, setting.limits.result)
         try:
             async with aclosing(setting.toolbox.run(self._asked(ready, began))) as run:
                 async for said in run:
@@ -101,8 +102,8 @@ class TurnCalls:
             # Of the place where tools run, not of the tool: its words are not for the model.
             ran = Ran(exit="crash", error=f"the tool cannot be run now ({type(failure).__name__})")
         finally:
-            self._record(ready, msgspec.structs.replace(ran, seconds=ran.seconds or setting.now() - began))
-        limit = min(ready.tool.policy.result, setting.limits.result)
+            seconds = ran.seconds or setting.now() - began
+            self._record(ready, msgspec.structs.replace(ran, seconds=seconds, cut=ran.cut or ran.size > limit))
         self.results[call.id] = result = result_of(call.id, ran, limit, setting.redactor)
         error = text_of(result).removeprefix("Error: ") if result.is_error else ""
         yield ToolEnded(call.id, text_of(result), error)

@@ -11,10 +11,11 @@ from pipelines.conversation import Image, Request, Text, ToolSpec
 from pipelines.errors import BadRequest, Denied
 from pipelines.tools.arguments import Checker, WrongArguments, fingerprint
 from pipelines.tools.catalogue import Catalogue, Ran, Tool
+from pipelines.tools.cutting import MARGIN, MOST_DATA, cut
 from pipelines.tools.offers import MOST, names_ours, offered
 from pipelines.tools.policy import Rights
 from pipelines.tools.redaction import Redactor
-from pipelines.tools.results import result_of, shown
+from pipelines.tools.results import result_of, shown, text_of
 from tests.pipelines.scripted_turns import ECHO, SUM
 
 KEYS = [
@@ -85,6 +86,49 @@ def test_what_is_shown_is_no_longer_than_it_may(text: str, limit: int) -> None:
 def test_a_secret_that_the_cut_would_halve_is_taken_out_first() -> None:
     told = shown("x" * 90 + " " + KEYS[0], 100, Redactor())
     assert "sk-" not in told
+
+
+def answered(*texts: str, limit: int, redactor: Redactor | None = None) -> str:
+    """What a model is told of a result that came from an executor."""
+    ran = cut(Ran(parts=tuple(map(Text, texts))), limit + MARGIN)
+    return text_of(result_of("c", ran, limit, redactor or Redactor()))
+
+
+def test_a_result_that_an_executor_cut_says_so() -> None:
+    assert answered("x" * 200_000, limit=65_536) == "x" * 65_536 + "\n[cut: the first 65536 of 200000 bytes]"
+    assert answered("x" * 66_000, limit=65_536) == "x" * 65_536 + "\n[cut: the first 65536 of 66000 bytes]"
+    assert answered("x" * 65_536, limit=65_536) == "x" * 65_536
+    assert answered("ä" * 50_000, limit=65_536) == "ä" * 32_768 + "\n[cut: the first 65536 of 100000 bytes]"
+    several = answered("a" * 60, "b" * 60, "c" * 9_000, "d", limit=100)
+    assert several == "a" * 60 + "\n" + "b" * 40 + "\n[cut: the first 100 of 9121 bytes]"
+
+
+def test_a_result_that_its_source_cut_says_so() -> None:
+    page = Ran(parts=(Text("beginning of a page"),), size=1_000_000, cut=True)
+    assert text_of(result_of("c", page, 65_536, Redactor())) == (
+        "beginning of a page\n[cut: there were at least 1000000 bytes]"
+    )
+    pictures = cut(Ran(parts=(Text("two"), *[Image(data="x" * MOST_DATA)] * 2)), 100 + MARGIN)
+    assert f"[cut: there were at least {2 * MOST_DATA + 3} bytes]" in text_of(
+        result_of("c", pictures, 2 * MOST_DATA, Redactor())
+    )
+
+
+@pytest.mark.parametrize("secret", [KEYS[0], "ghp_" + "a1B2" * 9])
+@pytest.mark.parametrize("beyond", [0, 1, 20, 5_000])
+@pytest.mark.parametrize("before", ["x ", "ä ", KEYS[2] + " "])
+def test_no_secret_is_told_by_half(secret: str, before: str, beyond: int) -> None:
+    """Neither at the limit nor where the executor cuts, and not when what was taken out before makes room."""
+    for limit in (1_000, 8_000):
+        for place in (limit, limit + MARGIN):
+            for inside in range(1, len(secret), 3):
+                size = len(before.encode())
+                start = before * ((place - inside) // size)
+                text = start + " " * (place - inside - len(start.encode())) + secret + " x" * beyond
+                told = answered(text, limit=limit)
+                assert secret[:5] not in told
+                assert told.count("[cut: ") <= 1
+                assert len(told.encode()) <= limit + 60
 
 
 def test_a_result_is_always_an_answer() -> None:

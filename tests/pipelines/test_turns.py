@@ -361,6 +361,7 @@ async def test_a_result_is_cut_and_secrets_are_taken_out() -> None:
     assert "[redacted]" in loop.model.results[0].parts[0].text
     assert "[cut: the first 100 of" in loop.model.results[0].parts[0].text
     assert "too large" in loop.model.results[0].parts[1].text
+    assert loop.records[0].cut
 
 
 async def test_a_result_offers_no_tool_and_moves_no_limit() -> None:
