@@ -66,11 +66,12 @@ class Verbatim(Exchange):
             raise ProtocolError("the provider's answer is not a JSON object")
         if value.get("error") or value.get("object") == "error":
             raise stream_failure(value)
+        said = body
         if self.stream and "choices" in value:
-            return self.feed(frame(msgspec.json.encode(value))) + self.close()
+            said = self.feed(frame(msgspec.json.encode(value))) + self.dialect.sentinel
         self.decoder.finished = Finished("stop", usage=_usage(value))
         self.decoder.done = True
-        return body
+        return said
 
     def fail(self, error: PenstockError) -> bytes:
         """The error as a last frame, in OpenAI's form, the only one with streams of this kind."""
