@@ -2,7 +2,7 @@
 
 Two ways, one interface (`Exchange`):
 - `Relay`: caller and provider speak the same dialect. The provider's frames pass as they are, unknown fields and
-  all; a decoder looks only at those that tell more than content (`Dialect.telling`).
+  all; a decoder looks only at those that tell more than content (`Dialect.telling`), or come after a finish reason.
 - `Translation`: they do not, or the provider would not take the tools as they are. Bytes become events, and events
   bytes of the caller's dialect; tools get names and schemas that the provider takes, and their own names back.
 
@@ -188,11 +188,11 @@ class Relay(Exchange):
 
     def feed(self, data: bytes) -> bytes:
         """See `Exchange.feed`."""
+        if self.decoder.failure is not None:
+            self.decoder.ask()
         passed = self.passed(data)
         if passed is not None:
             return passed
-        if self.decoder.failure is not None:
-            self.decoder.ask()
         committed = self.committed
         frames: list[bytes] = []
         try:

@@ -26,8 +26,6 @@ approvals: everybody's; forward: the paths of a provider's direct lane that Pens
 is in the provider's account.
 """
 
-RIGHTS: tuple[Right, ...] = get_args(Right)
-
 Way = Literal["direct", "routed"]
 WAYS: tuple[Way, ...] = get_args(Way)
 """The lanes that a caller can take."""

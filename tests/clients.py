@@ -194,10 +194,6 @@ class Caller:
         """Close in the usual way."""
         self.socket.close()
 
-    def half_close(self) -> None:
-        """Say that nothing more will be sent, and go on reading."""
-        self.socket.shutdown(socket.SHUT_WR)
-
     def reset(self) -> None:
         """Close abruptly: the peer gets a RST."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

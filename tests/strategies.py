@@ -49,7 +49,6 @@ TEXTS = st.text(min_size=1, max_size=12) | st.sampled_from(["data: x\n\n", '"\\'
 NAMES = st.text("abcdefghijklmnopqrstuvwxyzABCXYZ_-0123456789", min_size=1, max_size=10)
 """Names that every provider takes for a tool."""
 
-IDS = st.text("abcdefghijklmnopqrstuvwxyz0123456789", min_size=1, max_size=8).map("call_{}".format)
 """Ids of tool calls."""
 
 BASE64 = st.sampled_from(["aGk=", "iVBORw0KGgo=", "AAAA"])

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, RowMapping, Table, select, tuple_
 
-from actors.money.ledger_tables import ATTEMPTS, OF_ATTEMPT, REQUESTS, TOOLS
+from actors.money.ledger_tables import ATTEMPTS, OF_ATTEMPT, REQUESTS, TOOLS, id_at
 from pipelines.ledger_questions import FILTERS, Kind, Rows, RowsQuestion, Story, StoryQuestion
 
 TABLES: dict[Kind, Table] = {"requests": REQUESTS, "attempts": ATTEMPTS}
@@ -75,10 +75,5 @@ def _chosen(table: Table, question: RowsQuestion) -> list[ColumnElement[bool]]:
     if question.key:
         chosen.append(columns.key == question.key)
     else:
-        chosen += [columns.id >= _id_at(question.since - _SLACK), columns.id < _id_at(question.until + _SLACK)]
+        chosen += [columns.id >= id_at(question.since - _SLACK), columns.id < id_at(question.until + _SLACK)]
     return chosen + [columns[name] == value for name, value in question.only.items() if name in FILTERS]
-
-
-def _id_at(seconds: float) -> str:
-    """Before every id of that time or later (`deployments.identity`)."""
-    return f"{max(0, int(seconds * 1000)):012x}"

@@ -19,7 +19,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from actors.money.approval_store import forget
 from actors.money.ledger_states import pieces_of, put
 from actors.money.ledger_store import LedgerStore
-from actors.money.ledger_tables import ATTEMPTS, FURTHER_ATTEMPTS, HOURS, OF_ATTEMPT, REQUESTS, TOOLS
+from actors.money.ledger_tables import ATTEMPTS, FURTHER_ATTEMPTS, HOURS, OF_ATTEMPT, REQUESTS, TOOLS, id_at
 from pipelines.ledger import SUMS, Group
 from pipelines.ledger_questions import ERASED, Erased, Erasure, Expiry
 
@@ -91,7 +91,7 @@ def _more(*gone: int) -> bool:
 async def _clear(store: LedgerStore, before: float) -> int:
     """Take the attempts out of the rows of requests that stay; how many."""
     place = known = await store.read(_mark)
-    end, settled = _id_at(before), _id_at(before - LATE)
+    end, settled = id_at(before), id_at(before - LATE)
     gone = 0
     for _ in range(BATCHES):
         ids = await store.read(partial(_with_attempts, place, end))
@@ -121,17 +121,12 @@ def _without_attempts(ids: list[str], connection: Connection) -> None:
     connection.execute(update(REQUESTS).where(REQUESTS.c.id.in_(ids)).values(dict.fromkeys(OF_ATTEMPT)))
 
 
-def _id_at(seconds: float) -> str:
-    """Before every id of that time or later: ids begin with the time, in milliseconds."""
-    return f"{max(0, int(seconds * 1000)):012x}"
-
-
 def _old_requests(expiry: Expiry, connection: Connection) -> _Gone:
-    ids = _first(connection, REQUESTS, REQUESTS.c.id < _id_at(expiry.requests), REQUESTS.c.id)
+    ids = _first(connection, REQUESTS, REQUESTS.c.id < id_at(expiry.requests), REQUESTS.c.id)
     moved = 0
     if ids and expiry.attempts < expiry.requests:
         # There they have the request's id.
-        kept = select(ATTEMPTS).where(ATTEMPTS.c.id.in_(ids), ATTEMPTS.c.id >= _id_at(expiry.attempts))
+        kept = select(ATTEMPTS).where(ATTEMPTS.c.id.in_(ids), ATTEMPTS.c.id >= id_at(expiry.attempts))
         names = [column.name for column in ATTEMPTS.columns]
         moved = connection.execute(insert(FURTHER_ATTEMPTS).from_select(names, kept)).rowcount
     gone = _gone(connection, REQUESTS, ids)
@@ -139,7 +134,7 @@ def _old_requests(expiry: Expiry, connection: Connection) -> _Gone:
 
 
 def _old(table: Table, before: float, connection: Connection) -> _Gone:
-    return _gone(connection, table, _first(connection, table, table.c.id < _id_at(before), table.c.id))
+    return _gone(connection, table, _first(connection, table, table.c.id < id_at(before), table.c.id))
 
 
 def _of_key(table: Table, key: str, connection: Connection) -> _Gone:

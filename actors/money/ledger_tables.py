@@ -204,6 +204,11 @@ _TEXTS = {
 }
 
 
+def id_at(seconds: float) -> str:
+    """Before every id of that time (seconds since 1970) or later: ids begin with it, in milliseconds."""
+    return f"{max(0, int(seconds * 1000)):012x}"
+
+
 def clean(row: Row) -> Row:
     """The row with every text cut to its column's size, and without what no database takes."""
     if not isinstance(row, ToolRow) and len(row.request_id) <= LONGEST_NAME and _is_plain(row):

@@ -29,8 +29,19 @@ LOST = "\ufffd"
 """In place of half a character."""
 
 _PIECES = frozenset(
-    ("arguments", "content", "delta", "input", "partial_json", "reasoning", "reasoning_content", "refusal", "text")
-) | {"thinking"}
+    (
+        "arguments",
+        "content",
+        "delta",
+        "input",
+        "partial_json",
+        "reasoning",
+        "reasoning_content",
+        "refusal",
+        "text",
+        "thinking",
+    )
+)
 """Members of a frame that may hold a piece of text, whose ends are joined to its neighbours."""
 
 

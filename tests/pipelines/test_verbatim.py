@@ -73,6 +73,16 @@ def test_an_error_in_a_stream_is_the_providers_own() -> None:
         streamed().feed(frames(said("", "abort")))
 
 
+def test_what_stands_before_a_failure_in_the_same_bytes_is_handed_on() -> None:
+    way = streamed()
+    way.feed(frames(said("a")))
+    assert way.feed(frames(said("b"), OVERLOADED)) == frames(said("b"))
+    with pytest.raises(UpstreamError, match="overloaded"):
+        way.feed(b"")
+    with pytest.raises(UpstreamError, match="overloaded"):
+        streamed().feed(frames(said("b"), OVERLOADED))
+
+
 @pytest.mark.parametrize("operation", ["/completions", "/embeddings"])
 def test_an_error_in_a_200_is_an_error(operation: str) -> None:
     with pytest.raises(UpstreamError, match="overloaded") as raised:
