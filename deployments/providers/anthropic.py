@@ -39,8 +39,15 @@ class AnthropicProvider(Provider):
         return _credentials(self.api_version or CLASSIC, key)
 
     def prepare(self, body: dict[str, Json], call: Call) -> Written:
-        """The body as the version takes it."""
+        """The body as the version takes it; where the caller set no limit, with room for the longest answer."""
+        if call.dialect not in self.DIALECTS and call.request.max_tokens is None:
+            body = self._at_length(body, call.request.model)
         return for_version(body, self._version(call))
+
+    def _at_length(self, body: dict[str, Json], model: str) -> dict[str, Json]:
+        longest = next((card.max_output for card in self.models if card.name == model), 0)
+        thinking = body.get("thinking", {}).get("budget_tokens", 0)
+        return {**body, "max_tokens": longest} if longest > thinking else body
 
     def normal_url(self, url: str) -> str:
         """With `/v1`, which the vendor's own clients leave out of `ANTHROPIC_BASE_URL`."""

@@ -5,6 +5,10 @@ from typing import Any
 import anthropic
 import pytest
 
+from deployments.providers import AnthropicProvider
+from pipelines.calls import Call, Caller
+from pipelines.dialects import DIALECTS
+from pipelines.routing.table import ModelCard
 from tests.deployments.house import KEY, House, client_of, url_of
 from tests.upstream import Fault, Upstream
 
@@ -49,6 +53,26 @@ async def test_each_version_gets_its_credentials_and_its_body(
     assert seen.header("x-api-key") == (None if newer else "sk-ant-of-the-test")
     assert ("temperature" in seen.body) == (not newer)
     assert answer.headers.get("x-penstock-dropped") == ("temperature,top_k" if newer else None)
+
+
+@pytest.mark.parametrize(
+    ("model", "asked", "sent"),
+    [
+        ("terse", {}, 1000),
+        ("long", {}, 64_000),
+        ("long", {"reasoning_effort": "low"}, 64_000),
+        ("terse", {"reasoning_effort": "low"}, 4096 + 2048),
+        ("long", {"max_tokens": 5}, 5),
+        ("unknown", {}, 4096),
+    ],
+)
+def test_an_answer_without_a_limit_may_be_as_long_as_the_model_can(
+    model: str, asked: dict[str, Any], sent: int
+) -> None:
+    cards = [ModelCard("terse", max_output=1000), ModelCard("long", max_output=64_000), ModelCard("unknown")]
+    body = {"model": model, "messages": HELLO, **asked}
+    call = Call("1", "openai_chat", body, DIALECTS["openai_chat"].read_request(body), Caller("test"), "direct")
+    assert AnthropicProvider(api_key="k", models=cards)._exchange(call).body["max_tokens"] == sent
 
 
 async def test_beta_flags_pass_and_an_unknown_field_too(running: House, upstream: Upstream) -> None:
