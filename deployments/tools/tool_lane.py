@@ -9,7 +9,6 @@ turn, running a tool.
 """
 
 import asyncio
-import hashlib
 import re
 import time
 from collections.abc import AsyncGenerator, Mapping
@@ -85,7 +84,7 @@ class ToolLane:
         self._recorder = recorder
         self._checker = Checker()
         self._own_secrets = secrets_of(credentials())
-        self._redactor = Redactor(settings.redact, self._own_secrets)
+        self._redactor = Redactor(settings.redact, values=self._own_secrets)
 
     async def answer(self, call: Call) -> Answer:
         """The answer, at its first output. Raises as the first turn does; BadRequest, Denied for tools that cannot be.
@@ -102,9 +101,8 @@ class ToolLane:
 
     def redactor(self) -> Redactor:
         """Takes secrets out, callers' keys as they are now among them."""
-        hashes = self._own_secrets | self._guard.hashes
-        if hashes != self._redactor.hashes:
-            self._redactor = Redactor(self._settings.redact, hashes)
+        if self._guard.hashes != self._redactor.hashes:
+            self._redactor = Redactor(self._settings.redact, self._guard.hashes, self._own_secrets)
         return self._redactor
 
     async def _spoken(self, call: Call, offer: Offer, resumed: Resumed | None) -> Answer:
@@ -294,9 +292,6 @@ def _shown(request: Request) -> Request:
 
 
 def secrets_of(environment: Mapping[str, str]) -> frozenset[str]:
-    """SHA-256 of every value of the environment that is likely to be a secret."""
-    return frozenset(
-        hashlib.sha256(value.strip().encode("utf-8", "surrogateescape")).hexdigest()
-        for name, value in environment.items()
-        if _SECRET_NAME.search(name) and len(value.strip()) >= _SHORTEST_SECRET
-    )
+    """Every value of the environment that is likely to be a secret."""
+    values = {value.strip() for name, value in environment.items() if _SECRET_NAME.search(name)}
+    return frozenset(value for value in values if len(value) >= _SHORTEST_SECRET)

@@ -1,6 +1,7 @@
 """Requests whose tools run here, through the whole house: three dialects, with and without a stream, real clients."""
 
 import asyncio
+import hashlib
 import json
 import os
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -12,6 +13,7 @@ import httpx
 import openai
 import pytest
 
+from deployments.guard import Guard
 from pipelines.conversation import Reasoning, Request, Text
 from pipelines.dialects import DIALECTS
 from pipelines.dialects.sse import Framer, parse
@@ -324,6 +326,20 @@ async def test_the_log_has_a_line_for_each_call_and_none_of_its_text(tooled: Hou
     assert lines.count('"tool":') == 2
     assert "a secret of the house" not in lines
     assert "numbers" not in lines
+
+
+async def test_the_environments_secrets_and_callers_keys_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOUSE_PASSWORD", "Zx!kdhhjJqhblsdkfj")
+    caller = "callerskeyoflettersalone"
+    async with house(tmp_path, monkeypatch) as built:
+        lane = built.gateway.tool_lane
+        assert lane.redactor().redacted("B='Zx!kdhhjJqhblsdkfj'.") == "B='[redacted]'."
+        monkeypatch.setattr(Guard, "hashes", frozenset([hashlib.sha256(caller.encode()).hexdigest()]))
+        told = lane.redactor().redacted(f"curl a/?key={caller}&b=Zx!kdhhjJqhblsdkfj")
+        assert told == "curl a/?key=[redacted]&b=[redacted]"
+        assert lane.redactor() is lane.redactor()
 
 
 @every_dialect

@@ -1,10 +1,16 @@
 """Secrets in what tools answer: found wherever they stand, in a time that grows with the text and no faster."""
 
+import hashlib
+import json
 import time
+from urllib.parse import quote
 
 import pytest
 
 from pipelines.tools.redaction import Redactor
+
+OPAQUE = "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6"
+LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGH"
 
 SHORT, LONG = 2_000, 32_000
 
@@ -34,3 +40,91 @@ def test_a_long_token_is_taken_out_whole() -> None:
     token = f"eyJ{'h' * 2_000}.eyJ{'p1-_' * 2_000}.{'s' * 500}"
     assert Redactor().redacted(f"a {token} b") == "a [redacted] b"
     assert Redactor().redacted(f"my-{token}") == "[redacted]"
+
+
+@pytest.mark.parametrize(
+    ("text", "secret"),
+    [
+        (f'"apiKey": "{OPAQUE}"', OPAQUE),
+        (f"apikey={OPAQUE}", OPAQUE),
+        (f"OPENAI_API_KEY={OPAQUE}", OPAQUE),
+        (f"aws_secret_access_key = {OPAQUE}/+{OPAQUE}", OPAQUE),
+        (f'{{"access_token":"{OPAQUE}"}}', OPAQUE),
+        (f"https://a.example/?access_token={OPAQUE}&x=1", OPAQUE),
+        (f'"client_secret":"{OPAQUE}"', OPAQUE),
+        ("password=hunter2hunter2", "hunter2"),
+        (f"SG.{OPAQUE[:22]}.{OPAQUE}{OPAQUE[:11]}", OPAQUE[:22]),
+        (f"xapp-1-A012-12345-{OPAQUE}", OPAQUE),
+        (f"https://hooks.slack.com/services/T000/B000/{OPAQUE[:24]}", OPAQUE[:24]),
+        (f"AccountName=a;AccountKey={OPAQUE * 2}{OPAQUE[:22]}==;x", OPAQUE),
+        (f"hf_{LETTERS}", LETTERS),
+        (f"npm_{LETTERS}ab", LETTERS),
+        (f"pypi-AgEIcHlwaS5vcmc{OPAQUE}", OPAQUE),
+        ("postgresql://:p4ss@h/db", "p4ss"),
+        (f"dckr_pat_{LETTERS[:27]}", LETTERS[:27]),
+        (f"nvapi-{OPAQUE}-{OPAQUE}", OPAQUE),
+        (f"whsec_{OPAQUE}+/{LETTERS}", LETTERS),
+        (f"sbp_{'0123456789abcdef' * 2}01234567", "0123456789abcdef"),
+        (f"use bearer {OPAQUE}", OPAQUE),
+    ],
+)
+def test_secrets_as_services_write_them(text: str, secret: str) -> None:
+    told = Redactor().redacted(text)
+    assert secret not in told
+    assert "[redacted]" in told
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Use bearer authentication for all requests.",
+        "Bearer authorization is required",
+        "The api_key: required parameter",
+        "api_key=os.environ['KEY']",
+        'the "password": required, and client_secret: optional, of 8 characters',
+        "https://blog.example/npm-package-manager-2024-guide",
+        "hf-transformers-v4-release-notes-page and r8-minification-rules-for-android-14",
+        "pypi-packages-of-2024-in-numbers-and-words",
+        "https://a.com:8443?mail=joe@x.org",
+        "https://a.com:8443#joe@x.org",
+    ],
+)
+def test_words_about_secrets_stay(text: str) -> None:
+    assert Redactor().redacted(text) == text
+
+
+AROUND = [
+    "DB_PASSWORD={}",
+    "the password is {}.",
+    "url?token={}&x",
+    "plain {} here",
+    "'{}'",
+    "/tmp/{}",
+    "MY_TOKEN: {}",
+    '{{"a":"{}","b":1}}',
+]
+
+
+@pytest.mark.parametrize("around", AROUND)
+@pytest.mark.parametrize("value", ["correcthorsebatterystaple", "Zx!kdhhjJqhblsdkfj"])
+def test_a_value_that_is_known_by_its_hash(value: str, around: str) -> None:
+    redactor = Redactor(hashes=[hashlib.sha256(value.encode()).hexdigest()])
+    assert redactor.redacted(around.format(value)) == around.format("[redacted]")
+    assert redactor.redacted(around.format(value + "s")) == around.format(value + "s")
+
+
+def test_what_a_name_is_given_may_have_signs_of_its_own() -> None:
+    value = "ab+c/defghijklm=="
+    assert Redactor(hashes=[hashlib.sha256(value.encode()).hexdigest()]).redacted(f"A={value}") == "A=[redacted]"
+
+
+@pytest.mark.parametrize("around", [*AROUND, "is it {}?!", "{}{}", "x{}x"])
+@pytest.mark.parametrize("value", ["correcthorsebatterystaple", 'a "quoted\\ pass phrase & é', "ab+c/defghijklm=="])
+def test_a_value_that_is_known_is_taken_out_wherever_it_stands(value: str, around: str) -> None:
+    redactor = Redactor(values=[value, value[:16]])
+    for form in (value, json.dumps(value)[1:-1], quote(value, safe="")):
+        assert redactor.redacted(around.format(form, form)) == around.format("[redacted]", "[redacted]")
+
+
+def test_a_value_that_is_no_text_is_none_the_less_known() -> None:
+    assert Redactor(values=["sixteen\udcffcharacters"]).redacted("a sixteen%FFcharacters") == "a [redacted]"
