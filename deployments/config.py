@@ -109,7 +109,11 @@ class ModelSettings(Settings):
 
     name: str = Field(description="The provider's own name of the model.")
     context: int = Field(0, ge=0, description="Context length in tokens; 0: unknown.")
-    max_output: int = Field(0, ge=0, description="Longest answer in tokens, for `auto`; 0: unknown.")
+    max_output: int = Field(
+        0,
+        ge=0,
+        description="Longest answer in tokens: bounds whom `auto` asks, and what Anthropic is asked for; 0: unknown.",
+    )
     vision: bool = Field(False, description="Takes images.")
     audio: bool = Field(False, description="Takes sound.")
     tools: bool = Field(True, description="Calls tools.")
