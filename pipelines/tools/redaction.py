@@ -57,8 +57,8 @@ class Redactor:
     """
 
     def __init__(self, patterns: Iterable[str] = (), hashes: Iterable[str] = (), values: Iterable[str] = ()) -> None:
-        self._shapes = re.compile("|".join(_SHAPES))
-        self._own = [re.compile(pattern) for pattern in patterns]
+        # One after the other: as one expression they take twice the time.
+        self._patterns = [re.compile(pattern) for pattern in (*_SHAPES, *patterns)]
         self.hashes = frozenset(hashes)
         # One may begin another: what is left of the longer one would stay.
         self._values = sorted({form for value in values for form in _forms(value)}, key=len, reverse=True)
@@ -67,8 +67,7 @@ class Redactor:
         """`text` without secrets."""
         for value in self._values:
             text = text.replace(value, TAKEN_OUT)
-        text = self._shapes.sub(TAKEN_OUT, text)
-        for pattern in self._own:
+        for pattern in self._patterns:
             text = pattern.sub(TAKEN_OUT, text)
         for words in _WORDS if self.hashes else ():
             text = words.sub(self._unless_known, text)

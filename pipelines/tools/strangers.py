@@ -45,6 +45,8 @@ _PLAIN = ("pattern", "uniqueItems")
 """Those of them whose value is no schema."""
 
 _REFUSING = ("not", "if", "disallow")
+"""Keywords that refuse, or ask for more, where something fits: more fits what is not looked at."""
+
 NOWHERE: Registry[Any] = Registry()
 """Nothing that a schema could refer to outside of itself."""
 
