@@ -9,6 +9,7 @@ over: it belongs into a variable, which is named in its place.
 Above it: `cli`. Below it: `config`, which checks the result. Outside it: files.
 """
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -58,7 +59,7 @@ _STRATEGIES = {
 
 _CARRIED = {
     "model_list": "model_name litellm_params model_info rpm tpm",
-    "litellm_params": "model api_key api_base base_url rpm tpm weight timeout stream_timeout max_retries",
+    "litellm_params": "model api_key api_base base_url rpm tpm weight timeout stream_timeout",
     "model_info": "id mode base_model max_input_tokens max_tokens max_output_tokens input_cost_per_token "
     "output_cost_per_token supports_vision supports_function_calling supports_reasoning",
     "router_settings": "routing_strategy fallbacks context_window_fallbacks default_fallbacks model_group_alias "
@@ -95,8 +96,10 @@ def imported(given: Any) -> Imported:
     """The configuration that does the same. Raises ConfigurationError for a file that is none of LiteLLM's."""
     if not isinstance(given, Mapping) or not isinstance(given.get("model_list"), list):
         raise ConfigurationError("this is no LiteLLM configuration: it has no list `model_list`")
-    work = _Import(given)
-    return work.result()
+    try:
+        return _Import(given).result()
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise ConfigurationError(f"this LiteLLM configuration cannot be read: {' '.join(str(error).split())}") from None
 
 
 class _Import:
@@ -104,6 +107,9 @@ class _Import:
 
     def __init__(self, given: Mapping[str, Any]) -> None:
         self._given = given
+        self._identities: dict[str, tuple[Any, ...]] = {}
+        self._variables: dict[tuple[str, str], str] = {}
+        self._left_out: set[str] = set()
         self._router = _object(given, "router_settings")
         self._library = _object(given, "litellm_settings")
         self._providers: dict[str, dict[str, Any]] = {}
@@ -136,7 +142,7 @@ class _Import:
 
     def _deployment(self, entry: Any) -> None:
         params = _object(entry, "litellm_params")
-        group, asked = entry.get("model_name"), params.get("model")
+        group, asked = (str(name) if name else "" for name in (_named(entry, "model_name"), params.get("model")))
         if not group or not asked:
             raise ConfigurationError("an entry of `model_list` has no model_name, or no litellm_params.model")
         self._leftover("model_list", entry)
@@ -150,14 +156,17 @@ class _Import:
             self._note(f"{group}: wildcards need no entry, callers may ask for `{prefix}/<model>`")
         settings = self._service(group, prefix, params)
         if settings is None:
+            self._left_out.add(group)
             return
         provider = self._provider(prefix, settings)
-        self._limits(provider, {**params, **{name: entry[name] for name in ("rpm", "tpm") if name in entry}})
+        limits = {name: self._number(f"{group}: {name}", entry.get(name, params.get(name))) for name in ("rpm", "tpm")}
+        self._limits(provider, limits)
         if "*" in model or "*" in group:
             return
-        self._model(provider, model, params, info)
-        weight = params.get("weight") or params.get("rpm") or entry.get("rpm") or params.get("tpm") or entry.get("tpm")
-        self._deployments.append(_Deployment(group, provider, model, float(weight or 1)))
+        self._model(provider, self._card(group, model, params, info))
+        weights = (self._number(f"{group}: weight", params.get("weight")), limits["rpm"], limits["tpm"], 1.0)
+        weight = next(one for one in weights if one is not None)
+        self._deployments.append(_Deployment(group, provider, model, max(0.0, weight)))
 
     def _service(self, group: str, prefix: str, params: Mapping[str, Any]) -> dict[str, Any] | None:
         """Kind, address and key of who is asked; None, and a note, where nothing of ours can."""
@@ -179,22 +188,29 @@ class _Import:
         if isinstance(key, str) and key.startswith(_VARIABLE):
             settings["key_variable"] = key.removeprefix(_VARIABLE)
         elif key:
-            settings["key_variable"] = usual
-            self._note(f"{group}: its key stands in the file; put it into the variable {usual}")
+            settings["key_variable"] = self._variable(prefix, str(key), usual)
+            self._note(f"{group}: its key stands in the file; put it into the variable {settings['key_variable']}")
         elif prefix in _COMPATIBLE:
             settings["key_variable"] = usual
         return settings
 
+    def _variable(self, prefix: str, key: str, usual: str) -> str:
+        """The variable for a key that stands in the file: the usual one, and further ones for further keys."""
+        if (prefix, key) not in self._variables:
+            known = sum(1 for service, _ in self._variables if service == prefix)
+            self._variables[prefix, key] = usual if not known else f"{usual}_{known + 1}"
+        return self._variables[prefix, key]
+
     def _provider(self, prefix: str, settings: dict[str, Any]) -> str:
-        """The name of the provider that is asked so; the same service is one provider."""
+        """The name of the provider that is asked so; the same service with the same key is one provider."""
         wanted = re.sub(r"[^a-z0-9-]+", "-", prefix.lower())
+        identity = tuple(settings.get(one) for one in ("kind", "base_url", "key_variable"))
         name, number = wanted, 1
-        while name in self._providers and any(
-            self._providers[name].get(one) != settings.get(one) for one in ("kind", "base_url", "key_variable")
-        ):
+        while self._identities.get(name, identity) != identity:
             number += 1
             name = f"{wanted}-{number}"
         if name not in self._providers:
+            self._identities[name] = identity
             named = {} if name == settings["kind"] else {"name": name}
             self._providers[name] = {**settings, **named, **self._patience(), "models": []}
         return name
@@ -204,7 +220,7 @@ class _Import:
         limits = {
             ours: params[theirs]
             for ours, theirs in (("requests_per_minute", "rpm"), ("tokens_per_minute", "tpm"))
-            if params.get(theirs)
+            if (params.get(theirs) or 0) > 0
         }
         settings = self._providers[provider]
         variable = settings.get("key_variable")
@@ -214,31 +230,46 @@ class _Import:
         settings["keys"] = [{"variable": variable, **limits}]
         self._note(f"{provider}: rpm and tpm limit the key {variable}, over all of its models")
 
-    def _model(self, provider: str, model: str, params: Mapping[str, Any], info: Mapping[str, Any]) -> None:
+    def _card(self, group: str, model: str, params: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, Any]:
+        """What our own settings have of a model."""
         card: dict[str, Any] = {"name": model}
-        context, most = info.get("max_input_tokens") or info.get("max_tokens"), info.get("max_output_tokens")
-        card |= {name: value for name, value in (("context", context), ("max_output", most)) if value}
+        for ours, theirs in (
+            ("context", "max_input_tokens"),
+            ("context", "max_tokens"),
+            ("max_output", "max_output_tokens"),
+        ):
+            if (tokens := self._number(f"{group}: {theirs}", info.get(theirs))) and tokens >= 1:
+                card.setdefault(ours, int(tokens))
         card |= {"vision": True} if info.get("supports_vision") else {}
         card |= {"reasoning": True} if info.get("supports_reasoning") else {}
         card |= {"tools": False} if info.get("supports_function_calling") is False else {}
         for ours, theirs in (("input_price", "input_cost_per_token"), ("output_price", "output_cost_per_token")):
-            if info.get(theirs) is not None:
-                card[ours] = round(float(info[theirs]) * _MILLION, 6)
-        if params.get("timeout") or params.get("stream_timeout"):
-            card["timeouts"] = _timeouts(params.get("timeout"), params.get("stream_timeout"))
+            if (price := self._number(f"{group}: {theirs}", info.get(theirs))) is not None:
+                card[ours] = round(price * _MILLION, 6)
+        if timeouts := self._timeouts(group, params.get("timeout"), params.get("stream_timeout")):
+            card["timeouts"] = timeouts
+        return card
+
+    def _model(self, provider: str, card: dict[str, Any]) -> None:
+        """One model is one card, whatever groups it is in: what the first entry does not say another may."""
         models = self._providers[provider]["models"]
-        if all(known["name"] != model for known in models):
+        known = next((one for one in models if one["name"] == card["name"]), None)
+        if known is None:
             models.append(card)
+            return
+        for name, value in card.items():
+            if known.setdefault(name, value) != value:
+                self._note(f"{provider}/{card['name']}: {name} differs among its entries; that of the first is taken")
 
     def _patience(self) -> dict[str, Any]:
         """Timeouts and retries that LiteLLM has for all models."""
         found: dict[str, Any] = {}
         total = self._router.get("timeout") or self._library.get("request_timeout")
-        if total or self._router.get("stream_timeout"):
-            found["timeouts"] = _timeouts(total, self._router.get("stream_timeout"))
+        if timeouts := self._timeouts("router_settings", total, self._router.get("stream_timeout")):
+            found["timeouts"] = timeouts
         retries = self._router.get("num_retries", self._library.get("num_retries"))
         if isinstance(retries, int):
-            found["retry"] = {"attempts": min(10, retries + 1)}
+            found["retry"] = {"attempts": max(1, min(10, retries + 1))}
         return found
 
     def _aliases(self) -> dict[str, Any]:
@@ -251,13 +282,26 @@ class _Import:
             groups.setdefault(deployment.group, []).append(deployment)
         aliases: dict[str, Any] = {name: _alias(found, strategy) for name, found in groups.items()}
         for name, others in self._fallbacks():
+            there = [other for other in others if other not in self._left_out or other in groups]
+            for other in others:
+                if other not in there:
+                    self._note(f"fallbacks of {name}: {other} is left out")
             if name == "*":
                 for group in groups:
-                    _append(aliases, group, others)
+                    _append(aliases, group, there)
             elif name in aliases:
-                _append(aliases, name, others)
+                _append(aliases, name, there)
+            elif name in self._left_out and there:
+                # LiteLLM's callers of a group that cannot be asked get its fallbacks.
+                aliases[name] = there
+            else:
+                self._note(f"fallbacks of {name}: there is no such group here")
         for name, target in _object(self._router, "model_group_alias").items():
-            aliases[name] = [target["model"] if isinstance(target, dict) else target]
+            meant = target["model"] if isinstance(target, dict) else target
+            if meant in self._left_out and meant not in aliases:
+                self._note(f"model_group_alias: {name} stands for {meant}, which is left out")
+            else:
+                aliases[name] = [meant]
         return aliases
 
     def _fallbacks(self) -> Iterable[tuple[str, list[str]]]:
@@ -274,8 +318,27 @@ class _Import:
         """A value that may be the name of a variable, which settings of ours do not read."""
         if isinstance(value, str) and value.startswith(_VARIABLE):
             self._note(f"{what} stands in the variable {value.removeprefix(_VARIABLE)}: write its value into base_url")
-            return "http://set-me.invalid/v1"
+            place = re.sub(r"[^a-z0-9]+", "-", value.removeprefix(_VARIABLE).lower()).strip("-")
+            return f"http://set-{place}.invalid/v1"
         return str(value).rstrip("/") if value else None
+
+    def _number(self, what: str, value: Any) -> float | None:
+        """A number, None where there is none: a note says so where something else stands in its place."""
+        if value is None:
+            return None
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if math.isfinite(number):
+            return number
+        self._note(f"{what}: not carried over, for it is no number: {str(value)[:60]}")
+        return None
+
+    def _timeouts(self, what: str, total: Any, stream: Any) -> dict[str, float]:
+        whole, silent = self._number(f"{what}: timeout", total), self._number(f"{what}: stream_timeout", stream)
+        found = {"total": whole} if whole and whole > 0 else {}
+        return found | ({"first_event": silent, "idle": silent} if silent and silent > 0 else {})
 
     def _leftover(self, section: str, given: Mapping[str, Any]) -> None:
         unknown = sorted(given.keys() - set(_CARRIED[section].split()))
@@ -313,17 +376,16 @@ def _append(aliases: dict[str, Any], name: str, others: list[str]) -> None:
         aliases[name] = [f"{name} (group)", *fresh]
 
 
-def _timeouts(total: Any, stream: Any) -> dict[str, float]:
-    found = {"total": float(total)} if total else {}
-    return found | ({"first_event": float(stream), "idle": float(stream)} if stream else {})
-
-
 def _application(name: str, prefix: str, builder: str, arguments: dict[str, Any]) -> dict[str, Any]:
     return {"name": name, "route_prefix": prefix, "import_path": f"deployments.app:{builder}", "args": arguments}
 
 
 def _listen(number: int) -> dict[str, Any]:
     return {"host": "127.0.0.1", "port": FIRST_PORT + number}
+
+
+def _named(given: Any, name: str) -> Any:
+    return given.get(name) if isinstance(given, Mapping) else None
 
 
 def _object(given: Any, name: str) -> dict[str, Any]:

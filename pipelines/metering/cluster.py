@@ -121,6 +121,8 @@ class Cluster:
             sums[index] += value
 
     def _forget_silent(self, now: float) -> None:
+        if now < self._settled_at + LIFETIME:
+            return  # those who were written down may not have had the time to speak
         silent = sorted((one.heard, name) for name, one in self._sources.items() if now - one.heard > LIFETIME)
         for _, name in silent[: max(0, len(silent) - MOST_SILENT)]:
             del self._sources[name]
