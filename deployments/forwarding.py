@@ -11,6 +11,7 @@ import contextlib
 import random
 from collections.abc import AsyncGenerator, Mapping, MutableMapping
 from typing import Any
+from urllib.parse import quote
 
 from deployments.http.reading import HungUp, Receive
 from deployments.http.watchdog import Watchdog
@@ -31,7 +32,11 @@ _SENT = ("content-type", "content-length", "accept", "anthropic-beta", "anthropi
 _RETURNED = ("content-type", "content-length", "content-disposition", "retry-after", "request-id")
 """Headers of the provider's answer that go back."""
 
-_DOTS = ("/..", "/./", "//", "\\")
+_DOTS = ("/..", "/./", "//", "\\", "%")
+"""What may not stand in a path: what leads elsewhere, and a sign that somebody else would decode once more."""
+
+_PLAIN = "/:@!$&'()*+,;=~-._"
+"""Signs that a path holds as they are (RFC 3986, section 3.3); all others are written as `%` and a number again."""
 
 
 async def forward(provider: Provider, visit: Visit, caller: Caller) -> int:
@@ -43,7 +48,7 @@ async def forward(provider: Provider, visit: Visit, caller: Caller) -> int:
     path = visit.path.removeprefix("/v1")
     if not path.startswith("/") or any(dots in f"{path}/" for dots in _DOTS):
         raise BadRequest(f"there is nothing at {visit.path[:200]!r}", status=404, code="not_found")
-    url = provider.base_url + path + (f"?{visit.query}" if visit.query else "")
+    url = provider.base_url + quote(path, safe=_PLAIN) + (f"?{visit.query}" if visit.query else "")
     stand_in = Call(visit.id, provider.DIALECTS[0], {}, Request("", ()), caller, "direct", dict(visit.headers))
     headers = {name: visit.headers[name] for name in _SENT if name in visit.headers}
     has_body = "content-length" in headers or "transfer-encoding" in visit.headers

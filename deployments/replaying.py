@@ -136,7 +136,9 @@ async def _recorded(
 ) -> AsyncGenerator[bytes, None]:
     try:
         async for data in frames:
-            recording.add(data)
+            # Who follows is told of a break in his own words, and of no other's.
+            if answer.error is None:
+                recording.add(data)
             yield data
     finally:
         await frames.aclose()

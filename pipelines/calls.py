@@ -19,6 +19,10 @@ from pipelines.story import Story
 Lane = Literal["direct", "routed", "hop"]
 
 
+COUNT_TOKENS = "/messages/count_tokens"
+"""The operation (`Call.operation`) that asks how many tokens a conversation has."""
+
+
 class Caller(msgspec.Struct, frozen=True):
     """Whose key it is, and what goes for all its calls. id is safe to log.
 

@@ -7,20 +7,21 @@ give the texts that were wanted, nothing may go on (`Unredacted`).
 Above it: `deployments.guardrails`. Below it: `calls`, `dialects`, `events`. Outside it: who decides, and how.
 """
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 
-from pipelines.calls import Call
-from pipelines.conversation import File, Json, Message, Request, Text, ToolResult
+from pipelines.calls import COUNT_TOKENS, Call
+from pipelines.conversation import File, Json, Message, Refusal, Request, Text, ToolCall, ToolResult
 from pipelines.dialects import DIALECTS
 from pipelines.events import Event, PartDelta, PartEnded, PartStarted
 
-_PLACES = ("messages", "input", "system", "instructions", "prompt")
+_PLACES = ("messages", "input", "system", "instructions", "prompt", "suffix")
 """Members of a body in which there is a prompt's text."""
 
-_TEXTS = frozenset((*_PLACES, "content", "text", "output", "data"))
+_TEXTS = frozenset((*_PLACES, "content", "text", "output", "data", "arguments", "refusal"))
 """Members, in there, that hold text itself."""
 
 
@@ -37,8 +38,11 @@ class Said(NamedTuple):
 
 def asked(call: Call) -> list[Said]:
     """Every text of a request, in order."""
+    if call.operation == COUNT_TOKENS:
+        return said_in(DIALECTS[call.dialect].read_request({"max_tokens": 1, **call.body}))
     if call.operation:
-        return [Said("user", text) for place in ("input", "prompt") for text in _strings(call.body.get(place))]
+        places = ("input", "prompt", "suffix")
+        return [Said("user", text) for place in places for text in _strings(call.body.get(place))]
     return said_in(call.request)
 
 
@@ -102,6 +106,10 @@ def _message(message: Message) -> Iterable[Said]:
     for part in message.parts:
         if isinstance(part, Text):
             yield Said(message.role, part.text)
+        elif isinstance(part, Refusal):
+            yield Said("refusal", part.text)
+        elif isinstance(part, ToolCall):
+            yield Said("tool_call", part.arguments)
         elif isinstance(part, ToolResult):
             yield from (Said("tool", one.text) for one in part.parts if isinstance(one, Text | File) and one.text)
         elif isinstance(part, File) and part.text:
@@ -118,6 +126,16 @@ def _strings(value: Json) -> list[str]:
     return [one for one in values if isinstance(one, str)]
 
 
+def _member(name: str, value: Json, other: Mapping[str, str]) -> Json:
+    """A member with other texts. Anthropic has a call's arguments as an object, which is shown as JSON."""
+    if name == "input" and isinstance(value, dict):
+        text = other.get(msgspec.json.encode(value).decode())
+        with contextlib.suppress(msgspec.DecodeError):
+            return value if text is None else msgspec.json.decode(text)
+        return value
+    return _replaced(value, other, inside=name in _TEXTS)
+
+
 def _replaced(value: Json, other: Mapping[str, str], *, inside: bool) -> Json:
     """A copy with other texts. inside: whether a string that stands here is text."""
     if isinstance(value, str):
@@ -125,5 +143,5 @@ def _replaced(value: Json, other: Mapping[str, str], *, inside: bool) -> Json:
     if isinstance(value, list):
         return [_replaced(one, other, inside=inside) for one in value]
     if isinstance(value, dict):
-        return {name: _replaced(one, other, inside=name in _TEXTS) for name, one in value.items()}
+        return {name: _member(name, one, other) for name, one in value.items()}
     return value

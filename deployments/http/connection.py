@@ -136,7 +136,7 @@ class Connection(HttpToolsProtocol):
                 self._due = self.loop.time() + HEAD_SECONDS
                 if self._timer is None:
                     self._arm(HEAD_SECONDS)
-            if b"pgrade:" in data:
+            if b"pgrade:" in data or b"PGRADE:" in data:
                 data = _without_upgrade(data)
         self._unused += len(data)
         super().data_received(data)
@@ -148,8 +148,6 @@ class Connection(HttpToolsProtocol):
             return
         if not self._in_message:
             self._refuse(431, "headers_too_large", f"the headers are larger than {MAX_HEADER_BYTES} bytes")
-        elif self.cycle.body:
-            self._unused = 0
         else:
             self._refuse(400, "invalid_request", "the body has more framing than content")
 
@@ -168,6 +166,11 @@ class Connection(HttpToolsProtocol):
         # Where the parser has seen an upgrade all the same, it passes over whatever comes.
         self._persistent = self.cycle.keep_alive and not self.parser.should_upgrade()
         self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        """Content has come: what was framing before it is forgiven."""
+        self._unused = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """A request is whole."""

@@ -78,6 +78,7 @@ class HttpAnswer:
                     yield data
                     # A small piece may hold many: others have their turn between them.
                     await asyncio.sleep(0)
+        inflate.end()
 
     async def close(self, *, whole: bool = False) -> None:
         """See `pipelines.ports.UpstreamAnswer.close`."""
@@ -88,23 +89,44 @@ class _Inflater:
     """gzip and deflate in pieces, bounded: a bomb is a ProtocolError before it fills the memory."""
 
     def __init__(self, encoding: str) -> None:
-        if encoding not in ("gzip", "deflate"):
+        # The names' case does not matter, and x-gzip is gzip (RFC 9110, section 8.4.1).
+        self._gzip = encoding.lower() in ("gzip", "x-gzip")
+        if not self._gzip and encoding.lower() != "deflate":
             raise ProtocolError(f"the provider's answer has the encoding {encoding[:40]!r}")
         self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)
         self._inflated = 0
+        self._begun = False
 
     def __call__(self, chunk: bytes) -> Iterator[bytes]:
         while chunk:
-            try:
-                data = self._inflate.decompress(chunk, _INFLATED_PIECE)
-            except zlib.error as error:
-                raise ProtocolError("the provider's answer does not decompress") from error
+            data = self._decompressed(chunk)
+            self._begun = True
             self._inflated += len(data)
             if self._inflated > MAX_INFLATED:
                 raise ProtocolError(f"the provider's answer grows beyond {MAX_INFLATED} bytes")
             if data:
                 yield data
             chunk = self._inflate.unconsumed_tail
+            if self._inflate.eof:
+                # gzip may have several members (RFC 1952, section 2.2), and zeros behind them.
+                chunk = self._inflate.unused_data.lstrip(b"\0") if self._gzip else b""
+                if chunk:
+                    self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)
+
+    def _decompressed(self, chunk: bytes) -> bytes:
+        try:
+            return self._inflate.decompress(chunk, _INFLATED_PIECE)
+        except zlib.error as error:
+            if self._gzip or self._begun:
+                raise ProtocolError("the provider's answer does not decompress") from error
+        # Some servers call bare deflate so, without zlib's head.
+        self._inflate, self._begun = zlib.decompressobj(-zlib.MAX_WBITS), True
+        return self._decompressed(chunk)
+
+    def end(self) -> None:
+        """The body has ended. Raises StreamBroken where what was compressed has not."""
+        if self._begun and not self._inflate.eof:
+            raise StreamBroken("the provider's compressed answer ended before its end")
 
 
 class _Address(NamedTuple):

@@ -17,14 +17,12 @@ from typing import NamedTuple
 
 from actors.money.allowance_client import AllowanceClient
 from pipelines.allowance import Need
-from pipelines.calls import Answer, Call
+from pipelines.calls import COUNT_TOKENS, Answer, Call
 from pipelines.errors import OverBudget, OverLimit
 from pipelines.lease import Figures, Lease
 from pipelines.pricing import Rates, likely_cost
 from pipelines.prompt_tokens import BYTES_A_TOKEN, likely_input
 from pipelines.routing.table import Outcome
-
-COUNT_TOKENS = "/messages/count_tokens"
 
 USUAL_OUTPUT = 500
 """Tokens of an answer, before there was one."""

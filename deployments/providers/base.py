@@ -25,9 +25,9 @@ from actors.credentials import credential
 from deployments.http.outbound import outbound
 from deployments.http.transport import HttpTransport
 from deployments.providers.attempt import Attempt, Target
-from deployments.providers.counting import COUNT_TOKENS, estimated_tokens
+from deployments.providers.counting import estimated_tokens
 from deployments.providers.tariff import Tariff
-from pipelines.calls import Answer, Call, Caller
+from pipelines.calls import COUNT_TOKENS, Answer, Call, Caller
 from pipelines.conversation import Json, Request, Usage
 from pipelines.dialects import DIALECTS, WIRES
 from pipelines.dialects.base import Written

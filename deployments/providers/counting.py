@@ -10,8 +10,6 @@ from pipelines.dialects import DIALECTS
 from pipelines.prompt_tokens import size_of
 from pipelines.routing.table import Outcome
 
-COUNT_TOKENS = "/messages/count_tokens"
-
 BYTES_PER_TOKEN = 3.5
 """Of UTF-8 text; vendors name about 4 characters of English, so this is high."""
 

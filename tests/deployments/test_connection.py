@@ -166,9 +166,10 @@ async def test_trailers_are_no_headers(place: Place) -> None:
     assert headers == {b"host": b"a", b"transfer-encoding": b"chunked"}
 
 
+@pytest.mark.parametrize("name", [b"Upgrade", b"UPGRADE", b"upgrade"])
 @pytest.mark.parametrize("cut", [0, 70], ids=["whole", "in two segments"])
-async def test_an_upgrade_that_is_not_offered_is_passed_over(place: Place, cut: int) -> None:
-    upgrade = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+async def test_an_upgrade_that_is_not_offered_is_passed_over(place: Place, cut: int, name: bytes) -> None:
+    upgrade = b"Connection: Upgrade, HTTP2-Settings\r\n%b: h2c\r\nHTTP2-Settings: AAMAAABk\r\n" % name
     raw = POST + upgrade + b"Content-Length: 11\r\n\r\n\r\nUpgrade:x"
     async with await Caller.connect(place.url) as caller:
         await caller.send(raw[:cut])
@@ -255,6 +256,19 @@ async def test_framing_without_content_is_refused(place: Place, endless: bytes) 
         sending = asyncio.create_task(caller.send_slowly(endless, piece=10_000, gap=0.01))
         assert (await caller.head()).status == 400
         await sending
+
+
+@pytest.mark.parametrize("size", [16_376, 8_184, 1_000])
+async def test_chunks_whose_sizes_come_alone_are_no_framing_without_content(place: Place, size: int) -> None:
+    async with await Caller.connect(place.url) as caller:
+        await caller.send(CHUNKED)
+        for _ in range(200_000 // size):
+            await caller.send(b"%x\r\n" % size)
+            await asyncio.sleep(0.002)
+            await caller.send(b"x" * size + b"\r\n")
+            await asyncio.sleep(0.002)
+        await caller.send(b"0\r\n\r\n")
+        assert (await caller.head()).status == 200
 
 
 async def test_an_answer_that_overtakes_the_body_says_close_and_is_not_lost(place: Place) -> None:

@@ -91,7 +91,7 @@ async def test_every_other_path_of_the_direct_lane_is_the_providers_own(running:
     async with client_of(running.replicas[-1]) as client:
         answer = await client.post("/v1/audio/transcriptions?x=1", content=b"x" * 300_000, headers={"x-secret": "mine"})
         assert answer.json() == {"text": "hello"}
-        for path in ("/v1/../admin", "/v1/%2e%2e/admin", "/v1//x", "/other"):
+        for path in ("/v1/../admin", "/v1/%2e%2e/admin", "/v1/%252e%252e/admin", "/v1//x", "/other"):
             assert (await client.post(path, content=b"x")).status_code in (404, 405)
         client.headers.pop("authorization")
         assert (await client.post("/v1/audio/transcriptions", content=b"x")).status_code == 401
@@ -99,6 +99,23 @@ async def test_every_other_path_of_the_direct_lane_is_the_providers_own(running:
     assert [request.path for request in seen] == ["/v1/audio/transcriptions?x=1"]
     assert seen[0].header("x-secret") is None
     assert KEY not in str(seen[0].headers)
+
+
+@pytest.mark.parametrize(
+    ("asked", "sent"),
+    [
+        ("/v1/files/a%23b", "/v1/files/a%23b"),
+        ("/v1/files/a%3Fb%3Dc?d=e", "/v1/files/a%3Fb=c?d=e"),
+        ("/v1/files/%C3%BC b", "/v1/files/%C3%BC%20b"),
+        ("/v1/chat/completions%3F", "/v1/chat/completions%3F"),
+    ],
+)
+async def test_a_forwarded_path_is_the_one_that_was_asked_for(
+    running: House, upstream: Upstream, asked: str, sent: str
+) -> None:
+    async with client_of(running.replicas[-1]) as client:
+        await client.delete(asked)
+    assert [request.path for request in upstream.requests if request.method == "DELETE"] == [sent]
 
 
 async def test_pages_of_a_configured_origin_may_call_and_no_others(running: House) -> None:

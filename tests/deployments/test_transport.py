@@ -1,6 +1,8 @@
 """HTTP on real sockets: what is kept, what is closed, what is never sent twice, and how large anything may grow."""
 
 import asyncio
+import gzip
+import random
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator
 
@@ -136,6 +138,27 @@ async def test_what_is_compressed_against_our_wish_is_inflated(
     await answer.close()
     assert b"".join(pieces) == text
     assert max(map(len, pieces)) <= MIB
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding"),
+    [
+        (gzip.compress(b"one\n") + gzip.compress(b"two\n") + bytes(5), "gzip"),
+        (gzip.compress(b"one\ntwo\n"), "X-GZIP"),
+        (zlib.compress(b"one\ntwo\n")[2:-4], "deflate"),
+    ],
+    ids=["members", "another name", "bare"],
+)
+async def test_other_forms_of_compression(http: HttpTransport, upstream: Upstream, body: bytes, encoding: str) -> None:
+    upstream.plan("m", given(body, content_encoding=encoding))
+    assert await read(await post(http, upstream)) == b"one\ntwo\n"
+
+
+async def test_a_compressed_answer_that_is_cut_off_is_broken(http: HttpTransport, upstream: Upstream) -> None:
+    body = gzip.compress(random.Random(1).randbytes(10_000))
+    upstream.plan("m", given(body[:-100], content_encoding="gzip"))
+    with pytest.raises(StreamBroken, match="before its end"):
+        await read(await post(http, upstream))
 
 
 @pytest.mark.parametrize(

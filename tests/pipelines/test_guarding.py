@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from pipelines.calls import Call, Caller
@@ -126,3 +127,31 @@ def test_an_answer_s_texts_are_shown_and_replaced_part_by_part() -> None:
     assert assemble(made).message.tool_calls[0].arguments == '{"a":2}'
     with pytest.raises(Unredacted):
         rewritten(EVENTS, ["one"])
+
+
+def test_a_count_of_tokens_is_a_conversation_too() -> None:
+    body = {name: value for name, value in BODIES["anthropic_messages"].items() if name != "max_tokens"}
+    before = call("anthropic_messages", body, "/messages/count_tokens")
+    assert [one.text for one in asked(before)] == ["user", "one", "{}", "four"]
+    after = redacted(before, ["USER", "ONE", "{}", "FOUR"])
+    assert "one" not in str(after.body["messages"])
+    completion = call("openai_chat", {"model": "m", "prompt": "one", "suffix": "two"}, "/completions")
+    assert redacted(completion, ["a", "b"]).body == {"model": "m", "prompt": "a", "suffix": "b"}
+
+
+@pytest.mark.parametrize("dialect", BODIES)
+def test_a_call_s_arguments_are_shown_and_can_be_replaced(dialect: str) -> None:
+    text = msgspec.json.encode(BODIES[dialect]).decode()
+    body = msgspec.json.decode(
+        text.replace('"arguments":"{}"', '"arguments":"{\\"a\\":1}"').replace('"input":{}', '"input":{"a":1}')
+    )
+    before = call(dialect, body)
+    assert Said("tool_call", '{"a":1}') in asked(before)
+    after = redacted(before, [one.text.replace("1", "2") for one in asked(before)])
+    assert Said("tool_call", '{"a":2}') in asked(after)
+
+
+def test_arguments_that_are_no_json_cannot_be_anthropics() -> None:
+    body = BODIES["anthropic_messages"]
+    with pytest.raises(Unredacted):
+        redacted(call("anthropic_messages", body), ["user", "one", "no JSON", "four"])

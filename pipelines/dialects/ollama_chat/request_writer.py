@@ -11,7 +11,7 @@ and Values"; docs.ollama.com, "Thinking" (`think` is a boolean or "low", "medium
 Above it: `wire`. Below it: `message_writer`, `conversation`.
 """
 
-from pipelines.conversation import Json, OutputFormat, ReasoningRequest, Request, ToolChoice, ToolSpec
+from pipelines.conversation import Json, OutputFormat, Request, ToolChoice, ToolSpec
 from pipelines.dialects.base import Written, unsaid
 from pipelines.dialects.ollama_chat.message_writer import Dropped, note, write_messages
 from pipelines.errors import BadRequest
@@ -29,8 +29,10 @@ _OPTIONS = {
 
 _UNSAID = ("logprobs", "top_logprobs", "logit_bias", "user", "metadata")
 
+_HARMONY = "gpt-oss"
+
 _EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
-"""Efforts, and the nearest words that all servers with thinking take; other words are just thinking."""
+"""Efforts, and the nearest words that such models take; other words are just thinking."""
 
 
 def write_request(request: Request) -> Written:
@@ -44,7 +46,7 @@ def write_request(request: Request) -> Written:
     members: dict[str, Json] = {
         "tools": _tools(request, dropped),
         "format": _format(request.output_format),
-        "think": _think(request.reasoning, dropped),
+        "think": _think(request, dropped),
         "options": _options(request),
     }
     _name_unsaid(request, dropped)
@@ -103,8 +105,13 @@ def _format(form: OutputFormat | None) -> Json:
     return form.schema if form.kind == "json_schema" and form.schema else "json"
 
 
-def _think(asked: ReasoningRequest | None, dropped: Dropped) -> bool | str | None:
-    """Whether to think, or how much; None leaves it to the model."""
+def _think(request: Request, dropped: Dropped) -> bool | str | None:
+    """Whether to think, or how much; None leaves it to the model.
+
+    A word is for models of OpenAI's Harmony format: others refuse it (Ollama, `server/routes.go`: "think value … is not
+    supported for this model").
+    """
+    asked = request.reasoning
     if asked is None:
         return None
     for name in ("budget", "summary"):
@@ -113,7 +120,7 @@ def _think(asked: ReasoningRequest | None, dropped: Dropped) -> bool | str | Non
     if not asked.enabled or asked.effort == "none":
         return False
     effort = asked.nearest_effort
-    word = _EFFORTS.get(effort)
+    word = _EFFORTS.get(effort) if _HARMONY in request.model else None
     if word != (effort or None):
         dropped["reasoning.effort"] = None
     return word or True

@@ -7,7 +7,7 @@ the wire does not allow, follow in a message of the user; so do documents that a
 Above it: `request_writer`, `answers`. Below it: `part_writer`, `conversation`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from pipelines.conversation import (
     Audio,
@@ -36,7 +36,9 @@ def write_messages(messages: Iterable[Message], dropped: Dropped) -> list[Json]:
             written.append({"role": "user", "content": content(pictures, dropped)})
             pictures = []
         if message.role == "assistant":
-            written.append(_named(message, {"role": "assistant", **assistant(message, dropped)}, dropped))
+            own_turn = assistant(message, dropped)
+            if not _is_emptied(own_turn, message.parts):
+                written.append(_named(message, {"role": "assistant", **own_turn}, dropped))
             continue
         results = [part for part in message.parts if isinstance(part, ToolResult)]
         for result in results:
@@ -44,14 +46,20 @@ def write_messages(messages: Iterable[Message], dropped: Dropped) -> list[Json]:
             pictures += [part for part in result.parts if not _is_text(part)]
         others = [part for part in message.parts if not isinstance(part, ToolResult)]
         if message.role != "tool" and (others or not results):
-            said = content([*pictures, *others], dropped)
-            written.append(_named(message, {"role": message.role, "content": said}, dropped))
+            turn = {"content": content([*pictures, *others], dropped)}
+            if not _is_emptied(turn, [*pictures, *others]):
+                written.append(_named(message, {"role": message.role, **turn}, dropped))
             pictures = []
         elif others:
             pictures += others
     if pictures:
         written.append({"role": "user", "content": content(pictures, dropped)})
     return written
+
+
+def _is_emptied(written: dict[str, Json], parts: Sequence[Part]) -> bool:
+    """Whether nothing is left of a message that was more than empty text: some servers refuse an empty one."""
+    return written == {"content": ""} and any(not isinstance(part, Text) for part in parts)
 
 
 def assistant(message: Message, dropped: Dropped | None = None, *, answer: bool = False) -> dict[str, Json]:

@@ -30,6 +30,10 @@ def write_request(request: Request) -> Written:
         # The time of `functions` knew no other than one call.
         if value is not None and not (name == "parallel_tool_calls" and is_legacy(request)):
             body[name] = value
+    if body.get("top_logprobs") is not None and not body.get("logprobs"):
+        # This wire takes the one beside the other only.
+        del body["top_logprobs"]
+        dropped["top_logprobs"] = None
     for name in ("service_tier", "user"):
         if getattr(request, name):
             body[name] = getattr(request, name)

@@ -23,8 +23,10 @@ from pipelines.conversation import (
     ToolResult,
 )
 from pipelines.dialects import base
-from pipelines.dialects.openai_responses.opaque import CONTENT_PART, NAME, own, reasoning_item
+from pipelines.dialects.openai_responses.fields import text_of
+from pipelines.dialects.openai_responses.opaque import CONTENT_PART, NAME, OUR_ID, own, reasoning_item
 from pipelines.dialects.openai_responses.tool_events import without_ours
+from pipelines.dialects.sealing import SEAL
 
 _CONTENT_FIELDS = frozenset({"annotations", "logprobs"})
 """What belongs to a text's own part; the rest of what this dialect keeps of a text is its message's."""
@@ -52,11 +54,22 @@ def add_user_turn(body: dict[str, Json], text: str) -> dict[str, Json]:
 
 
 def relay_request(body: dict[str, Json], model: str) -> dict[str, Json]:
-    """See `base.Dialect.relay_request`: calls of tools that ran here become such as the provider knows."""
+    """See `base.Dialect.relay_request`.
+
+    Calls of tools that ran here become such as the provider knows. Another provider's reasoning, which is under our own
+    seal or id, is taken out: this one would refuse it.
+    """
     sent = base.relay_request(body, model)
     if isinstance(sent.get("input"), list):
-        sent["input"] = without_ours(sent["input"], legal=True)
+        sent["input"] = [item for item in without_ours(sent["input"], legal=True) if not _is_ours(item)]
     return sent
+
+
+def _is_ours(item: Json) -> bool:
+    if not isinstance(item, dict) or item.get("type") != "reasoning":
+        return False
+    encrypted = text_of(item, "encrypted_content")
+    return encrypted.startswith(SEAL) or (not encrypted and text_of(item, "id").startswith(OUR_ID))
 
 
 def _turn(text: str) -> dict[str, Json]:

@@ -193,7 +193,7 @@ class MessageItem(Item):
 
 
 class CallItem(Item):
-    """A call of a function of the caller's. It begins once its name is known."""
+    """A call of a function of the caller's. It begins once its name is known: arguments before it wait for the end."""
 
     handlers: Mapping[str, str] = {
         "function_call_arguments.delta": "_delta",
@@ -214,10 +214,12 @@ class CallItem(Item):
         part.end(owned(_news(self.first, item, _CALL_FIELDS)))
 
     def _delta(self, event: Mapping[str, Json]) -> None:
-        self._begin(self.first).add(text_of(event, "delta"))
+        if self.part is not None:
+            self.part.add(text_of(event, "delta"))
 
     def _done(self, event: Mapping[str, Json]) -> None:
-        self._begin(self.first).complete(text_of(event, "arguments"))
+        if self.part is not None:
+            self.part.complete(text_of(event, "arguments"))
 
     def _begin(self, item: Mapping[str, Json]) -> Part:
         if self.part is None:
