@@ -55,6 +55,7 @@ class Started(_Event, frozen=True, tag="started"):
 class PartStarted(_Event, frozen=True, tag="part_started"):
     """Part `index` of the answer begins. `id` and `name` belong to tool calls.
 
+    A foreign part has an `id` where it is a call that the caller must answer before the model goes on.
     choice: which of the `n` answers it belongs to.
     """
 

@@ -9,11 +9,13 @@ How a turn ends the loop:
 | the turn | ends as |
 |---|---|
 | calls nobody | the answer |
-| calls tools of the caller's (beside ours or not) | `tool_calls`; ours are put off: not run, not shown |
+| calls tools of the caller's, alone or beside ours | `tool_calls`; ours are put off: not run, not shown |
 | is unfinished, cut off or filtered | as it is; its calls are never run |
 | calls a tool that a person must allow | `pause`, once its other calls are answered |
 | is asked for behind a limit of calls, turns, repeats or mistakes | one more, without tools; then as it is |
 | comes when time or money is used up | `length`, before another turn is asked for |
+
+The caller's are also the calls that no tool of the request stands for, of which his dialect says that he answers them.
 
 Calls that are put off are asked for again by a model that still needs them: an answer that carried their results would
 have to come back whole with the caller's next request, and a chat completion has no place for them.

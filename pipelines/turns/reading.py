@@ -24,6 +24,7 @@ class TurnReading:
         self._shown: dict[int, int] = {}
         self._kept: set[int] = set()
         self._first = tally.turns == 0
+        self._waits = False
         self.finished: Finished | None = None
 
     def take(self, event: Event) -> list[Event]:
@@ -46,6 +47,7 @@ class TurnReading:
         if event.kind == "tool_call" and event.name not in self._theirs:
             self._kept.add(event.index)
             return []
+        self._waits = self._waits or (event.kind == "foreign" and bool(event.id))
         self._shown[event.index] = index = self._tally.parts
         self._tally.parts += 1
         return [replace(event, index=index)]
@@ -68,5 +70,5 @@ class TurnReading:
         return tuple(call for call in message.tool_calls if call.name not in self._theirs)
 
     def has_theirs(self, message: Message) -> bool:
-        """Whether the caller has something to run."""
-        return any(call.name in self._theirs for call in message.tool_calls)
+        """Whether the caller has something to run, or to answer that only his dialect has."""
+        return self._waits or any(call.name in self._theirs for call in message.tool_calls)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pipelines.conversation import Json, Opaque
 from pipelines.dialects.openai_responses.fields import object_of, objects_of, rest, text_of
 from pipelines.dialects.openai_responses.opaque import BREAK, owned, reasoning_id, reasoning_opaque
-from pipelines.dialects.openai_responses.usage import CALLER_CALLS
+from pipelines.dialects.openai_responses.usage import awaits_caller
 from pipelines.events import Event, PartDelta, PartEnded, PartKind, PartStarted
 
 _ITEM_FIELDS = frozenset({"type", "role", "content", "id", "status"})
@@ -93,7 +93,7 @@ class Item:
     def open(
         self, index: int, kind: PartKind, opaque: Opaque | None = None, identity: str = "", name: str = ""
     ) -> Part:
-        """Begin part `index`; `identity` and `name` are a call's."""
+        """Begin part `index`; `identity` and `name` are a call's, `identity` also that of an item to answer."""
         self.out.events.append(PartStarted(index, kind, identity, name, opaque=opaque))
         return Part(index, kind, self.out)
 
@@ -302,8 +302,10 @@ class ForeignItem(Item):
     def __init__(self, item: Mapping[str, Json], out: Out) -> None:
         super().__init__(item, out)
         known = {key: item[key] for key in ("type", "id") if isinstance(item.get(key), str)}
-        self.part = self.open(out.number(), "foreign", owned(known))
-        if known.get("type") in CALLER_CALLS:
+        waits = awaits_caller(item)
+        identity = (text_of(item, "call_id") or text_of(item, "id")) if waits else ""
+        self.part = self.open(out.number(), "foreign", owned(known), identity)
+        if waits:
             out.kinds.add("tool_call")
 
     def event(self, kind: str, event: Mapping[str, Json]) -> None:

@@ -30,13 +30,19 @@ CALLER_CALLS = frozenset(
         "mcp_approval_request",
     }
 )
-"""Items that the caller must answer before the model goes on."""
+"""Items that the caller must answer before the model goes on, unless `awaits_caller` knows better."""
 
 _INCOMPLETE: dict[str, FinishReason] = {"max_output_tokens": "length", "content_filter": "content_filter"}
 
 _WORDS: dict[FinishReason, str] = {reason: word for word, reason in _INCOMPLETE.items()}
 
 _OTHER_WORDS = frozenset({"max_messages", "steered"})
+
+
+def awaits_caller(item: Mapping[str, Json]) -> bool:
+    """Whether the caller must answer an item; a shell in a container is the provider's, who answers it himself."""
+    in_container = text_of(object_of(item, "environment"), "type") == "container_reference"
+    return text_of(item, "type") in CALLER_CALLS and not in_container
 
 
 def finished(response: Mapping[str, Json], kind: str, seen: Set[PartKind]) -> Finished:
@@ -59,7 +65,7 @@ def _reason(response: Mapping[str, Json], kind: str, seen: Set[PartKind]) -> tup
         word = text_of(object_of(response, "incomplete_details"), "reason")
         return _INCOMPLETE.get(word, "other"), word or "incomplete"
     output = objects_of(response, "output")
-    if "tool_call" in seen or any(text_of(item, "type") in CALLER_CALLS for item in output):
+    if "tool_call" in seen or any(map(awaits_caller, output)):
         return "tool_calls", "completed"
     said = {text_of(content, "type") for item in output for content in objects_of(item, "content")}
     if "refusal" in seen or "refusal" in said:
