@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
+from openai.types.responses.response_output_item import McpCall
 
 from pipelines.calls import Call, Caller
 from pipelines.conversation import Request, Text, ToolCall, ToolResult
@@ -101,6 +103,34 @@ def test_somebody_elses_mcp_calls_stay_what_they_are() -> None:
     block = {"type": "mcp_tool_use", "id": "m1", "server_name": "theirs", "name": "f", "input": {}}
     asked = {"model": "m", "max_tokens": 1, "messages": [{"role": "assistant", "content": [block]}]}
     assert DIALECTS["anthropic_messages"].relay_request(asked, "m")["messages"][0]["content"] == [block]
+
+
+def test_a_failed_run_is_what_openais_client_reads() -> None:
+    failed = answer("openai_responses")["output"][2]
+    read = McpCall.model_validate(failed)
+    assert (read.name, read.status) == ("echo", "failed")
+    assert read.error is not None
+    assert read.error.type == "mcp_tool_execution_error"
+    assert read.error.content == [{"type": "text", "text": "no"}]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "no way",
+        {"type": "http_error", "code": 500, "message": "no way"},
+        {"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": "no way"}, {"type": "image"}]},
+    ],
+)
+def test_an_error_is_read_in_each_form_that_it_may_have(error: Any) -> None:
+    wire = DIALECTS["openai_responses"]
+    item = {"type": "mcp_call", "id": "a", "server_label": "penstock", "name": "f", "arguments": "{}", "error": error}
+    whole = msgspec.json.encode({"id": "r", "status": "completed", "output": [item]})
+    assert [event.error for event in wire.read_answer(whole) if isinstance(event, ToolEnded)] == ["no way"]
+
+    (result,) = wire.read_request({"model": "m", "input": [item]}).messages[-1].parts
+    assert isinstance(result, ToolResult)
+    assert result.parts == (Text("Error: no way"),)
 
 
 def test_results_join_those_that_the_caller_brings() -> None:

@@ -11,7 +11,7 @@ Above it: `encoder`, `decoder`, `output`, the readers. Below it: `events`, `own_
 from collections.abc import Mapping, Sequence
 
 from pipelines.conversation import Json
-from pipelines.dialects.openai_responses.fields import text_of
+from pipelines.dialects.openai_responses.fields import object_of, objects_of, text_of
 from pipelines.dialects.own_runs import plain_name, unfolded
 from pipelines.events import OURS, Event, Run, ToolEnded, ToolProgress, ToolStarted
 
@@ -38,8 +38,19 @@ def run_item(run: Run, status: str = "") -> dict[str, Json]:
         "name": run.name,
         "arguments": run.arguments or "{}",
         "output": run.text if over else None,
-        "error": run.error or None,
+        "error": _error(run.error) if run.error else None,
     }
+
+
+def _error(text: str) -> dict[str, Json]:
+    return {"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": text}]}
+
+
+def error_of(item: Mapping[str, Json]) -> str:
+    """What an item says went wrong, in any of the forms of this field: an object with texts or a message, a string."""
+    error = object_of(item, "error")
+    texts = [text_of(content, "text") for content in objects_of(error, "content")]
+    return "\n".join(filter(None, texts)) or text_of(error, "message") or text_of(item, "error")
 
 
 class RunWriter:
@@ -98,7 +109,7 @@ class RunReader:
         if item.get("type") != "mcp_call" or identity in self._over:
             return []
         self._over.add(identity)
-        return [*begun, ToolEnded(identity, text_of(item, "output"), text_of(item, "error"))]
+        return [*begun, ToolEnded(identity, text_of(item, "output"), error_of(item))]
 
     def progress(self, event: Mapping[str, Json]) -> list[Event]:
         """More of what a running tool says."""
@@ -117,7 +128,7 @@ def without_ours(items: Sequence[Json], *, legal: bool = False) -> Sequence[Json
 
     def apart(item: dict[str, Json]) -> tuple[dict[str, Json], dict[str, Json]]:
         identity, name = text_of(item, "id"), text_of(item, "name")
-        error = text_of(item, "error")
+        error = error_of(item)
         call = {"type": "function_call", "call_id": identity, "name": plain_name(name) if legal else name}
         output = text_of(item, "output") or (f"Error: {error}" if error else "")
         result = {"type": "function_call_output", "call_id": identity, "output": output}
