@@ -15,13 +15,13 @@ How a turn ends the loop:
 | is asked for behind a limit of calls, turns, repeats or mistakes | one more, without tools; then as it is |
 | comes when time or money is used up | `length`, before another turn is asked for |
 
-The caller's are also the calls that no tool of the request stands for, of which his dialect says that he answers them.
+The caller's calls are also those that only his dialect has: foreign parts with an `id` (`events`).
 
 Calls that are put off are asked for again by a model that still needs them: an answer that carried their results would
 have to come back whole with the caller's next request, and a chat completion has no place for them.
 
-Above it: the gateway's tool lane. Below it: `reading`, `running`, `limits`, `ports`. Outside it: routing,
-wires, clocks.
+Above it: the gateway's tool lane. Below it: `reading`, `running`, `limits`, `ports`, and the dialect that has choices
+of its own. Outside it: routing, wires, clocks.
 """
 
 from collections.abc import AsyncGenerator
@@ -30,6 +30,7 @@ from contextlib import aclosing
 from msgspec.structs import replace
 
 from pipelines.conversation import Message, Opaque, Reasoning, Request, ToolChoice, ToolResult
+from pipelines.dialects.openai_responses.request_writer import unforced
 from pipelines.events import OURS, Event, Finished, FinishReason, Started, merged
 from pipelines.turns.judging import Allowed
 from pipelines.turns.limits import Limit, Tally, total
@@ -189,9 +190,11 @@ class _Loop:
         choice = self._request.tool_choice
         if closing:
             return replace(self._request, tool_choice=ToolChoice("none"))
-        if self._tally.turns and choice is not None and choice.mode in ("required", "named"):
-            return replace(self._request, tool_choice=ToolChoice("auto", allowed=choice.allowed))
-        return self._request
+        if not self._tally.turns:
+            return self._request
+        if choice is not None and choice.mode in ("required", "named"):
+            choice = ToolChoice("auto", allowed=choice.allowed)
+        return replace(self._request, tool_choice=choice, extra=unforced(self._request.extra))
 
 
 def _is_bound(message: Message) -> bool:

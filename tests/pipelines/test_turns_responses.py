@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
+from pipelines.dialects.openai_responses import OPENAI_RESPONSES
 from pipelines.dialects.openai_responses.decoder import read_answer
 from pipelines.events import Event, Finished, PartStarted, assemble
 from tests.pipelines.responses_wire import decode, encode
-from tests.pipelines.scripted_turns import ECHO, Loop, Model, text, turn
+from tests.pipelines.scripted_turns import ECHO, Loop, Model, calling, text, turn
 
 DONE = turn(text("done"))
 
@@ -70,3 +71,35 @@ def test_only_an_item_that_waits_has_an_id_and_keeps_it_on_the_wire(
     for read in (events, decode(encode(events))):
         assert [event.id for event in read if isinstance(event, PartStarted)] == [identity]
         assert [event.reason for event in read if isinstance(event, Finished)] == [reason]
+
+
+MIXED = [{"type": "function", "name": ECHO.name}, {"type": "web_search"}]
+
+
+@pytest.mark.parametrize(
+    ("choice", "relaxed"),
+    [
+        (
+            {"type": "allowed_tools", "mode": "required", "tools": MIXED},
+            {"type": "allowed_tools", "mode": "auto", "tools": MIXED},
+        ),
+        (
+            {"type": "allowed_tools", "mode": "auto", "tools": MIXED},
+            {"type": "allowed_tools", "mode": "auto", "tools": MIXED},
+        ),
+        ({"type": "web_search"}, None),
+        ({"type": "mcp", "server_label": "s", "name": "f"}, None),
+    ],
+)
+async def test_a_forced_choice_that_only_this_dialect_has_holds_once(
+    choice: dict[str, Any], relaxed: dict[str, Any] | None
+) -> None:
+    tools = [{"type": "web_search"}, {"type": "function", "name": ECHO.name, "parameters": {"type": "object"}}]
+    body = {"model": "m", "input": "go", "tools": tools, "tool_choice": choice, "truncation": "auto"}
+    first, second = turn(calling(ECHO.name, {"n": 1})), turn(calling(ECHO.name, {"n": 2}))
+    loop = Loop(Model(first, second, DONE), request=OPENAI_RESPONSES.read_request(body))
+    await loop.run()
+
+    sent = [OPENAI_RESPONSES.write_request(request).body for request, _ in loop.model.asked]
+    assert [one.get("tool_choice") for one in sent] == [choice, relaxed, relaxed]
+    assert [one["truncation"] for one in sent] == ["auto"] * 3

@@ -9,10 +9,19 @@ Above it: `dialect`, `request_reader` (the rule of what is included). Below it: 
 
 from typing import Final
 
-from pipelines.conversation import Json, OutputFormat, Reasoning, ReasoningRequest, Request, ToolChoice, ToolSpec
+from pipelines.conversation import (
+    Json,
+    Opaque,
+    OutputFormat,
+    Reasoning,
+    ReasoningRequest,
+    Request,
+    ToolChoice,
+    ToolSpec,
+)
 from pipelines.dialects.base import Written, unsaid
 from pipelines.dialects.openai_responses.input_writer import write_input
-from pipelines.dialects.openai_responses.opaque import NAME, own
+from pipelines.dialects.openai_responses.opaque import NAME, own, owned
 
 ENCRYPTED: Final = "reasoning.encrypted_content"
 """The `include` that makes a provider send reasoning in the form in which it can be carried back."""
@@ -137,6 +146,18 @@ def write_tool_choice(request: Request) -> Json:
         allowed = [{"type": "function", "name": name} for name in choice.allowed]
         return {"type": "allowed_tools", "mode": choice.mode, "tools": allowed}
     return choice.mode
+
+
+def unforced(extra: Opaque | None) -> Opaque | None:
+    """A request's `extra` without a choice that forces a call; which tools are allowed stays said."""
+    choice = own(extra).get("tool_choice")
+    if choice is None:
+        return extra
+    rest = {key: value for key, value in own(extra).items() if key != "tool_choice"}
+    if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
+        rest["tool_choice"] = {**choice, "mode": "auto"}
+    others = {key: value for key, value in (extra or {}).items() if key != NAME}
+    return {**others, **(owned(rest) or {})} or None
 
 
 def write_text(request: Request) -> dict[str, Json] | None:
