@@ -148,6 +148,7 @@ RICH = [
     Request("m", (USER,), reasoning=ReasoningRequest(enabled=False)),
     Request("m", (USER,), reasoning=ReasoningRequest(effort="minimal"), user="ann", parallel_tool_calls=False),
     Request("m", (USER, Message("assistant", (Reasoning(), Text("ok"))), USER)),
+    Request("m", (USER,), top_logprobs=3),
 ]
 """Requests that hold one of everything."""
 

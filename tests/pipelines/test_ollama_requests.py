@@ -39,7 +39,7 @@ PICTURE = Image(data="aGk=", media_type="image/png")
 
 
 def write(*messages: Message, **settings: Any) -> Written:
-    return OLLAMA_CHAT.write_request(Request("m", messages or (USER,), **settings))
+    return OLLAMA_CHAT.write_request(Request(**{"model": "m", "messages": messages or (USER,), **settings}))
 
 
 def sent(*parts: Part, role: Any = "user") -> list[Json]:
@@ -110,9 +110,14 @@ def test_settings_without_a_place_are_named_where_they_mean_something() -> None:
     ],
 )
 def test_thinking(asked: ReasoningRequest, think: Any, lost: tuple[str, ...]) -> None:
-    written = write(reasoning=asked)
+    written = write(reasoning=asked, model="gpt-oss:20b")
     assert written.body["think"] is think if isinstance(think, bool) else written.body["think"] == think
     assert written.dropped == lost
+    # Other models refuse a word.
+    plain = write(reasoning=asked, model="qwen3:8b")
+    assert plain.body["think"] is (think is not False)
+    effort = {"reasoning.effort"} if asked.nearest_effort and think is not False else set()
+    assert set(plain.dropped) == effort | (set(lost) - {"reasoning.effort"})
     assert "think" not in write().body
 
 

@@ -88,7 +88,9 @@ def marked(request: Request) -> Request:
         )
         for message in request.messages
     ]
-    return msgspec.structs.replace(request, messages=tuple(messages))
+    # This wire has the one beside the other only.
+    logprobs = True if request.top_logprobs is not None else request.logprobs
+    return msgspec.structs.replace(request, messages=tuple(messages), logprobs=logprobs)
 
 
 @given(requests(parts={"result_images": False, "result_errors": False}))
@@ -367,3 +369,19 @@ def test_a_body_of_few_members_reads_as_one_of_many(few: dict[str, Any]) -> None
         with pytest.raises(BadRequest) as other:
             OPENAI_CHAT.read_request({**body, **wrong, "seed": None})
         assert (str(one.value), one.value.param) == (str(other.value), other.value.param)
+
+
+def test_a_message_of_which_nothing_is_left_is_left_out() -> None:
+    foreign = Foreign({"openai_responses": {"type": "custom_tool_call"}})
+    hi = Message("user", (Text("Hi"),))
+    written = OPENAI_CHAT.write_request(
+        Request("m", (hi, Message("assistant", (foreign,)), Message("user", (foreign,)), Message("assistant", ())))
+    )
+    assert written.body["messages"] == [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": ""}]
+    assert written.dropped == ("foreign",)
+
+
+def test_the_most_likely_tokens_are_asked_for_beside_their_own_field_only() -> None:
+    request = Request("m", (Message("user", (Text("Hi"),)),), top_logprobs=3)
+    assert OPENAI_CHAT.write_request(request).dropped == ("top_logprobs",)
+    assert OPENAI_CHAT.write_request(msgspec.structs.replace(request, logprobs=True)).body["top_logprobs"] == 3

@@ -17,7 +17,8 @@ from pipelines.conversation import (
     ToolSpec,
 )
 from pipelines.dialects.openai_responses import OPENAI_RESPONSES
-from pipelines.dialects.openai_responses.opaque import seal, unseal
+from pipelines.dialects.openai_responses.opaque import OUR_ID, seal, unseal
+from pipelines.dialects.sealing import SEAL
 
 NAME = "openai_responses"
 
@@ -117,3 +118,14 @@ def test_a_signature_of_another_dialect_comes_back_through_a_caller() -> None:
     item = {"type": "reasoning", "id": "rs_penstock_1_0", "encrypted_content": seal(signed)}
     item["summary"] = [{"type": "summary_text", "text": "thought"}]  # type: ignore[assignment]
     assert read(input=[item]).messages == (Message("assistant", (Reasoning("thought", signed),)),)
+
+
+def test_reasoning_of_another_provider_goes_back_to_none_but_its_own() -> None:
+    """Sealed by us, or under an id of ours: OpenAI would refuse the one and look the other up."""
+    sealed_item = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": SEAL + "e30="}
+    bare = {"type": "reasoning", "id": f"{OUR_ID}c1_0", "summary": [{"type": "summary_text", "text": "hm"}]}
+    theirs = {"type": "reasoning", "id": "rs_2", "summary": [], "encrypted_content": "gAAAA"}
+    kept = {**bare, "encrypted_content": "gAAAA"}
+    asked = {"role": "user", "content": "Hi"}
+    body = {"model": "m", "input": [asked, sealed_item, bare, theirs, kept]}
+    assert OPENAI_RESPONSES.relay_request(body, "n")["input"] == [asked, theirs, kept]

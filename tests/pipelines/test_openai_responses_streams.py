@@ -348,3 +348,16 @@ def test_the_response_echoes_what_was_asked() -> None:
     assert response["tool_choice"] == {"type": "function", "name": "f"}
     assert response["text"] == {"format": {"type": "json_object"}, "verbosity": "low"}
     assert (response["reasoning"], response["truncation"]) == ({"effort": "low"}, "auto")
+
+
+def test_arguments_that_come_before_their_call_wait_for_its_name() -> None:
+    item = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "calc", "arguments": '{"a":1}'}
+    answer = answer_of(
+        {"type": "response.created", "response": {"id": "r", "model": "m"}},
+        {"type": "response.function_call_arguments.delta", "item_id": "fc_1", "output_index": 0, "delta": '{"a":1}'},
+        {"type": "response.function_call_arguments.done", "item_id": "fc_1", "output_index": 0, "arguments": '{"a":1}'},
+        {"type": "response.output_item.done", "output_index": 0, "item": item},
+        {"type": "response.completed", "response": {"id": "r", "model": "m", "status": "completed", "output": [item]}},
+    )
+    (call,) = answer.message.tool_calls
+    assert (call.id, call.name, call.arguments) == ("call_1", "calc", '{"a":1}')
