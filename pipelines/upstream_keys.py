@@ -178,11 +178,19 @@ class UpstreamKeys:
         """The first key, for what counts against no limit."""
         return self._held[0].key
 
+    @property
+    def counted(self) -> bool:
+        """Whether any key has, or was told of, a limit, so that it matters how many tokens a request has."""
+        return any(held.tokens is not None or held.models for held in self._held)
+
     def take(self, model: str, tokens: float, now: float) -> Lease | Rest:
         """The free key with the most room, for one request of about so many tokens; or how long none is free.
 
         Among equals it is the one that was used longest ago.
         """
+        only = self._held[0]
+        if len(self._held) == 1 and not only.models and only.requests is None and only.tokens is None:
+            return Lease(only.key, 0, model, tokens)
         free = [
             (number, held)
             for number, held in enumerate(self._held)

@@ -200,7 +200,8 @@ class Ledger:
             self._tasks = [loop.create_task(self._write()), loop.create_task(self._tick())]
 
     async def _ready(self) -> "LedgerStore":
-        await self._opened()
+        if self._book is None:
+            await self._opened()
         assert self._store is not None
         return self._store
 

@@ -52,6 +52,9 @@ TOKEN_SECONDS = 5.0
 LOOK_SECONDS = 5.0
 """Seconds between two looks at whether the other end is still there."""
 
+FAREWELL_SECONDS = 1.0
+"""How long a gateway has to take the last words of a door that closes."""
+
 STOP_SECONDS = 5.0
 """How long what is under way may take when the door closes."""
 
@@ -301,6 +304,8 @@ class _Caller(Visited):
         except Exception:
             pass  # the application has logged it
         finally:
+            # It leads back to the call: without it a call's objects go at once, and leave the collector nothing to do.
+            call.scope.pop("extensions", None)
             if self.calls.pop(number, None) is not None and not call.ended:
                 self.send(number, BROKEN, b"")
 
@@ -340,9 +345,18 @@ class Door:
         """Take no new connection, let what is under way end for `seconds`, cut off the rest."""
         if self._server is not None:
             self._server.close()
-        until = asyncio.get_running_loop().time() + seconds
-        while any(caller.calls for caller in self._callers) and asyncio.get_running_loop().time() < until:  # noqa: ASYNC110 calls tell nobody of their end
-            await asyncio.sleep(_TICK)
+        await self._until(lambda: not any(caller.calls for caller in self._callers), seconds)
+        for caller in tuple(self._callers):
+            # What was said last may be on its way out still.
+            caller.abort() if caller.calls else caller.close()
+        await self._until(lambda: not self._callers, FAREWELL_SECONDS)
         for caller in tuple(self._callers):
             caller.abort()
         await asyncio.sleep(0)
+
+    async def _until(self, over: Callable[[], bool], seconds: float) -> None:
+        """Wait until it is over, for so many seconds at most; neither calls nor connections tell of their end."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        while not over() and loop.time() < until:  # noqa: ASYNC110 nobody sets an event
+            await asyncio.sleep(_TICK)

@@ -313,6 +313,8 @@ class Answering:
         if not cycle.keep_alive:
             cycle.transport.close()
         cycle.on_response()
+        # It leads back to the cycle: without it a request's objects go at once, and leave the collector nothing to do.
+        cycle.scope.pop("extensions", None)
 
     @property
     def free(self) -> bool:

@@ -47,7 +47,8 @@ class Pressure:
             self._told(call, outcome.first_output)
 
     def _told(self, call: Call, first_output: float | None) -> None:
-        prompt = sum(len(message.text) for message in call.request.messages)
+        # An answer that came whole tells nothing of how long its prompt was read.
+        prompt = 0 if first_output is None else sum(len(message.text) for message in call.request.messages)
         self._limit.answered(
             call.request.model, prompt, first_output, now=time.monotonic(), in_flight=self._limiter.in_flight
         )

@@ -26,7 +26,7 @@ class Turns:
         self._policy = policy
         self._changes = len(keys) - 1
         self._refusal: RateLimited | None = None
-        self._tokens = likely_input(call.request)
+        self._tokens = likely_input(call.request) if keys.counted else 0
         self._loop = asyncio.get_running_loop()
 
     async def take(self, left: float) -> Lease:

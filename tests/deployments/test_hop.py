@@ -374,7 +374,12 @@ async def test_who_gives_up_waiting_for_a_connection_does_not_take_it_from_the_o
     assert len(served.door._callers) == 1
 
 
-async def test_a_door_that_closes_lets_what_is_under_way_end(served: Served) -> None:
+@pytest.mark.parametrize("size", [4, 2_000_000])
+async def test_a_door_that_closes_lets_what_is_under_way_end(
+    served: Served, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    # It looks in every turn of the loop: in that one too in which the call has ended and its last words wait to go out.
+    monkeypatch.setattr(door_module, "_TICK", 0.0)
     started = asyncio.Event()
 
     async def slow(scope: Any, send: Any) -> None:
@@ -383,9 +388,10 @@ async def test_a_door_that_closes_lets_what_is_under_way_end(served: Served) -> 
         await served.echo(scope, send)
 
     served.answer = slow
-    asked = asyncio.create_task(served.ask(b"last"))
+    last = b"x" * size
+    asked = asyncio.create_task(served.ask(last))
     await started.wait()
     stopping = asyncio.create_task(served.door.stop(5.0))
-    assert await body_of(await asked) == b"last"
+    assert await body_of(await asked) == last
     await stopping
     assert not served.door.alive

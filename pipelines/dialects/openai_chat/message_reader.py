@@ -32,6 +32,8 @@ from pipelines.dialects.openai_chat.legacy import LEGACY
 from pipelines.dialects.openai_chat.part_reader import read_content
 from pipelines.dialects.openai_chat.thoughts import KEY, mark, thought, words
 
+_TEXT = frozenset(("role", "content"))
+_WORDS = ("user", "assistant", "system", "developer")
 _PLAIN = frozenset(("role", "content", "name"))
 _ASSISTANT = _PLAIN | {"refusal", "audio", "tool_calls", "function_call"}
 _TOOL = _PLAIN | {"tool_call_id"}
@@ -44,6 +46,12 @@ def read_messages(body_messages: list[Json]) -> tuple[Message, ...]:
     messages: list[Message] = []
     legacy_calls: dict[str, str] = {}
     for place, entry in enumerate(body_messages):
+        if isinstance(entry, dict) and entry.keys() == _TEXT:
+            # Nearly all messages are a text and nothing else.
+            speaker, content = entry["role"], entry["content"]
+            if content and isinstance(content, str) and speaker in _WORDS:
+                messages.append(Message(speaker, (Text(content),)))
+                continue
         path = f"messages.{place}"
         if not isinstance(entry, dict):
             wrong(path, f"must be an object, not {kind(entry)}")
