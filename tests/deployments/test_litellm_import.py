@@ -135,3 +135,81 @@ def test_the_command_writes_yaml_and_notes(tmp_path: Path) -> None:
     assert done.exit_code == 0
     assert yaml.safe_load(done.stdout)["applications"][0]["name"] == "gateway"
     assert "redis_host" in done.stderr
+
+
+def entries(*given: str, more: str = "") -> tuple[dict[str, Any], dict[str, dict[str, Any]], str]:
+    """The gateway's arguments, the providers' and the notes as one text, of entries `name, params` in YAML."""
+    gateway, providers, notes = parts("model_list:\n" + "".join(f"  - {one}\n" for one in given) + more)
+    return gateway, providers, "\n".join(notes)
+
+
+def test_accounts_and_servers_stay_apart() -> None:
+    gateway, providers, notes = entries(
+        "{model_name: research, litellm_params: {model: openai/gpt-4o, api_key: os.environ/TEAM_A, rpm: 100}}",
+        "{model_name: more, litellm_params: {model: openai/gpt-5, api_key: os.environ/TEAM_A, rpm: 100}}",
+        "{model_name: chat, litellm_params: {model: openai/gpt-4o-mini}}",
+        "{model_name: two, litellm_params: {model: anthropic/claude, api_key: sk-ant-a}}",
+        "{model_name: two, litellm_params: {model: anthropic/claude, api_key: sk-ant-b}}",
+        "{model_name: own, litellm_params: {model: hosted_vllm/llama, api_base: os.environ/VLLM_A}}",
+        "{model_name: own, litellm_params: {model: hosted_vllm/llama, api_base: os.environ/VLLM_B}}",
+    )
+    assert [one["name"] for one in providers["openai"]["models"]] == ["gpt-4o", "gpt-5"]
+    assert gateway["aliases"]["chat"] == ["openai-2/gpt-4o-mini"]
+    assert [providers[name]["key_variable"] for name in ("anthropic", "anthropic-2")] == [
+        "ANTHROPIC_API_KEY",
+        "ANTHROPIC_API_KEY_2",
+    ]
+    assert gateway["aliases"]["two"]["models"] == ["anthropic/claude", "anthropic-2/claude"]
+    bases = [providers[name]["base_url"] for name in ("hosted-vllm", "hosted-vllm-2")]
+    assert bases == ["http://set-vllm-a.invalid/v1", "http://set-vllm-b.invalid/v1"]
+    assert "sk-" not in notes
+
+
+def test_a_weight_of_nothing_and_what_differs_between_entries() -> None:
+    gateway, providers, notes = entries(
+        "{model_name: a, litellm_params: {model: openai/x, weight: 0}}",
+        "{model_name: a, litellm_params: {model: groq/y, weight: 3}}",
+        "{model_name: b, litellm_params: {model: openai/x, timeout: 30}, model_info: {input_cost_per_token: 0.000001}}",
+        "{model_name: c, litellm_params: {model: openai/x, timeout: 300, max_retries: 0}}",
+    )
+    assert gateway["aliases"]["a"]["weights"] == {"openai/x": 0.0, "groq/y": 3.0}
+    (model,) = providers["openai"]["models"]
+    assert (model["input_price"], model["timeouts"]) == (1.0, {"total": 30.0})
+    assert "timeouts differs" in notes
+    assert "max_retries" in notes
+
+
+def test_what_leads_to_a_group_that_is_left_out_is_named() -> None:
+    gateway, _, notes = entries(
+        "{model_name: gpt, litellm_params: {model: openai/gpt-4o}}",
+        "{model_name: az, litellm_params: {model: azure/gpt-4o}}",
+        more="router_settings: {fallbacks: [{gpt: [az]}, {az: [gpt]}, {none: [gpt]}], "
+        "model_group_alias: {old: az, new: bz}}",
+    )
+    assert gateway["aliases"] == {"gpt": ["openai/gpt-4o"], "az": ["gpt"], "old": ["az"], "new": ["bz"]}
+    assert "fallbacks of gpt: az is left out" in notes
+    assert "fallbacks of none" in notes
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "{model_name: 4, litellm_params: {model: openai/x}}",
+        "{model_name: a, litellm_params: {model: openai/x, rpm: os.environ/R}}",
+        "{model_name: a, litellm_params: {model: openai/x, timeout: os.environ/T, stream_timeout: -1}}",
+        "{model_name: a, litellm_params: {model: openai/x}, model_info: {max_input_tokens: 128k}}",
+    ],
+)
+def test_odd_values_are_named_and_end_nothing(entry: str) -> None:
+    gateway, providers, notes = entries(entry)
+    assert list(gateway["aliases"].values()) == [["openai/x"]]
+    assert "openai" in providers
+    assert ("no number" in notes) == ("os.environ" in entry or "128k" in entry)
+
+
+@pytest.mark.parametrize("more", ["router_settings: {fallbacks: {a: [b]}}", "router_settings: {routing_strategy: [1]}"])
+def test_what_cannot_be_read_is_one_error(more: str) -> None:
+    with pytest.raises(ConfigurationError):
+        entries("{model_name: a, litellm_params: {model: openai/x}}", more=more)
+    with pytest.raises(ConfigurationError):
+        imported({"model_list": [None]})

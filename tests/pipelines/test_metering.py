@@ -13,7 +13,7 @@ from pipelines.ledger import RequestRow
 from pipelines.metering import instruments
 from pipelines.metering.cluster import LIFETIME, MOST_SILENT, SETTLING, Cluster, Kept, Snapshot
 from pipelines.metering.instruments import INSTRUMENTS
-from pipelines.metering.meter import MOST_SERIES, Measured, Meter
+from pipelines.metering.meter import MOST_SERIES, Measured, Meter, Series
 from pipelines.metering.recorder import LOOKING_AGAIN, MOST_WORDS, Recorder
 from pipelines.routing.table import Bill, Outcome
 
@@ -200,3 +200,19 @@ def test_a_model_that_is_listed_later_gets_its_own_label() -> None:
     labels = {key[1][1]: one.count for key, one in meter._series.items() if key[0] == "penstock_attempts_total"}
     assert labels["m"] > LOOKING_AGAIN
     assert sum(labels.values()) == 2 * LOOKING_AGAIN + 1
+
+
+def test_a_router_that_restarts_forgets_no_replica_that_has_not_had_the_time_to_speak() -> None:
+    def says(source: str, count: float) -> Measured:
+        return Measured(source, "gateway", (Series("penstock_retries_total", ("p", "m"), (count,)),))
+
+    before, now = Cluster(0.0), 0.0
+    for index in range(2 * MOST_SILENT):
+        now += LIFETIME / 2
+        before.take(says(f"old-{index}", 1.0), now)
+    before.take(says("alive", 1000.0), now)
+    counted = value(before.snapshot(now), "penstock_retries_total", "p", "m")
+    after = Cluster(now + 1.0, before.keep())
+    after.take(says("new", 0.0), now + 1.5)
+    after.take(says("alive", 1000.0), now + 2.0)
+    assert value(after.snapshot(now + 2.0), "penstock_retries_total", "p", "m") == counted
