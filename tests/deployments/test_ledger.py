@@ -329,6 +329,7 @@ async def test_a_handle_s_calls_are_in_it_too(running: House) -> None:
 
 
 async def test_what_nobody_may_ask_is_in_nobody_s_row(running: House) -> None:
+    await running.until(lambda: running.gateway.guard.complete)
     async with client_of(running.gateway, key="psk-unknown") as client:
         assert (await client.post(CHAT, json=body("simulator/fast"))).status_code == 401
     async with client_of(running.gateway) as client:
