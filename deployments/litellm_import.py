@@ -390,7 +390,7 @@ def _named(given: Any, name: str) -> Any:
 
 def _object(given: Any, name: str) -> dict[str, Any]:
     """A member that is an object; what is missing is an empty one. Raises ConfigurationError for anything else."""
-    found = given.get(name) if isinstance(given, Mapping) else None
+    found = _named(given, name)
     if found is None:
         return {}
     if not isinstance(found, dict):

@@ -12,7 +12,7 @@ provider never finished) and on usage (`finished`).
 Above it: the providers. Below it: the dialects. Outside it: HTTP, clocks, retries.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -138,6 +138,18 @@ class Exchange:
         """The frame that ends the caller's stream with an error."""
         raise NotImplementedError
 
+    def _each(self, frames: Iterable[bytes], take: Callable[[bytes], bytes]) -> bytes:
+        """What `take` makes of the frames, up to one that is a failure (`_until`)."""
+        committed = self.committed
+        said: list[bytes] = []
+        try:
+            for raw in frames:
+                made = take(raw)
+                said.append(made)
+        except UpstreamError as error:
+            return self._until(error, b"".join(said), committed=committed)
+        return b"".join(said)
+
     def _until(self, failure: UpstreamError, said: bytes, *, committed: bool) -> bytes:
         """What was said before a failure, which is kept for later; raises it where nothing of that may go out."""
         if not said or not committed:
@@ -193,15 +205,7 @@ class Relay(Exchange):
         passed = self.passed(data)
         if passed is not None:
             return passed
-        committed = self.committed
-        frames: list[bytes] = []
-        try:
-            for raw in self._framer.cut(data):
-                passed = self._pass(raw)
-                frames.append(passed if self._mend is None else self._mend(passed))
-        except UpstreamError as error:
-            return self._until(error, b"".join(frames), committed=committed)
-        return b"".join(frames)
+        return self._each(self._framer.cut(data), self._mended)
 
     def passed(self, data: bytes) -> bytes | None:
         """See `Exchange.passed`: nearly all pieces are such frames."""
@@ -224,8 +228,7 @@ class Relay(Exchange):
         self.decoder.ask()
         committed = self.committed
         ready = self._framer.rest()
-        passed = self._pass(ready + b"\n\n") if ready.strip() else b""
-        passed = passed if self._mend is None else self._mend(passed)
+        passed = self._mended(ready + b"\n\n") if ready.strip() else b""
         if self.decoder.done:
             return passed
         try:
@@ -256,6 +259,10 @@ class Relay(Exchange):
     def fail(self, error: PenstockError) -> bytes:
         """See `Exchange.fail`."""
         return self.dialect.encoder(self._call.request).error(error)
+
+    def _mended(self, raw: bytes) -> bytes:
+        passed = self._pass(raw)
+        return passed if self._mend is None else self._mend(passed)
 
     def _pass(self, raw: bytes) -> bytes:
         # What comes after a finish reason is decoded: it may undo it.

@@ -17,7 +17,7 @@ from pipelines.dialects.base import Dialect
 from pipelines.dialects.openai_chat.failures import stream_failure
 from pipelines.dialects.openai_chat.usage import read_usage
 from pipelines.dialects.sse import Framer, frame, parse
-from pipelines.errors import PenstockError, ProtocolError, StreamBroken, UpstreamError
+from pipelines.errors import PenstockError, ProtocolError, StreamBroken
 from pipelines.events import Finished, Started
 from pipelines.exchange import Exchange
 
@@ -46,16 +46,9 @@ class Verbatim(Exchange):
         """Frames as they come, but for usage that the caller did not ask for; the sentinel only after the end."""
         if self.decoder.failure is not None:
             self.decoder.ask()
-        committed = self.committed
-        said: list[bytes] = []
-        try:
-            for raw in self._framer.cut(data):
-                passed = self._pass(raw)
-                said.append(passed)
-        except UpstreamError as error:
-            return self._until(error, b"".join(said), committed=committed)
-        self.committed = committed or any(said)
-        return b"".join(said)
+        said = self._each(self._framer.cut(data), self._pass)
+        self.committed = self.committed or bool(said)
+        return said
 
     def close(self) -> bytes:
         """Raises StreamBroken where an answer has no finish reason; writes the sentinel that was forgotten."""
