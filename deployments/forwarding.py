@@ -62,9 +62,10 @@ async def forward(provider: Provider, visit: Visit, caller: Caller) -> int:
         await uploaded.wait()
         return await visit.receive()
 
+    turns = Turns(provider.keys, stand_in, provider.name, provider.retry, asyncio.get_running_loop())
     with Leaving({}, afterwards) as leaving, Watchdog(provider.name) as dog:
         dog.expect("total", provider.timeouts.total)
-        lease = await Turns(provider.keys, stand_in, provider.name, provider.retry).take(provider.timeouts.total)
+        lease = await turns.take(provider.timeouts.total)
         sent = {**headers, **provider.headers(stand_in, lease.key.secret)}
         upstream = await provider.transport.send(visit.method, url, sent, body, provider.timeouts)
         try:

@@ -104,9 +104,11 @@ class Visit:
 
     async def reply(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
         """Answer with a whole body."""
-        whole = {"content-length": str(len(body)), "content-type": "application/json", **headers}
-        await self.begin(status, whole, hold=True)
-        await self.end(b"" if self.method == "HEAD" else body)
+        said = {"content-length": str(len(body)), "content-type": "application/json", **headers}
+        body = b"" if self.method == "HEAD" else body
+        self.started = self.ended = True
+        self.sent += len(body)
+        await self._way.reply(status, [*_raw(said), *self._common()], body)
 
     async def begin(self, status: int, headers: Mapping[str, str], *, hold: bool = False) -> None:
         """Begin an answer whose body comes by `more` and ends with `end`. hold: its first piece comes at once."""

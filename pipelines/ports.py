@@ -19,6 +19,9 @@ class UpstreamAnswer(Protocol):
     def chunks(self) -> AsyncGenerator[bytes, None]:
         """The body as it comes. Raises StreamBroken where the connection breaks before the body's end."""
 
+    async def whole(self, most: int) -> bytes:
+        """The body once it is all here, in place of `chunks`. Raises likewise; ProtocolError beyond `most` bytes."""
+
     def pass_to(self, take: Callable[[bytes], bool]) -> None:
         """While the reader of `chunks` waits, what comes goes to `take` first; what that leaves (False) is his.
 

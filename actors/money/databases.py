@@ -12,6 +12,7 @@ Above it: `ledger_store`. Below it: sqlalchemy. Outside it: what is asked.
 
 import asyncio
 import os
+import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -46,6 +47,11 @@ _STEPS = 100_000
 """Steps of SQLite's virtual machine, some milliseconds, between two looks at the time."""
 
 _DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
+
+# Python's driver looks for a way to adapt each value that is no number and no text, which ends in an exception that it
+# swallows: for what it takes as it is that was an eighth of a commit.
+for _kind in (type(None), bool, bytes):
+    sqlite3.register_adapter(_kind, lambda value: value)
 
 Result = TypeVar("Result")
 

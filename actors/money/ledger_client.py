@@ -119,6 +119,7 @@ class LedgerClient:
         self._soon: asyncio.TimerHandle | None = None
         self._spoke = -PACE
         self._failure = ""
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def waiting(self) -> int:
@@ -202,14 +203,15 @@ class LedgerClient:
         self.add(*rows[:-1])
         began = self._announced.get(rows[-1].id)
         self._release(rows[-1])
-        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        loop = self._running()
+        done: asyncio.Future[bool] = loop.create_future()
         self._items.append(_Item(rows[-1], done))
         now = self._now()
         self._promises.append((now + (PATIENCE if refuse else SHORT_PATIENCE), done))
         if began is None or not (self._begun or self._announced):
             self._hurry()
         elif self._soon is None:
-            self._soon = asyncio.get_running_loop().call_later(min(LONG_PACE, (now - began) * LONG_SHARE), self._hurry)
+            self._soon = loop.call_later(min(LONG_PACE, (now - began) * LONG_SHARE), self._hurry)
         return await done
 
     async def report(self, question: bytes) -> bytes:
@@ -371,8 +373,14 @@ class LedgerClient:
             return self._link
 
     def _now(self) -> float:
-        return asyncio.get_running_loop().time()
+        return self._running().time()
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        """The loop that this is used on; to ask asyncio for it is a system call each time (Python 3.11)."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop
 
     def spawn(self, work: Coroutine[Any, Any, _Result]) -> "asyncio.Task[_Result]":
         """Run `work` in no request's context."""
-        return contextvars.Context().run(asyncio.get_running_loop().create_task, work)
+        return contextvars.Context().run(self._running().create_task, work)

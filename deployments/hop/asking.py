@@ -33,6 +33,9 @@ from pipelines.routing.table import Outcome, ReplicaEntry
 DOUBT = 1.0
 """Seconds of silence after which a stream of a replica that is in no table any more is lost too."""
 
+MAX_WHOLE = 256 * 1024 * 1024
+"""Bytes of a whole answer: a provider's 64 MiB may grow where they are written in another dialect."""
+
 _OURS = frozenset((REASON_HEADER, OUTCOME_HEADER))
 """Headers of a provider replica's answer that are for the gateway alone."""
 
@@ -131,11 +134,10 @@ class Hop:
             answer.let_past(self._frames(replica, upstream, answer, provider, DIALECTS[call.dialect].last))
             answer.hold(upstream)
             return answer
-        async with aclosing(upstream.chunks()) as chunks:
-            try:
-                answer.body = b"".join([chunk async for chunk in chunks])
-            except StreamBroken as error:
-                raise ReplicaLost(error.message, provider=provider) from error
+        try:
+            answer.body = await upstream.whole(MAX_WHOLE)
+        except StreamBroken as error:
+            raise ReplicaLost(error.message, provider=provider) from error
         await upstream.close()
         if upstream.status != 200:
             raise _refusal(upstream.status, upstream.headers, answer.body, provider, call)

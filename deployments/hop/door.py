@@ -133,6 +133,11 @@ class _Call:
             self.ended = True
             self._caller.send(self._number, END, b"")
 
+    async def reply(self, status: int, headers: Headers, body: bytes) -> None:
+        """See `line.Outgoing`."""
+        await self.begin(status, headers)
+        await self.end(body)
+
     @property
     def free(self) -> bool:
         """See `line.Outgoing`."""

@@ -8,8 +8,9 @@ Above it: `client`, `deployments.hop.link`. Below it: asyncio. Outside it: what 
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 
-from pipelines.errors import StreamBroken
+from pipelines.errors import ProtocolError, StreamBroken
 
 AT_ONCE = 64 * 1024
 """Bytes that a reader takes at once, if they came in several pieces: whoever passes them on holds them once more, and
@@ -45,6 +46,24 @@ class Arriving:
                 raise self._error
             elif self.ended:
                 return
+            else:
+                self._waiter = self._loop.create_future()
+                await self._waiter
+
+    async def whole(self, most: int) -> bytes:
+        """See `pipelines.ports.UpstreamAnswer.whole`."""
+        parts: list[bytes] = []
+        length = 0
+        while True:
+            if self._pieces:
+                parts.append(self._taken())
+                length += len(parts[-1])
+                if length > most:
+                    raise too_long(most)
+            elif self._error is not None:
+                raise self._error
+            elif self.ended:
+                return parts[0] if len(parts) == 1 else b"".join(parts)
             else:
                 self._waiter = self._loop.create_future()
                 await self._waiter
@@ -119,3 +138,27 @@ class Arriving:
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
+
+
+async def whole(body: AsyncGenerator[bytes, None], most: int, *, cut: bool = False) -> bytes:
+    """The whole of a body, of `most` bytes at the most. More is a ProtocolError; `cut`: as much of it as can be had."""
+    parts: list[bytes] = []
+    length = 0
+    try:
+        async with aclosing(body) as chunks:
+            async for chunk in chunks:
+                parts.append(chunk)
+                length += len(chunk)
+                if length > most:
+                    break
+    except (ProtocolError, StreamBroken):
+        if not cut:
+            raise
+    if length > most and not cut:
+        raise too_long(most)
+    return b"".join(parts)[:most]
+
+
+def too_long(most: int) -> ProtocolError:
+    """An answer's body has more than so many bytes."""
+    return ProtocolError(f"the provider's answer is longer than {most} bytes")

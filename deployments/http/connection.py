@@ -277,6 +277,27 @@ class Answering:
 
     async def begin(self, status: int, headers: Headers, *, hold: bool = False) -> None:
         """See `line.Outgoing`. Raises ValueError for a header that HTTP does not allow."""
+        self._begin(status, headers)
+        if not hold:
+            await self.more(b"")
+
+    async def more(self, data: bytes) -> None:
+        """See `line.Outgoing`."""
+        await self._write(self._framed(data))
+
+    async def end(self, data: bytes = b"") -> None:
+        """See `line.Outgoing`."""
+        framed = self._framed(data)
+        await self._write(framed + b"0\r\n\r\n" if self._cycle.chunked_encoding else framed)
+        self._ended()
+
+    async def reply(self, status: int, headers: Headers, body: bytes) -> None:
+        """See `line.Outgoing`. Raises ValueError as `begin`."""
+        self._begin(status, headers)
+        await self._write(self._framed(body))
+        self._ended()
+
+    def _begin(self, status: int, headers: Headers) -> None:
         cycle = self._cycle
         lines = [STATUS_LINE[status]]
         for name, value in headers:
@@ -292,18 +313,9 @@ class Answering:
         cycle.waiting_for_100_continue = False
         close = b"" if cycle.keep_alive else b"connection: close\r\n"
         self._head = text + close + (b"transfer-encoding: chunked\r\n\r\n" if cycle.chunked_encoding else b"\r\n")
-        if not hold:
-            await self.more(b"")
 
-    async def more(self, data: bytes) -> None:
-        """See `line.Outgoing`."""
-        await self._write(self._framed(data))
-
-    async def end(self, data: bytes = b"") -> None:
-        """See `line.Outgoing`."""
+    def _ended(self) -> None:
         cycle = self._cycle
-        framed = self._framed(data)
-        await self._write(framed + b"0\r\n\r\n" if cycle.chunked_encoding else framed)
         if cycle.disconnected:
             return
         if self._left and not self._bare:

@@ -35,6 +35,9 @@ class Outgoing(Protocol):
     async def end(self, data: bytes = b"") -> None:
         """Send the last piece. Raises RuntimeError where the body has another length than its head says."""
 
+    async def reply(self, status: int, headers: Headers, body: bytes) -> None:
+        """Send an answer whose body is here, and its length among the headers. Raises as `end`."""
+
     @property
     def free(self) -> bool:
         """Whether a piece of the body may be sent at once."""
@@ -76,6 +79,11 @@ class Messages:
     async def end(self, data: bytes = b"") -> None:
         """See `Outgoing`."""
         await self._send({"type": "http.response.body", "body": data, "more_body": False})
+
+    async def reply(self, status: int, headers: Headers, body: bytes) -> None:
+        """See `Outgoing`."""
+        await self.begin(status, headers)
+        await self.end(body)
 
     def put(self, data: bytes) -> None:
         """See `Outgoing`: it never is free."""

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from yarl import URL
 
+from deployments.http.arriving import whole
 from deployments.http.client import Incoming
 from deployments.http.outbound import DIRECT, Outbound
 from deployments.http.pool import Place, Pool
@@ -56,6 +57,10 @@ class HttpAnswer:
         """The body as it comes, inflated where the provider compressed it against our wish."""
         pieces = self._incoming.pieces()
         return pieces if self._plain else self._inflated(pieces)
+
+    async def whole(self, most: int) -> bytes:
+        """See `pipelines.ports.UpstreamAnswer.whole`."""
+        return await self._incoming.whole(most) if self._plain else await whole(self.chunks(), most)
 
     def pass_to(self, take: Callable[[bytes], bool]) -> None:
         """See `pipelines.ports.UpstreamAnswer.pass_to`."""

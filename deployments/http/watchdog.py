@@ -16,12 +16,30 @@ class Watchdog:
 
     Used as `with Watchdog() as dog` in one task, round everything that it guards. It watches from `expect` to
     `rest`; in between belongs an await of ours, outside may be anything (a `yield` to a slow caller). Moving a
-    deadline later only writes a number: the timer looks at it when it fires, and sleeps again.
+    deadline later only writes a number: the timer looks at it when it fires, and sleeps again. loop: the task's, for
+    whoever knows it: to ask asyncio is a system call each time (Python 3.11).
     """
 
-    def __init__(self, provider: str = "") -> None:
+    __slots__ = (
+        "_cancelling",
+        "_deadline",
+        "_error",
+        "_fired",
+        "_loop",
+        "_phase",
+        "_provider",
+        "_rests",
+        "_seconds",
+        "_task",
+        "_timer",
+        "_total",
+        "_wakes",
+        "_watching",
+    )
+
+    def __init__(self, provider: str = "", loop: asyncio.AbstractEventLoop | None = None) -> None:
         self._provider = provider
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop or asyncio.get_running_loop()
         self._task: asyncio.Task[object] | None = None
         self._cancelling = 0
         self._timer: asyncio.TimerHandle | None = None

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from deployments.http.arriving import whole
 from deployments.http.watchdog import Watchdog
 from deployments.providers.turns import Turns
 from pipelines.calls import Answer, Call, Outlet
@@ -105,8 +106,8 @@ class Attempt:
         self._budget = budget
         self._keys = keys
         self._renew = renew
-        self._turns = Turns(keys, call, target.provider, target.policy)
         self._loop = asyncio.get_running_loop()
+        self._turns = Turns(keys, call, target.provider, target.policy, self._loop)
         self._began = self._loop.time()
         self._first_output: float | None = None
         self._may_repeat = True
@@ -147,7 +148,7 @@ class Attempt:
         self.dropped = exchange.dropped
         self._may_repeat = True
         timeouts = self._target.timeouts
-        with Watchdog(self._target.provider) as dog:
+        with Watchdog(self._target.provider, self._loop) as dog:
             dog.limit(self._left())
             dog.expect("first_event", timeouts.first_event if exchange.stream else timeouts.total)
             url = self._target.address(exchange.dialect.name)
@@ -176,18 +177,20 @@ class Attempt:
     async def _read(self, exchange: Exchange, upstream: UpstreamAnswer, lease: Lease, dog: Watchdog) -> Answer:
         if upstream.status != 200:
             self._may_repeat = upstream.headers.get("x-should-retry") != "false"
-            body = await _whole(upstream.chunks(), MAX_ERROR, cut=True)
+            body = await whole(upstream.chunks(), MAX_ERROR, cut=True)
             raise exchange.dialect.read_error(upstream.status, upstream.headers, body)
         kind = upstream.headers.get("content-type", "")
         if kind.startswith("text/html"):
             raise ProtocolError("the provider answered with a web page")
+        if not exchange.stream:
+            return await self._unary(exchange, upstream, await upstream.whole(MAX_ANSWER), lease)
         chunks = upstream.chunks()
-        if not exchange.stream or kind.startswith("application/json"):
+        if kind.startswith("application/json"):
             dog.expect("total", self._left())
-            begun = await _begun(chunks) if exchange.stream else b""
-            chunks = _after(begun, chunks) if begun else chunks
+            begun = await _begun(chunks)
+            chunks = _after(begun, chunks)
             if not begun.startswith(BEGINNINGS):
-                return await self._unary(exchange, upstream, chunks, lease)
+                return await self._unary(exchange, upstream, await whole(chunks, MAX_ANSWER), lease)
         head = await self._head(exchange, chunks, dog)
         dog.rest()
         self._first_output = self._loop.time() - self._began
@@ -213,19 +216,16 @@ class Attempt:
         head.append(exchange.close())
         return b"".join(head)
 
-    async def _unary(
-        self, exchange: Exchange, upstream: UpstreamAnswer, chunks: AsyncGenerator[bytes, None], lease: Lease
-    ) -> Answer:
-        body = await _whole(chunks, MAX_ANSWER)
+    async def _unary(self, exchange: Exchange, upstream: UpstreamAnswer, body: bytes, lease: Lease) -> Answer:
         await upstream.close()
-        whole = exchange.whole(body)
+        said = exchange.whole(body)
         answer = Answer(headers={"content-type": "application/json"})
         answer.outcome = self._outcome(exchange, lease, None)
         if self._call.stream:
             answer.headers["content-type"] = "text/event-stream"
-            answer.frames = _once(whole)
+            answer.frames = _once(said)
         else:
-            answer.body = whole
+            answer.body = said
         return answer
 
     async def _assembled(self, opened: Opened, answer: Answer) -> Answer:
@@ -248,7 +248,7 @@ class Attempt:
         try:
             yield opened.head
             try:
-                with Watchdog(self._target.provider) as dog:
+                with Watchdog(self._target.provider, self._loop) as dog:
                     dog.limit(self._left())
                     if answer.outlet is not None:
                         opened.upstream.pass_to(partial(self._past, exchange, dog, answer.outlet))
@@ -329,25 +329,6 @@ async def _after(begun: bytes, chunks: AsyncGenerator[bytes, None]) -> AsyncGene
         yield begun
         async for data in chunks:
             yield data
-
-
-async def _whole(body: AsyncGenerator[bytes, None], most: int, *, cut: bool = False) -> bytes:
-    """The whole body, of `most` bytes at the most. More is a ProtocolError; `cut`: as much of it as can be had."""
-    parts: list[bytes] = []
-    length = 0
-    try:
-        async with contextlib.aclosing(body) as chunks:
-            async for chunk in chunks:
-                parts.append(chunk)
-                length += len(chunk)
-                if length > most:
-                    break
-    except (ProtocolError, StreamBroken):
-        if not cut:
-            raise
-    if length > most and not cut:
-        raise ProtocolError(f"the provider's answer is longer than {most} bytes")
-    return b"".join(parts)[:most]
 
 
 def _rest(exchange: Exchange, error: UpstreamError) -> bytes | None:

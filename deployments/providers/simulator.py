@@ -22,6 +22,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from deployments.http.arriving import whole
 from deployments.providers import script
 from deployments.providers.base import Provider
 from pipelines.conversation import Request
@@ -107,6 +108,10 @@ class Played:
     def chunks(self) -> AsyncGenerator[bytes, None]:
         """The body."""
         return self._body
+
+    async def whole(self, most: int) -> bytes:
+        """See `pipelines.ports.UpstreamAnswer.whole`."""
+        return await whole(self._body, most)
 
     def pass_to(self, take: Callable[[bytes], bool]) -> None:
         """See `pipelines.ports.UpstreamAnswer.pass_to`: what is played is played to the reader."""

@@ -19,7 +19,9 @@ _logger = logging.getLogger("penstock")
 class Turns:
     """The keys as one call at the provider called `name` uses them."""
 
-    def __init__(self, keys: UpstreamKeys, call: Call, name: str, policy: RetryPolicy) -> None:
+    def __init__(
+        self, keys: UpstreamKeys, call: Call, name: str, policy: RetryPolicy, loop: asyncio.AbstractEventLoop
+    ) -> None:
         self._keys = keys
         self._model = call.request.model
         self._name = name
@@ -27,7 +29,7 @@ class Turns:
         self._changes = len(keys) - 1
         self._refusal: RateLimited | None = None
         self._tokens = likely_input(call.request) if keys.counted else 0
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
 
     async def take(self, left: float) -> Lease:
         """A key that may be asked now, after a wait if need be; the call has `left` seconds.

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import msgspec
 import pytest
 
+from deployments.http.arriving import whole
 from deployments.providers import LocalProvider
 from deployments.tools import turn_model
 from pipelines.calls import Answer, Call, Caller
@@ -50,6 +51,9 @@ class Upstream:
                 yield piece
             else:
                 await asyncio.sleep(piece)
+
+    async def whole(self, most: int) -> bytes:
+        return await whole(self.chunks(), most)
 
     def pass_to(self, take: Callable[[bytes], bool]) -> None:
         """Everything goes to the reader."""

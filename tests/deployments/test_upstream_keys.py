@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deployments.config import KeySettings, ProviderSettings
+from deployments.http.arriving import whole
 from deployments.provider_replica import ProviderReplica
 from deployments.providers import OpenAIProvider, key_files
 from pipelines.errors import PenstockError
@@ -251,6 +252,9 @@ class Said:
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hello"}}
         yield json.dumps({"choices": [choice]} if self.status == 200 else {"error": {"message": "no"}}).encode()
+
+    async def whole(self, most: int) -> bytes:
+        return await whole(self.chunks(), most)
 
     def pass_to(self, take: Callable[[bytes], bool]) -> None: ...
 

@@ -255,6 +255,10 @@ def test_arithmetic_of_usage() -> None:
     beside = usage(prompt_tokens=10, completion_tokens=1, cache_read_input_tokens=50)
     assert (beside.input, beside.cached_read) == (60, 50)
     assert usage(prompt_tokens=None, completion_tokens="x").input == 0
+    # What is no count is none, and the others stand.
+    for odd in ({"cached_tokens": None, "audio_tokens": 3}, {"cached_tokens": -1, "audio_tokens": 3.0}):
+        some = usage(prompt_tokens=7, completion_tokens=True, prompt_tokens_details=odd, completion_tokens_details=None)
+        assert (some.input, some.output, some.cached_read, some.input_audio) == (7, 0, 0, 3)
 
 
 def test_log_probabilities_stay_with_their_words() -> None:

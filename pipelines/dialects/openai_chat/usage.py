@@ -7,29 +7,56 @@ Sources: OpenAI API reference, "The completion usage object"; OpenRouter, "Usage
 Above it: the decoder, the encoder and the answers of this package. Below it: `conversation`.
 """
 
+from typing import Annotated, Any
+
+import msgspec
+
 from pipelines.conversation import Json, Usage
 
 DOLLARS_PER_TICK = 1e-10
 """US dollars of one of xAI's ticks."""
+
+_Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class _OfPrompt(msgspec.Struct, frozen=True):
+    cached_tokens: _Count = 0
+    cache_write_tokens: _Count = 0
+    audio_tokens: _Count = 0
+
+
+class _OfOutput(msgspec.Struct, frozen=True):
+    reasoning_tokens: _Count = 0
+    audio_tokens: _Count = 0
+
+
+class _Counts(msgspec.Struct, frozen=True):
+    """The members that count, of every server that is known of."""
+
+    prompt_tokens: _Count = 0
+    completion_tokens: _Count = 0
+    total_tokens: _Count = 0
+    prompt_cache_hit_tokens: _Count = 0
+    cache_read_input_tokens: _Count = 0
+    cache_creation_input_tokens: _Count = 0
+    prompt_tokens_details: _OfPrompt | None = None
+    completion_tokens_details: _OfOutput | None = None
 
 
 def read_usage(raw: Json) -> Usage | None:
     """The provider's usage object; None for anything but an object. Counts that are no numbers are 0."""
     if not isinstance(raw, dict):
         return None
-    prompt_details, output_details = (
-        _object(raw, "prompt_tokens_details"),
-        _object(raw, "completion_tokens_details"),
-    )
-    prompt, output = _count(raw, "prompt_tokens"), _count(raw, "completion_tokens")
-    cached = (
-        _count(prompt_details, "cached_tokens")
-        or _count(raw, "prompt_cache_hit_tokens")
-        or _count(raw, "cache_read_input_tokens")
-    )
-    written = _count(prompt_details, "cache_write_tokens") or _count(raw, "cache_creation_input_tokens")
-    reasoning = _count(output_details, "reasoning_tokens")
-    if reasoning and _count(raw, "total_tokens") == prompt + output + reasoning:
+    try:
+        counts = msgspec.convert(raw, _Counts)
+    except msgspec.ValidationError:
+        counts = _leniently(raw)
+    of_prompt = counts.prompt_tokens_details or _OfPrompt()
+    of_output = counts.completion_tokens_details or _OfOutput()
+    prompt, output, reasoning = counts.prompt_tokens, counts.completion_tokens, of_output.reasoning_tokens
+    cached = of_prompt.cached_tokens or counts.prompt_cache_hit_tokens or counts.cache_read_input_tokens
+    written = of_prompt.cache_write_tokens or counts.cache_creation_input_tokens
+    if reasoning and counts.total_tokens == prompt + output + reasoning:
         output += reasoning
     if cached + written > prompt:
         # No part is more than the whole: this server counts cached tokens beside the others.
@@ -42,8 +69,8 @@ def read_usage(raw: Json) -> Usage | None:
         reasoning=reasoning,
         cost=_cost(raw),
         raw=raw,
-        input_audio=_count(prompt_details, "audio_tokens"),
-        output_audio=_count(output_details, "audio_tokens"),
+        input_audio=of_prompt.audio_tokens,
+        output_audio=of_output.audio_tokens,
     )
 
 
@@ -64,15 +91,20 @@ def write_usage(usage: Usage) -> dict[str, Json]:
     return written
 
 
-def _object(raw: dict[str, Json], name: str) -> dict[str, Json]:
-    value = raw.get(name)
-    return value if isinstance(value, dict) else {}
+def _leniently(raw: dict[str, Json]) -> _Counts:
+    """The counts of an object in which some are no counts."""
+    of_prompt = _OfPrompt(**_each(_OfPrompt, raw.get("prompt_tokens_details")))
+    of_output = _OfOutput(**_each(_OfOutput, raw.get("completion_tokens_details")))
+    counts = {**_each(_Counts, raw), "prompt_tokens_details": of_prompt, "completion_tokens_details": of_output}
+    return _Counts(**counts)
 
 
-def _count(raw: dict[str, Json], name: str) -> int:
-    value = raw.get(name)
-    if value is None:
-        return 0
+def _each(kind: type[msgspec.Struct], raw: Json) -> dict[str, Any]:
+    value = raw if isinstance(raw, dict) else {}
+    return {name: _count(value.get(name)) for name in kind.__struct_fields__}
+
+
+def _count(value: Json) -> int:
     return max(0, int(value)) if isinstance(value, int | float) and not isinstance(value, bool) else 0
 
 
