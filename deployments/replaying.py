@@ -136,8 +136,10 @@ async def _recorded(
 ) -> AsyncGenerator[bytes, None]:
     try:
         async for data in frames:
-            # Who follows is told of a break in his own words, and of no other's.
-            if answer.error is None:
+            # Who follows is told of a break in his own words, and of no other's. Over the hop the outcome tells of it,
+            # which comes with the frame that says it.
+            broken = answer.error is not None or (answer.outcome is not None and answer.outcome.reason is not None)
+            if not broken:
                 recording.add(data)
             yield data
     finally:
