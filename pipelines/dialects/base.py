@@ -211,6 +211,11 @@ class Plain(NamedTuple):
     finished: Finished
 
 
+def as_it_is(extra: Opaque | None) -> Opaque | None:
+    """What a request brings of this dialect's own forces nothing."""
+    return extra
+
+
 def _no_mender() -> None:
     """Nothing needs mending."""
 
@@ -261,6 +266,8 @@ class Dialect(Wire):
     read_plain: what is told of a provider's whole answer where that is one text and nothing else, without events; None
     for any other.
 
+    unforced: a request's `extra` without what of this dialect's own forces a call of a tool.
+
     set_cost: writes what an answer costs (US dollars, None: unknown) into a decoded frame of the caller's stream, if
     that is the one for it; whether it was.
     """
@@ -277,4 +284,5 @@ class Dialect(Wire):
     relay_frame: Callable[[bytes, Mapping[str, Json]], bytes] = relay_frame
     mender: Callable[[], Callable[[bytes], bytes] | None] = _no_mender
     read_plain: Callable[[bytes], Plain | None] = _not_plain
+    unforced: Callable[[Opaque | None], Opaque | None] = as_it_is
     set_cost: Callable[[dict[str, Json], float | None], bool] = no_cost

@@ -20,8 +20,8 @@ The caller's calls are also those that only his dialect has: foreign parts with 
 Calls that are put off are asked for again by a model that still needs them: an answer that carried their results would
 have to come back whole with the caller's next request, and a chat completion has no place for them.
 
-Above it: the gateway's tool lane. Below it: `reading`, `running`, `limits`, `ports`, and the dialect that has choices
-of its own. Outside it: routing, wires, clocks.
+Above it: the gateway's tool lane. Below it: `reading`, `running`, `limits`, `ports`, `dialects` (for choices in their
+own words). Outside it: routing, wires, clocks.
 """
 
 from collections.abc import AsyncGenerator
@@ -30,7 +30,7 @@ from contextlib import aclosing
 from msgspec.structs import replace
 
 from pipelines.conversation import Message, Opaque, Reasoning, Request, ToolChoice, ToolResult
-from pipelines.dialects.openai_responses.request_writer import unforced
+from pipelines.dialects import DIALECTS
 from pipelines.events import OURS, Event, Finished, FinishReason, Started, merged
 from pipelines.turns.judging import Allowed
 from pipelines.turns.limits import Limit, Tally, total
@@ -194,7 +194,10 @@ class _Loop:
             return self._request
         if choice is not None and choice.mode in ("required", "named"):
             choice = ToolChoice("auto", allowed=choice.allowed)
-        return replace(self._request, tool_choice=choice, extra=unforced(self._request.extra))
+        extra = self._request.extra
+        for dialect in DIALECTS.values():
+            extra = dialect.unforced(extra)
+        return replace(self._request, tool_choice=choice, extra=extra)
 
 
 def _is_bound(message: Message) -> bool:

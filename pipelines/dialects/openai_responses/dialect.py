@@ -18,7 +18,7 @@ from pipelines.dialects.openai_responses.input_writer import add_user_turn, rela
 from pipelines.dialects.openai_responses.opaque import NAME
 from pipelines.dialects.openai_responses.output import write_answer
 from pipelines.dialects.openai_responses.request_reader import read_request
-from pipelines.dialects.openai_responses.request_writer import write_request
+from pipelines.dialects.openai_responses.request_writer import unforced, write_request
 
 TELLING = re.compile(
     rb"\A(?!(?:(?:event: ?response\.[a-z_]+\.delta(?:\r\n|\n|\r)data:"
@@ -52,5 +52,6 @@ OPENAI_RESPONSES = Dialect(
     decoder=ResponsesDecoder,
     read_answer=read_answer,
     read_error=failures.read_error,
+    unforced=unforced,
     set_cost=set_cost,
 )
