@@ -215,6 +215,11 @@ def replicas(load: Load, cost: Costs) -> tuple[int, int]:
 def parts(load: Load, cost: Costs) -> list[Part]:
     """Every part of one cluster under the load."""
     gateways, providers = replicas(load, cost)
+    return [*_single(load, cost, gateways, providers), *_scaled(load, gateways, providers)]
+
+
+def _single(load: Load, cost: Costs, gateways: int, providers: int) -> list[Part]:
+    """What there is once."""
     everyone = gateways + providers
     tables = 1 / STATISTICS_INTERVAL
     size = cost.models_bytes + providers * cost.replica_bytes
@@ -224,61 +229,35 @@ def parts(load: Load, cost: Costs) -> list[Part]:
         + load.requests * cost.outcome
         + tables * (cost.models + providers * cost.replica)
     )
-    chunks = load.streams * load.chunks
+    rows = load.requests * cost.row
+    reports = "reports are batches of 250 ms, whatever they hold: cells"
+    batches = "one table for all, encoded once; outcomes in batches: cells"
+    seldom = "twice a second at most, without it replicas go on: cells"
+    together = "rows of many requests in one transaction: cells, each with its own database"
     return [
-        Part(
-            "calls to the router actor",
-            calls,
-            ACTOR_CALLS,
-            "calls/s",
-            "reports are batches of 250 ms, whatever they hold: cells",
-        ),
-        Part(
-            "the router's own work",
-            work / 1e6,
-            1.0,
-            "cores",
-            "one table for all, encoded once; outcomes in batches: cells",
-        ),
-        Part(
-            "the table's fan-out",
-            size * everyone * tables,
-            NETWORK,
-            "bytes/s",
-            "twice a second at most, without it replicas go on: cells",
-        ),
-        Part(
-            "rows of the ledger",
-            load.requests * cost.row / 1e6,
-            1.0,
-            "cores",
-            "rows of many requests in one transaction: cells, each with its own database",
-        ),
-        Part(
-            "gateway replicas",
-            gateways * FULL,
-            gateways,
-            "cores",
-            f"{gateways} replicas: scaled by streams in flight",
-            whole=False,
-        ),
-        Part(
-            "provider replicas",
-            providers * FULL,
-            providers,
-            "cores",
-            f"{providers} replicas: scaled by streams in flight",
-            whole=False,
-        ),
-        Part(
-            "HAProxy, if all came by the ingress",
-            chunks * INGRESS_CHUNK / 1e6,
-            1.0,
-            "cores",
-            "one on each node; own listeners go past it",
-            whole=False,
-        ),
+        Part("calls to the router actor", calls, ACTOR_CALLS, "calls/s", reports),
+        Part("the router's own work", work / 1e6, 1.0, "cores", batches),
+        Part("the table's fan-out", size * everyone * tables, NETWORK, "bytes/s", seldom),
+        Part("rows of the ledger", rows / 1e6, 1.0, "cores", together),
     ]
+
+
+def _scaled(load: Load, gateways: int, providers: int) -> list[Part]:
+    """What grows with the load, or stands on each node."""
+    ingress = load.streams * load.chunks * INGRESS_CHUNK / 1e6
+    each = "one on each node; own listeners go past it"
+    kinds = (("gateway", gateways), ("provider", providers))
+    return [
+        *(
+            Part(f"{kind} replicas", count * FULL, count, "cores", _by_streams(count), whole=False)
+            for kind, count in kinds
+        ),
+        Part("HAProxy, if all came by the ingress", ingress, 1.0, "cores", each, whole=False),
+    ]
+
+
+def _by_streams(count: int) -> str:
+    return f"{count} replicas: scaled by streams in flight"
 
 
 def ceiling(load: Load, cost: Costs) -> tuple[float, Part]:
