@@ -35,7 +35,11 @@ _SHAPES = (
     r"\bhttps://hooks\.slack\.com/(?:services|workflows|triggers)/[A-Za-z0-9/_\-]{20,}",
     r"\b(?:Account|SharedAccess)Key=[A-Za-z0-9+/]{40,}={0,2}",
     r"\bxox[abeprs]-[A-Za-z0-9-]{10,}|\bAIza[A-Za-z0-9_\-]{30,}|\bya29\.[A-Za-z0-9_\-]{20,}",
-    r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b",
+    r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|\bGOCSPX-[A-Za-z0-9_\-]{24,}|\bAGE-SECRET-KEY-1[A-Z0-9]{50,}",
+    r"\bshp(?:at|ca|pa|ss)_[0-9a-f]{32}|\bdapi[0-9a-f]{32}|\bkey-[0-9a-f]{32}\b|\bSK[0-9a-f]{32}\b",
+    r"\b(?:glsa|ntn|pscale_tkn|pscale_pw|lin_api|rubygems|PMAK)[_-](?=[A-Za-z_\-]{0,40}\d)[A-Za-z0-9_\-]{30,}",
+    r"\bhv[sb]\.[A-Za-z0-9_\-]{20,}|\bdp\.(?:pt|st|sa|ct)\.[A-Za-z0-9]{40,}|\bATATT3[A-Za-z0-9_\-=]{40,}",
+    r"\b\d{8,10}:AA[A-Za-z0-9_\-]{33}\b|\bpat[A-Za-z0-9]{14}\.[0-9a-f]{64}\b|\bsq0(?:atp|csp)-[A-Za-z0-9_\-]{22,}",
     r"(?<![A-Za-z0-9_\-])(?>[A-Za-z0-9_\-]*?eyJ)[A-Za-z0-9_\-]{8,}\.eyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]*",
     r"(?<=://)[^\s/?#:@]{0,64}:[^\s/?#@]{3,256}(?=@)",
 )

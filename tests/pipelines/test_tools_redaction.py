@@ -10,6 +10,7 @@ import pytest
 from pipelines.tools.redaction import Redactor
 
 OPAQUE = "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6"
+HEX = "0123456789abcdef" * 2
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGH"
 
 SHORT, LONG = 2_000, 32_000
@@ -28,7 +29,10 @@ def seconds(text: str) -> float:
 @pytest.mark.parametrize("before", ["", "password=", "bearer ", "eyJabcdefgh.eyJ"])
 @pytest.mark.parametrize(
     "piece",
-    ["sk-", "npm-", "hf_a-", "eyJ-", "eyJabcdefgh.", "api_key=", "password=a", "://a:b", "://", "SG.", "bearer ", "A "],
+    (
+        *("sk-", "npm-", "hf_a-", "eyJ-", "eyJabcdefgh.", "api_key=", "password=a", "://a:b", "://", "SG.", "bearer "),
+        *("A ", "1", "pat1", "ntn_"),
+    ),
 )
 def test_no_text_is_slow_to_look_through(piece: str, before: str) -> None:
     text = before + piece * (LONG // len(piece))
@@ -66,6 +70,23 @@ def test_a_long_token_is_taken_out_whole() -> None:
         (f"whsec_{OPAQUE}+/{LETTERS}", LETTERS),
         (f"sbp_{'0123456789abcdef' * 2}01234567", "0123456789abcdef"),
         (f"use bearer {OPAQUE}", OPAQUE),
+        (f"GOCSPX-{OPAQUE[:28]}", OPAQUE[:28]),
+        (f"AGE-SECRET-KEY-1{OPAQUE.upper()}{OPAQUE.upper()[:26]}", OPAQUE.upper()),
+        (f"shpat_{HEX}", HEX),
+        (f"dapi{HEX}", HEX),
+        (f"key-{HEX}", HEX),
+        (f"SK{HEX}", HEX),
+        (f"glsa_{OPAQUE}_0a1b2c3d", OPAQUE),
+        (f"lin_api_{OPAQUE}{OPAQUE[:8]}", OPAQUE),
+        (f"ntn_{OPAQUE}{OPAQUE[:14]}", OPAQUE),
+        (f"pscale_tkn_{OPAQUE}", OPAQUE),
+        (f"PMAK-{HEX[:24]}-{HEX}01", HEX),
+        (f"hvs.{OPAQUE}", OPAQUE),
+        (f"dp.pt.{OPAQUE}{OPAQUE[:11]}", OPAQUE),
+        (f"ATATT3xFfGF0{OPAQUE * 3}=0A1B2C3D", OPAQUE),
+        (f"bot 123456789:AA{OPAQUE}x", OPAQUE),
+        (f"patAbCdEfGh12345x.{HEX * 2}", HEX),
+        (f"sq0atp-{OPAQUE[:22]}", OPAQUE[:22]),
     ],
 )
 def test_secrets_as_services_write_them(text: str, secret: str) -> None:
@@ -85,6 +106,9 @@ def test_secrets_as_services_write_them(text: str, secret: str) -> None:
         "https://blog.example/npm-package-manager-2024-guide",
         "hf-transformers-v4-release-notes-page and r8-minification-rules-for-android-14",
         "pypi-packages-of-2024-in-numbers-and-words",
+        "ntn_bearings_and_lin_api_reference_guide_for_people_who_read",
+        "rubygems-release-notes-and-glsa-advisories-of-gentoo",
+        "at 10:30:00 the patient 12345678:AAA was seen; the patterns.of-2024",
         "https://a.com:8443?mail=joe@x.org",
         "https://a.com:8443#joe@x.org",
     ],
