@@ -166,7 +166,7 @@ class Chooser:
 
     def _question(self, call: Call, rehearsal: bool) -> Ask:
         request, wishes, usual = call.request, call.options.route, call.caller.route
-        wanted = (request.model, *_fallbacks(call.body))
+        wanted = (request.model, *fallbacks(call.body))
         planned = next((name for name in wanted if name in self._planned), "") if self._planned else ""
         turn = self._turns[planned]
         if planned and not rehearsal:
@@ -246,8 +246,8 @@ def evidence_of(call: Call, answer: Answer, record: Record) -> bytes:
     return msgspec.msgpack.encode(rated(record, *found)) if found is not None else b""
 
 
-def _fallbacks(body: dict[str, Any]) -> tuple[str, ...]:
-    """The caller's own list of further models (`models`, as OpenRouter has it)."""
+def fallbacks(body: dict[str, Any]) -> tuple[str, ...]:
+    """The caller's own list of further models (`models`, as OpenRouter has it). Raises BadRequest for what is none."""
     models = body.get("models", [])
     if models is None:
         return ()

@@ -1,9 +1,9 @@
 """Models' prices as a gateway replica knows them: by their cards in the routing table, else by the price list.
 
 What an answer did cost is said by the provider's replica (`providers.tariff`); this is for what it is likely to cost.
-Where a name may lead to several models (a model's bare name, an alias, `auto`), that is the price of the dearest which
-the caller may ask. The list takes a second to read, in a thread, and is only read where a key has a budget; to find one
-model in it takes a quarter of a millisecond, so what is found is kept.
+Where a call may lead to several models (a model's bare name, an alias, `auto`, a list of the caller's own), that is the
+price of the dearest which he may ask. The list takes a second to read, in a thread, and is only read where a key has a
+budget; to find one model in it takes a quarter of a millisecond, so what is found is kept.
 
 Above it: `gateway`. Below it: `actors.money.price_list`, `guard`, `pipelines.pricing`. Outside it: what was used.
 """
@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from actors.money.price_list import PriceList
+from deployments.choosing import fallbacks
 from deployments.guard import may_ask
 from deployments.providers.tariff import LISTED_KINDS, price_list
 from pipelines.calls import Call, Caller
@@ -38,25 +39,26 @@ class ListedRates:
         self._reading: asyncio.Task[None] | None = None
         self._listed: dict[tuple[str, str], Rates | None] = {}
         self._until = 0.0
-        self._dearest: dict[tuple[str, tuple[str, ...] | None], Rates | None] = {}
+        self._dearest: dict[tuple[tuple[str, ...], tuple[str, ...] | None], Rates | None] = {}
         self._of: tuple[Table, Meanings] | None = None
 
     def of(self, table: Table, call: Call, meanings: Meanings) -> Rates | None:
         """What is known now of the prices of what the call may lead to; None where nobody knows any.
 
-        Reckoned once for a table and meanings, which are told apart as objects.
+        Reckoned once for a table and meanings, which are told apart as objects. Raises BadRequest as `fallbacks` does.
         """
         if self._reading is None:
             self._reading = asyncio.get_running_loop().create_task(self._read())
         if self._of is None or self._of[0] is not table or self._of[1] is not meanings:
             self._of = (table, meanings)
             self._dearest.clear()
-        caller, name = call.caller, call.request.model
-        key = (name, caller.models)
+        caller, names = call.caller, (call.request.model, *fallbacks(call.body))
+        key = (names, caller.models)
         if key not in self._dearest:
             if len(self._dearest) >= MOST_NAMES:
                 self._dearest.clear()
-            known = [rates for target in _led_to(table, caller, meanings, name) if (rates := self._rates(target))]
+            targets = (target for name in names for target in _led_to(table, caller, meanings, name))
+            known = [rates for target in targets if (rates := self._rates(target))]
             self._dearest[key] = max(known, key=_price, default=None)
         return self._dearest[key]
 

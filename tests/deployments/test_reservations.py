@@ -81,13 +81,19 @@ class Desk:
         )
 
     async def reserved(
-        self, model: str, models: tuple[str, ...] | None = None, *, learned: int = 0, **more: Any
+        self,
+        model: str,
+        models: tuple[str, ...] | None = None,
+        *,
+        learned: int = 0,
+        further: tuple[str, ...] = (),
+        **more: Any,
     ) -> int:
-        """What the call reserves. learned: tokens of its answer."""
+        """What the call reserves. learned: tokens of its answer; further: the caller's own `models`."""
         request = Request(model, QUESTION, **{"max_tokens": 4_000, **more})
-        call = Call(
-            "1", "openai_chat", {}, request, Caller("k", models=models, limits=LIMITS), "routed", account=Account("1")
-        )
+        caller = Caller("k", models=models, limits=LIMITS)
+        body = {"models": list(further)}
+        call = Call("1", "openai_chat", body, request, caller, "routed", account=Account("1"))
         await self.allowances.admit(call)
         self.allowances.over(call, Outcome("one", "large", 1.0, bill=Bill(output=learned, cost=1)), 1)
         return self.client.needs[-1].money
@@ -137,6 +143,12 @@ async def test_the_dearest_model_that_a_name_may_lead_to_is_reserved_for(
     desk: Desk, model: str, models: tuple[str, ...] | None, nano: int
 ) -> None:
     assert await desk.reserved(model, models) == nano
+
+
+async def test_the_callers_own_further_models_are_reserved_for(desk: Desk) -> None:
+    assert await desk.reserved("a/small", further=("two/large", "one/large")) == LARGE
+    assert await desk.reserved("a/small", further=("free",)) == SMALL
+    assert await desk.reserved("a/small", ("three/*",), further=("one/large",)) == SMALL
 
 
 async def test_each_answer_that_is_wanted_is_reserved_for(desk: Desk) -> None:
