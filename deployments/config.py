@@ -288,10 +288,17 @@ class ProviderSettings(ReplicaSettings):
 
 
 def _read_key(file: Path) -> str:
+    """The key in a file, "" for an empty one. Raises ConfigurationError where there is none to be read."""
     try:
-        return file.expanduser().read_text().strip()
+        # Windows' tools begin a text with a mark.
+        key = file.expanduser().read_text(encoding="utf-8-sig").strip()
     except OSError as error:
         raise ConfigurationError(f"the key file cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError("the key file cannot be read: it is no text in UTF-8") from None
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise ConfigurationError("the key file holds something else than one key")
+    return key
 
 
 class AliasSettings(Settings):

@@ -46,6 +46,9 @@ MAX_TOOLS = 128
 _PASSED_QUERY = "beta=true"
 """The vendor's clients add it for beta features of the Messages API."""
 
+_MOST = 10**6
+"""Tokens, or answers, of a request: more than any provider gives."""
+
 HEALTH_PAGES = frozenset({"/healthz", "/readyz"})
 """Open to everybody: whether this process serves, and whether it takes new work."""
 
@@ -358,11 +361,25 @@ def _only(visit: Visit, *methods: str) -> None:
 
 
 def _bare_request(body: dict[str, Json]) -> Request:
-    """What is known of a request that is no conversation: its model, and whether it wants a stream."""
+    """What is known of a request that is no conversation: its model, whether it wants a stream, how much it wants."""
     model = body.get("model")
     if not isinstance(model, str) or not model:
         raise BadRequest("`model` must be a model's name", param="model")
-    return Request(model=model, messages=(), stream=body.get("stream") is True)
+    prompts = body.get("prompt")
+    several = len(prompts) if isinstance(prompts, list) and prompts and not isinstance(prompts[0], int) else 1
+    return Request(
+        model=model,
+        messages=(),
+        stream=body.get("stream") is True,
+        max_tokens=_number(body, "max_tokens"),
+        n=several * max(_number(body, "n") or 1, _number(body, "best_of") or 1),
+    )
+
+
+def _number(body: Mapping[str, Json], name: str) -> int | None:
+    """A member that is a positive number of a sane size; of any other one the provider is to judge."""
+    value = body.get(name)
+    return value if type(value) is int and 0 < value <= _MOST else None
 
 
 async def _lifespan(receive: Receive, send: Send, on_shutdown: Callable[[], Awaitable[None]] | None) -> None:

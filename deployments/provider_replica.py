@@ -4,6 +4,7 @@ Above it: `app`. Below it: `replica`, `limiter`, the adapters. Outside it: the r
 """
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -57,6 +58,8 @@ LISTED_KINDS = frozenset({"local", "ollama", "openrouter"})
 SHY_KINDS = frozenset({"local"})
 """Kinds that are not asked for their models while they answer: llama.cpp's Python server breaks off the stream that
 it is in the middle of as soon as another request comes, whatever it is for."""
+
+_logger = logging.getLogger("penstock")
 
 
 class ProviderReplica(Replica):
@@ -289,11 +292,15 @@ class ProviderReplica(Replica):
     async def _renew_keys(self) -> None:
         while True:
             await asyncio.sleep(key_files.LOOKING)
-            keys = await asyncio.to_thread(self._key_files.changed)
-            if keys is not None:
-                self.provider.renew(keys)
-                self._begin_reading()
-                await self.router.announce()
+            try:
+                keys = await asyncio.to_thread(self._key_files.changed)
+                if keys is not None:
+                    self.provider.renew(keys)
+                    self._begin_reading()
+                    await self.router.announce()
+            except Exception:
+                # The next key is to be found all the same.
+                _logger.exception("%s could not look at its key files", self.name)
 
     async def _read_models(self) -> None:
         while True:

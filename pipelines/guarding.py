@@ -14,7 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from pipelines.calls import COUNT_TOKENS, Call
-from pipelines.conversation import File, Json, Message, Refusal, Request, Text, ToolCall, ToolResult
+from pipelines.conversation import File, Foreign, Json, Message, Refusal, Request, Text, ToolCall, ToolResult
 from pipelines.dialects import DIALECTS
 from pipelines.events import Event, PartDelta, PartEnded, PartStarted
 
@@ -23,6 +23,10 @@ _PLACES = ("messages", "input", "system", "instructions", "prompt", "suffix")
 
 _TEXTS = frozenset((*_PLACES, "content", "text", "output", "data", "arguments", "refusal"))
 """Members, in there, that hold text itself."""
+
+
+_FOREIGN_TEXTS = frozenset(("arguments", "content", "input", "output", "text"))
+"""The same in what only one dialect has, such as calls of its own tools; its other members are the provider's."""
 
 
 class Unredacted(Exception):
@@ -114,6 +118,21 @@ def _message(message: Message) -> Iterable[Said]:
             yield from (Said("tool", one.text) for one in part.parts if isinstance(one, Text | File) and one.text)
         elif isinstance(part, File) and part.text:
             yield Said(message.role, part.text)
+        elif isinstance(part, Foreign):
+            yield from (Said(message.role, text) for text in _foreign(part.opaque, inside=False))
+
+
+def _foreign(value: Json, *, inside: bool) -> Iterable[str]:
+    """The texts of what only one dialect has. inside: whether a string that stands here is text."""
+    if isinstance(value, str):
+        if inside and value:
+            yield value
+    elif isinstance(value, list):
+        for one in value:
+            yield from _foreign(one, inside=inside)
+    elif isinstance(value, dict):
+        for name, one in value.items():
+            yield from _foreign(one, inside=name in _FOREIGN_TEXTS)
 
 
 def _role(start: PartStarted) -> str:

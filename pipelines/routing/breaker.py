@@ -7,6 +7,7 @@
 | stimulus | closed | open | half-open |
 |---|---|---|---|
 | success | counted | half-open: it was asked as the last candidate, and answered | closed |
+| begun   | nothing | as a success | closed, but the next failure in a row opens it again |
 | failure | counted; open if it trips | nothing: known already | open, for longer |
 | time    | nothing | half-open once its time is over | nothing |
 
@@ -29,7 +30,8 @@ import msgspec
 from pipelines.routing.statistics import BLAME, Average
 from pipelines.routing.table import BreakerState, Outcome
 
-Stimulus = Literal["success", "failure", "time"]
+Stimulus = Literal["success", "begun", "failure", "time"]
+"""begun: of a stream that goes on, and may break yet, in the middle of a caller's answer."""
 
 FAILURES_IN_A_ROW = 5
 """As many open it."""
@@ -81,7 +83,7 @@ def stimulus(breaker: Breaker, outcome: Outcome, now: float) -> Stimulus | None:
     if breaker.state != "closed" and now - outcome.seconds - REPORT_DELAY < breaker.opened:
         return None
     if outcome.reason is None:
-        return "success"
+        return "begun" if outcome.begun else "success"
     return "failure" if BLAME[outcome.reason].breaker else None
 
 
@@ -106,6 +108,10 @@ def _closed(breaker: Breaker, now: float) -> Breaker:
     return msgspec.structs.replace(breaker, state="closed", failures=0, recent=Average(WINDOW))
 
 
+def _closed_on_trial(breaker: Breaker, now: float) -> Breaker:
+    return msgspec.structs.replace(_closed(breaker, now), failures=FAILURES_IN_A_ROW - 1)
+
+
 def _count_success(breaker: Breaker, now: float) -> Breaker:
     return msgspec.structs.replace(breaker, failures=0, recent=breaker.recent.add(0.0, now))
 
@@ -126,8 +132,10 @@ TRANSITIONS: Mapping[tuple[BreakerState, Stimulus], Callable[[Breaker, float], B
     ("closed", "success"): _count_success,
     ("closed", "failure"): _count_failure,
     ("open", "success"): _half_opened,
+    ("open", "begun"): _half_opened,
     ("open", "time"): _half_open_in_time,
     ("half_open", "success"): _closed,
+    ("half_open", "begun"): _closed_on_trial,
     ("half_open", "failure"): _opened,
 }
 """The table of this module; a pair that is not in it changes nothing."""

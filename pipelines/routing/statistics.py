@@ -72,10 +72,10 @@ class Average(msgspec.Struct, frozen=True):
         One slow answer (a cold start) would otherwise keep everybody away who could find out that it was the only one.
         It fades a minute at a time, so that an idle model changes the table no more often.
         """
-        left = float(0.5 ** ((now - self.at) // 60.0 * 60.0 / FADING))
+        left = float(0.5 ** (max(0.0, now - self.at) // 60.0 * 60.0 / FADING))
         if self.mean is None or left < LEAST_LEFT:
             return None
-        return unmeasured + (self.mean - unmeasured) * min(1.0, left)
+        return unmeasured + (self.mean - unmeasured) * left
 
 
 class Blame(msgspec.Struct, frozen=True):

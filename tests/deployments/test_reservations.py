@@ -7,6 +7,7 @@ import pytest
 
 from actors.money.allowance_client import AllowanceClient
 from actors.routing.client import RouterClient
+from deployments import front as front_module
 from deployments.choosing import Chooser
 from deployments.config import GatewaySettings
 from deployments.money import rates as rates_module
@@ -143,6 +144,26 @@ async def test_the_dearest_model_that_a_name_may_lead_to_is_reserved_for(
     desk: Desk, model: str, models: tuple[str, ...] | None, nano: int
 ) -> None:
     assert await desk.reserved(model, models) == nano
+
+
+@pytest.mark.parametrize(
+    ("body", "answers"),
+    [
+        ({"max_tokens": 4_000}, 4_000),
+        ({"max_tokens": 4_000, "n": 5}, 20_000),
+        ({"max_tokens": 10, "n": 2, "best_of": 5, "prompt": ["a", "b", "c"]}, 150),
+        ({"max_tokens": 10, "prompt": [1, 2, 3]}, 10),
+        ({"max_tokens": 10**30, "n": "x", "best_of": -1, "prompt": []}, USUAL_OUTPUT),
+    ],
+)
+async def test_a_legacy_completion_is_reserved_for_as_what_it_wants(
+    desk: Desk, body: dict[str, Any], answers: int
+) -> None:
+    request = front_module._bare_request({"model": "one/large", **body})
+    caller = Caller("k", limits=LIMITS)
+    call = Call("1", "openai_chat", body, request, caller, "routed", operation="/completions", account=Account("1"))
+    await desk.allowances.admit(call)
+    assert desk.client.needs[-1].money == answers * 10_000
 
 
 async def test_the_callers_own_further_models_are_reserved_for(desk: Desk) -> None:

@@ -313,7 +313,13 @@ async def test_a_new_key_in_a_file_is_taken_without_a_restart(
         return used(upstream)[0]
 
     assert await seen() == "A"
-    for broken in (file.unlink, partial(file.write_text, "")):
+    no_text, two_keys = "sk-secret-C".encode("utf-16"), "sk-secret-C\nsk-secret-D"
+    for broken in (
+        file.unlink,
+        partial(file.write_text, ""),
+        partial(file.write_bytes, no_text),
+        partial(file.write_text, two_keys),
+    ):
         broken()
         warnings = len(caplog.records)
         await running.until(lambda before=warnings: len(caplog.records) > before)

@@ -82,6 +82,22 @@ def test_every_text_is_shown_and_can_be_replaced(dialect: str) -> None:
     assert before.body == BODIES[dialect]
 
 
+def test_what_only_one_dialect_has_is_shown_and_can_be_replaced() -> None:
+    items = [
+        {"type": "message", "role": "user", "content": "one"},
+        {"type": "custom_tool_call", "call_id": "c", "name": "f", "input": "two"},
+        {"type": "custom_tool_call_output", "call_id": "c", "output": "three"},
+        {"type": "local_shell_call_output", "id": "l", "output": "four"},
+        {"type": "mcp_call", "id": "m", "server_label": "s", "name": "g", "arguments": "{}", "output": "five"},
+    ]
+    before = call("openai_responses", {"model": "m", "input": items})
+    said = [one.text for one in asked(before)]
+    assert said == ["one", "two", "three", "four", "{}", "five"]
+    after = redacted(before, ["ONE", "TWO", "THREE", "FOUR", "{}", "FIVE"])
+    sent = str(after.body) + str(after.request)
+    assert not any(word in sent for word in ("'one'", "'two'", "'three'", "'four'", "'five'"))
+
+
 def test_a_plain_input_and_operations() -> None:
     plain = call("openai_responses", {"model": "m", "input": "one"})
     assert redacted(plain, ["two"]).body == {"model": "m", "input": "two"}

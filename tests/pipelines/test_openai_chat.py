@@ -385,3 +385,9 @@ def test_the_most_likely_tokens_are_asked_for_beside_their_own_field_only() -> N
     request = Request("m", (Message("user", (Text("Hi"),)),), top_logprobs=3)
     assert OPENAI_CHAT.write_request(request).dropped == ("top_logprobs",)
     assert OPENAI_CHAT.write_request(msgspec.structs.replace(request, logprobs=True)).body["top_logprobs"] == 3
+
+
+def test_a_conversation_of_which_nothing_is_left_is_refused() -> None:
+    with pytest.raises(BadRequest) as raised:
+        OPENAI_CHAT.write_request(Request("m", (Message("user", (Foreign({"other": {"a": 1}}),)),)))
+    assert raised.value.param == "messages"

@@ -34,6 +34,14 @@ def test_an_id_and_a_name_in_every_piece_are_said_once() -> None:
     assert as_clients_join(told) == {"id": "call_1", "name": "get_weather", "arguments": '{"city": "Oslo"}'}
 
 
+def test_a_whole_call_that_is_said_over_is_said_once_and_another_one_passes() -> None:
+    first, other = (chunk(choice(call("f", text, identity="a"))) for text in ('{"a":1}', '{"a":2}'))
+
+    told = mended(first, first)
+    assert as_clients_join(told) == {"id": "a", "name": "f", "arguments": '{"a":1}'}
+    assert mended(first, other) == [first, other]
+
+
 def test_a_call_said_over_as_function_call_is_said_once() -> None:
     delta = {**call("f", "{}", identity="call_1"), "function_call": {"name": "f", "arguments": "{}"}}
 

@@ -77,6 +77,12 @@ def test_calls_of_one_function_with_one_id_are_several() -> None:
     assert [identity for identity, _, _ in taken] == ["x", "x_2", "x_3"]
 
 
+@pytest.mark.parametrize("index", [0, None])
+def test_no_arguments_go_on_behind_their_end(index: int | None) -> None:
+    made = calls(*[call("f", arguments, index, "x") for arguments in ('{"a":1}', '{"a":2}', " ", '{"a":2}')])
+    assert made == [("x", "f", '{"a":1}'), ("x_1", "f", '{"a":2} ')]
+
+
 def test_an_id_and_a_name_in_every_delta_are_one_call() -> None:
     pieces = [call("f", text, 0, "a") for text in ('{"a"', ":1}", "")]
     assert calls(*pieces) == [("a", "f", '{"a":1}')]
@@ -255,6 +261,7 @@ def test_arithmetic_of_usage() -> None:
     beside = usage(prompt_tokens=10, completion_tokens=1, cache_read_input_tokens=50)
     assert (beside.input, beside.cached_read) == (60, 50)
     assert usage(prompt_tokens=None, completion_tokens="x").input == 0
+    assert usage(prompt_tokens=2**70, completion_tokens=1e300).input == 0
     # What is no count is none, and the others stand.
     for odd in ({"cached_tokens": None, "audio_tokens": 3}, {"cached_tokens": -1, "audio_tokens": 3.0}):
         some = usage(prompt_tokens=7, completion_tokens=True, prompt_tokens_details=odd, completion_tokens_details=None)
@@ -267,6 +274,12 @@ def test_log_probabilities_stay_with_their_words() -> None:
     answer = completion(*frames, chunk(choice(reason="stop", logprobs=None)), DONE)
     written = OPENAI_CHAT.write_answer(answer, Request("m", ()))["choices"][0]
     assert [entry["token"] for entry in written["logprobs"]["content"]] == ["a", "b"]
+
+
+@pytest.mark.parametrize("index", [-1, 1024, 2**70])
+def test_a_choice_beyond_all_numbers_is_a_fault(index: int) -> None:
+    with pytest.raises(ProtocolError):
+        decode(chunk({**choice({"content": "a"}, "stop"), "index": index}), DONE)
 
 
 def test_malformed_frames_are_counted() -> None:

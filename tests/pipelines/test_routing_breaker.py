@@ -45,6 +45,9 @@ HALF_OPEN = step(OPEN, "time", LATER)
         (OPEN, "failure", "open"),
         (OPEN, "time", "half_open"),
         (HALF_OPEN, "success", "closed"),
+        (Breaker(failures=4), "begun", "closed"),
+        (OPEN, "begun", "half_open"),
+        (HALF_OPEN, "begun", "closed"),
         (HALF_OPEN, "failure", "open"),
         (HALF_OPEN, "time", "half_open"),
     ],
@@ -61,6 +64,14 @@ def test_five_failures_in_a_row_open_it_and_a_success_between_does_not_count_the
     assert run(Breaker(), "failure", "failure", "failure", "failure").state == "closed"
     assert run(Breaker(), *FIVE[:4], "success", *FIVE[:4]).state == "closed"
     assert OPEN.state == "open"
+
+
+def test_a_stream_that_began_and_broke_opens_it_again_and_one_that_ended_well_does_not() -> None:
+    begun = step(HALF_OPEN, "begun", LATER)
+    assert step(begun, "failure", LATER).state == "open"
+    assert run(begun, "success", *FIVE[:4]).state == "closed"
+    outcome = Outcome("p", "m", 0.0, begun=True)
+    assert stimulus(HALF_OPEN, outcome, LATER + 10.0) == "begun"
 
 
 def test_half_of_recent_attempts_failing_opens_it_from_a_minimum_on() -> None:

@@ -58,4 +58,4 @@ def read_usage(line: dict[str, Json]) -> Usage | None:
 
 def _count(line: dict[str, Json], name: str) -> int:
     value = line.get(name)
-    return max(0, value) if isinstance(value, int) and not isinstance(value, bool) else 0
+    return value if type(value) is int and 0 <= value < 10**18 else 0

@@ -2,10 +2,11 @@
 
 OpenAI names a call by `index` and gives its id and name once. Others give every call index 0 (Ollama), send the
 arguments whole or as null, leave out the index or the id, repeat the name, make up a new id for each delta (old
-vLLM), or give several calls one id (DeepSeek, GLM). So: a known id is its call, unless it comes with another name, or
-with a name at another index; a new id is a new call, unless it stands at a used index without a name; without an id
-the index decides, unless a name comes again where the call is already whole. Results name the call that they answer,
-so an id that is taken, or missing, is replaced by one of ours.
+vLLM), or give several calls one id (DeepSeek, GLM). So: a known id is its call, unless it comes with another name,
+with a name at another index, or with a name and other arguments where the call is already whole; a new id is a new
+call, unless it stands at a used index without a name; without an id the index decides, unless a name comes again where
+the call is already whole. Results name the call that they answer, so an id that is taken, or missing, is replaced by
+one of ours.
 
 Above it: `choice`. Below it: `events`, `errors`.
 """
@@ -51,6 +52,10 @@ class _Call:
             return False
         return True
 
+    def says(self, text: str) -> bool:
+        """Whether these are its whole arguments, said over."""
+        return bool(text.strip()) and self.whole() and self.pieces[0].strip() == text.strip()
+
 
 class ToolCalls:
     """The calls of choice `number`. `indices` numbers the parts of the stream; `stream` is the stream's id.
@@ -85,10 +90,12 @@ class ToolCalls:
         if kind == "custom":
             rest["type"] = "custom"
         events: list[Event] = []
-        call = self._find(entry, name)
+        call = self._find(entry, name, text)
         if call is None:
             events += self.settle()
             call = self._add(entry)
+        elif name and call.says(text):
+            return events
         if call.ended:
             if text.strip():
                 raise ProtocolError("a tool call went on after its arguments were whole")
@@ -112,10 +119,10 @@ class ToolCalls:
                 events += self._start(call)
         return events + self._ended([call for call in self._calls if not call.ended])
 
-    def _find(self, entry: dict[str, Json], name: str) -> _Call | None:
+    def _find(self, entry: dict[str, Json], name: str, text: str) -> _Call | None:
         identity, index = entry.get("id"), entry.get("index")
         if identity and identity in self._by_id:
-            return self._known(identity, index, name)
+            return self._known(identity, index, name, text)
         last = self._calls[-1] if self._calls else None
         at = last if index is None else self._by_index.get(index)
         if at is None or (identity and name):
@@ -124,13 +131,15 @@ class ToolCalls:
             return None
         return at
 
-    def _known(self, identity: Json, index: Json, name: str) -> _Call | None:
+    def _known(self, identity: Json, index: Json, name: str, text: str) -> _Call | None:
         """The call of an id that has come before; None where the id stands for another call this time."""
         at = self._by_index.get(index)
         call = at if at is not None and at.given == identity else self._by_id[identity]
         other_name = call.name and name != call.name
         other_index = None not in (index, call.index) and index != call.index
-        return None if name and (other_name or other_index) else call
+        # No object goes on behind its end.
+        other_text = text.strip() and call.whole() and not call.says(text)
+        return None if name and (other_name or other_index or other_text) else call
 
     def _add(self, entry: dict[str, Json]) -> _Call:
         given, index, number = entry.get("id"), entry.get("index"), len(self._calls)

@@ -21,6 +21,9 @@ from pipelines.dialects.openai_chat.usage import read_usage
 from pipelines.errors import ProtocolError, StreamBroken
 from pipelines.events import ChoiceEnd, Event, Finished, Started
 
+MOST_CHOICES = 1024
+"""Choices of one answer, at most: OpenAI gives 128. A message is made for each number up to the last."""
+
 _STARTED = ("system_fingerprint", "service_tier", "provider")
 _FINISHED = ("native_finish_reason", "stop_reason", "content_filter_results")
 
@@ -98,8 +101,8 @@ class ChatDecoder(base.Decoder):
         if not isinstance(entry, dict):
             raise ProtocolError("a choice is no object")
         number = entry.get("index") or 0
-        if not isinstance(number, int):
-            raise ProtocolError("the index of a choice is no number")
+        if not isinstance(number, int) or not 0 <= number < MOST_CHOICES:
+            raise ProtocolError("the index of a choice is none")
         choice = self._choices.get(number)
         if choice is None:
             choice = self._choices[number] = Choice(number, self._indices, self._stream)

@@ -20,7 +20,7 @@ class Repeats:
     """One stream. Call it with each raw frame; it returns the frame as it should be."""
 
     def __init__(self) -> None:
-        self._said: set[tuple[Json, Json, Json]] = set()
+        self._said: dict[tuple[Json, Json, Json], str] = {}
 
     def __call__(self, raw: bytes) -> bytes:
         """`raw`, without what has been said before."""
@@ -49,8 +49,8 @@ class Repeats:
     def _repeated(self, choice: Json, call: dict[str, Json]) -> bool:
         """Whether a piece says again whose it is; if so, that is taken out of it.
 
-        It counts as the same call only by the same id at the same index: some servers give all calls index 0, and
-        some leave out the id, where a name may begin another call.
+        It counts as the same call only by the same id at the same index, whose arguments are not whole yet: some
+        servers give all calls index 0, or one id, and some leave out the id, where a name may begin another call.
         """
         function, identity = call.get("function"), call.get("id")
         if not isinstance(function, dict) or not isinstance(identity, str) or not identity or not function.get("name"):
@@ -58,10 +58,28 @@ class Repeats:
         place = (choice, call.get("index"), identity)
         if not all(isinstance(part, str | int | None) for part in place):
             return False
-        if place not in self._said:
-            self._said.add(place)
+        more = function.get("arguments")
+        arguments, more = self._said.get(place), more if isinstance(more, str) else ""
+        whole = arguments is not None and bool(more.strip()) and _is_whole(arguments)
+        if arguments is None or (whole and more != arguments):
+            self._said[place] = more
             return False
+        if whole:
+            function["arguments"] = ""
+        else:
+            self._said[place] = arguments + more
         for name in ONCE:
             call.pop(name, None)
         del function["name"]
         return True
+
+
+def _is_whole(arguments: str) -> bool:
+    """Whether nothing can follow: no object goes on behind its end."""
+    if not arguments.rstrip().endswith("}"):
+        return False
+    try:
+        msgspec.json.decode(arguments)
+    except msgspec.DecodeError:
+        return False
+    return True

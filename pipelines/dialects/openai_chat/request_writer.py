@@ -12,6 +12,7 @@ from pipelines.dialects.openai_chat.legacy import is_legacy, marked
 from pipelines.dialects.openai_chat.message_writer import write_messages
 from pipelines.dialects.openai_chat.part_writer import Dropped, own_share
 from pipelines.dialects.openai_chat.thoughts import KEY, own
+from pipelines.errors import BadRequest
 
 _AS_THEY_ARE = (
     "parallel_tool_calls", "temperature", "top_p", "top_k", "seed", "n", "frequency_penalty", "presence_penalty",
@@ -24,7 +25,10 @@ def write_request(request: Request) -> Written:
     dropped: Dropped = {}
     own_share(unsaid(request.extra, KEY), "extra", dropped)
     extra = own(request.extra).copy()
-    body: dict[str, Json] = {"model": request.model, "messages": write_messages(request.messages, dropped)}
+    messages = write_messages(request.messages, dropped)
+    if not messages:
+        raise BadRequest("`messages` holds nothing that can be sent", param="messages")
+    body: dict[str, Json] = {"model": request.model, "messages": messages}
     for name in _AS_THEY_ARE:
         value = getattr(request, name)
         # The time of `functions` knew no other than one call.

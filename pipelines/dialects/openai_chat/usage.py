@@ -16,7 +16,10 @@ from pipelines.conversation import Json, Usage
 DOLLARS_PER_TICK = 1e-10
 """US dollars of one of xAI's ticks."""
 
-_Count = Annotated[int, msgspec.Meta(ge=0)]
+LARGEST = 2**53
+"""A count beyond it is none: no database takes it, and JSON's numbers are exact up to here only."""
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=LARGEST)]
 
 
 class _OfPrompt(msgspec.Struct, frozen=True):
@@ -105,7 +108,9 @@ def _each(kind: type[msgspec.Struct], raw: Json) -> dict[str, Any]:
 
 
 def _count(value: Json) -> int:
-    return max(0, int(value)) if isinstance(value, int | float) and not isinstance(value, bool) else 0
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= LARGEST:
+        return 0
+    return int(value)
 
 
 def _cost(raw: dict[str, Json]) -> float | None:
