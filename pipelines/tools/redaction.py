@@ -3,7 +3,8 @@
 Four ways to know one: its shape (keys of known services, `Authorization` headers, private keys, JSON Web Tokens), a
 pattern that the operator configures, the value itself where this process has it anyway, and its SHA-256 where nobody
 here knows more: callers' keys. A hash tells of whole words only, so these are found where a word or a piece of one is
-the secret, a value wherever it stands.
+the secret, a value wherever it stands. A text may be
+JSON, and JSON in JSON: an escape (`\\n`, `\\"`, `%20`) is no part of the word behind it.
 
 Whoever wrote a text may have written it to be slow to look through, and it is looked through on a gateway's event loop:
 a shape takes time in proportion to the text, so none of them goes through a whole run of characters from every place
@@ -11,7 +12,7 @@ at which it could begin.
 
 Sources of shapes: GitHub, "Secret scanning patterns"; gitleaks' rules; RFC 7468 (PEM); RFC 7519 (JWT).
 
-Above it: `turns`. Below it: the standard library.
+Above it: `turns`. Below it: `keys`.
 """
 
 import hashlib
@@ -20,35 +21,84 @@ import re
 from collections.abc import Iterable
 from urllib.parse import quote
 
+from pipelines.keys import SECRET_PREFIX
+
 TAKEN_OUT = "[redacted]"
+
+_HEX = "[0-9A-Fa-f]"
+_NO_ESCAPE = rf"(?<!\\[abefnrtv])(?<!\\u{_HEX}{{4}})(?<!\\x{_HEX}{{2}})(?<!%{_HEX}{{2}})"
+"""Behind a letter or a digit: it ends no escape, of JSON (however often) or of a URL. `\n` in front of a key is none of
+its letters."""
+
+_INSIDE = rf"(?<![A-Za-z0-9_]{_NO_ESCAPE}(?<!\dm))"
+"""Not inside a word. `m` behind a digit ends a terminal's colour."""
+
+
+def _word(letters: str, shapes: str) -> str:
+    """What begins as a word does. letters: those that `shapes` begin with: most places are passed by for these."""
+    return rf"(?=[{letters}]){_INSIDE}(?:{shapes})"
+
+
+_QUOTE = r"(?:\\{0,15}[\"'])?"
+"""One that may be escaped, four times at most: without an end it would be looked for from every backslash."""
+
+_GIVEN = rf"{_QUOTE}\s*[:=]\s*{_QUOTE}"
+
+
+def _value(ends: str, least: int) -> str:
+    """At least `least` characters of what a name is given, up to one of `ends`, an escaped quote or new line."""
+    inside = rf"(?:[^\s{ends}\\]|\\(?!\\{{0,14}}[\"']))"
+    return rf"{inside}{{{least}}}(?:(?!\\{{1,15}}[nr]){inside})*+"
+
 
 _SHAPES = (
     r"-----BEGIN (?P<label>[A-Z ]*PRIVATE KEY(?: BLOCK)?)-----[\s\S]*?(?:-----END (?P=label)-----|\Z)",
-    r"(?i:\b(?:proxy-)?authorization[\"']?\s*[:=]\s*[\"']?(?:(?:bearer|basic|token|apikey|digest)\s+)?)[^\s\"',;]{6,}",
-    r"(?i:\bbearer\s+)(?=[A-Za-z_\-.=+/~]{0,64}\d)[A-Za-z0-9_\-.=+/~]{12,}",
-    r"(?i:(?<![a-z])(?:(?:x-)?api[-_]?key|access[-_]?token|client[-_]?secret|secret[-_]?access[-_]?key|password)"
-    r"[\"']?\s*[:=]\s*[\"']?)(?=[^\s\"',;&\d]{0,64}\d)[^\s\"',;&]{8,}",
-    r"\b(?:sk|pk|rk|psk|gsk|xai|pplx|glpat|dop_v1|tgp_v1|nvapi)[-_](?=[A-Za-z_\-]{0,40}\d)[A-Za-z0-9_\-]{20,}",
-    r"\b(?:npm|hf|r8|sbp)_[A-Za-z0-9]{30,}|\bpypi-AgE[A-Za-z0-9_\-]{20,}|\bdckr_pat_[A-Za-z0-9_\-]{20,}",
-    r"\b(?:ghp|gho|ghu|ghs|ghr)_[A-Za-z0-9]{20,}|\bgithub_pat_[A-Za-z0-9_]{20,}",
-    r"\bxapp-\d-[A-Za-z0-9-]{10,}|\bwhsec_[A-Za-z0-9+/=]{20,}|\bSG\.[A-Za-z0-9_\-]{16,64}\.[A-Za-z0-9_\-]{16,64}",
-    r"\bhttps://hooks\.slack\.com/(?:services|workflows|triggers)/[A-Za-z0-9/_\-]{20,}",
-    r"\b(?:Account|SharedAccess)Key=[A-Za-z0-9+/]{40,}={0,2}",
-    r"\bxox[abeprs]-[A-Za-z0-9-]{10,}|\bAIza[A-Za-z0-9_\-]{30,}|\bya29\.[A-Za-z0-9_\-]{20,}",
-    r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|\bGOCSPX-[A-Za-z0-9_\-]{24,}|\bAGE-SECRET-KEY-1[A-Z0-9]{50,}",
-    r"\bshp(?:at|ca|pa|ss)_[0-9a-f]{32}|\bdapi[0-9a-f]{32}|\bkey-[0-9a-f]{32}\b|\bSK[0-9a-f]{32}\b",
-    r"\b(?:glsa|ntn|pscale_tkn|pscale_pw|lin_api|rubygems|PMAK)[_-](?=[A-Za-z_\-]{0,40}\d)[A-Za-z0-9_\-]{30,}",
-    r"\bhv[sb]\.[A-Za-z0-9_\-]{20,}|\bdp\.(?:pt|st|sa|ct)\.[A-Za-z0-9]{40,}|\bATATT3[A-Za-z0-9_\-=]{40,}",
-    r"\b\d{8,10}:AA[A-Za-z0-9_\-]{33}\b|\bpat[A-Za-z0-9]{14}\.[0-9a-f]{64}\b|\bsq0(?:atp|csp)-[A-Za-z0-9_\-]{22,}",
-    r"(?<![A-Za-z0-9_\-])(?>[A-Za-z0-9_\-]*?eyJ)[A-Za-z0-9_\-]{8,}\.eyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]*",
-    r"(?<=://)[^\s/?#:@]{0,64}:[^\s/?#@]{3,256}(?=@)",
+    rf"(?i:{_word('ap', '(?:proxy-)?authorization')}{_GIVEN}(?:(?:bearer|basic|token|apikey|digest)\s+)?)"
+    + _value("\"',;", 6),
+    rf"(?i:{_word('b', 'bearer')}\s+)(?=[A-Za-z_\-.=+/~]{{0,64}}\d)[A-Za-z0-9_\-.=+/~]{{12,}}",
+    rf"(?i:(?=[xacsp])(?<![a-z]{_NO_ESCAPE}(?<!\dm))(?:(?:x-)?api[-_]?key|access[-_]?token|client[-_]?secret|"
+    rf"secret[-_]?access[-_]?key|password){_GIVEN})(?=[^\s\"',;&\d]{{0,64}}\d)" + _value("\"',;&", 8),
+    _word("spr", r"(?:sk|pk|rk)[-_](?=[A-Za-z_\-]{0,40}\d)[A-Za-z0-9_\-]{20,}"),
+    _word("pgxdtn", r"(?:psk|gsk|xai|pplx|glpat|dop_v1|tgp_v1|nvapi)[-_](?=[A-Za-z_\-]{0,40}\d)[A-Za-z0-9_\-]{20,}"),
+    _word(
+        "nhrspd",
+        r"(?:npm|hf|r8|sbp)_[A-Za-z0-9]{30,}|pypi-AgE[A-Za-z0-9_\-]{20,}|dckr_pat_[A-Za-z0-9_\-]{20,}",
+    ),
+    _word("g", r"(?:ghp|gho|ghu|ghs|ghr)_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,}"),
+    _word(
+        "xwS",
+        r"xapp-\d-[A-Za-z0-9-]{10,}|whsec_[A-Za-z0-9+/=]{20,}|SG\.[A-Za-z0-9_\-]{16,64}\.[A-Za-z0-9_\-]{16,64}",
+    ),
+    _word("h", r"https://hooks\.slack\.com/(?:services|workflows|triggers)/[A-Za-z0-9/_\-]{20,}"),
+    _word("AS", r"(?:Account|SharedAccess)Key=[A-Za-z0-9+/]{40,}={0,2}"),
+    _word("xAy", r"xox[abeprs]-[A-Za-z0-9-]{10,}|AIza[A-Za-z0-9_\-]{30,}|ya29\.[A-Za-z0-9_\-]{20,}"),
+    _word("AG", r"(?:AKIA|ASIA)[A-Z0-9]{16}\b|GOCSPX-[A-Za-z0-9_\-]{24,}|AGE-SECRET-KEY-1[A-Z0-9]{50,}"),
+    _word("sdkS", r"shp(?:at|ca|pa|ss)_[0-9a-f]{32}|dapi[0-9a-f]{32}|key-[0-9a-f]{32}\b|SK[0-9a-f]{32}\b"),
+    _word("gnplrP", r"(?:glsa|ntn|pscale_tkn|pscale_pw|lin_api|rubygems|PMAK)[_-](?=[A-Za-z_\-]{0,40}\d)")
+    + r"[A-Za-z0-9_\-]{30,}",
+    _word("hdA", r"hv[sb]\.[A-Za-z0-9_\-]{20,}|dp\.(?:pt|st|sa|ct)\.[A-Za-z0-9]{40,}|ATATT3[A-Za-z0-9_\-=]{40,}"),
+    _word(
+        r"\dps",
+        r"\d{8,10}:AA[A-Za-z0-9_\-]{33}\b|pat[A-Za-z0-9]{14}\.[0-9a-f]{64}\b|sq0(?:atp|csp)-[A-Za-z0-9_\-]{22,}",
+    ),
+    # A run is gone through from its beginning only, and from behind an escape that looks like its beginning.
+    rf"(?<![A-Za-z0-9_\-]{_NO_ESCAPE})(?<!\\(?=[nrtbf]|u{_HEX}{{4}}))"
+    r"(?>[A-Za-z0-9_\-]*?eyJ)[A-Za-z0-9_\-]{8,}\.eyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]*",
+    r"(?<=/)(?:(?<=://)|(?<=:\\/\\/))[^\s/?#:@]{0,64}:[^\s/?#@]{3,256}(?=@)",
 )
+_BEHIND = rf"(?:(?<=[=:])|(?<=\\[nrtbf])|(?<=\\u{_HEX}{{4}})|(?<=%{_HEX}{{2}}))"
 _WORDS = (
+    # Ours first, wherever they stand: as they are made, then of any length.
+    re.compile(rf"{SECRET_PREFIX}[A-Za-z0-9_\-]{{43}}"),
+    re.compile(rf"{SECRET_PREFIX}[A-Za-z0-9_\-]{{12,508}}"),
     re.compile(r"[A-Za-z0-9_\-.+/=~]{16,512}"),
-    re.compile(r"(?<=[=:])[A-Za-z0-9_\-.+/=~]{16,512}"),
+    re.compile(_BEHIND + r"[A-Za-z0-9_\-.+/=~]{16,512}"),
     re.compile(r"[^\s=/.?&:,;\"']{16,512}"),
+    re.compile(rf"(?<!\\(?=[nrtbf]|u{_HEX}{{4}}))[^\s=/.?&:,;\"'\\]{{16,512}}"),
+    re.compile(r"[A-Za-z0-9]{16,512}"),
 )
-"""What is hashed: words, what a name is given (`NAME=value`), and what stands between the signs of a longer word."""
+"""What is hashed: keys of Penstock's own shape, words, what a name is given (`NAME=value`) or an escape stands before,
+and what stands between the signs of a longer word."""
 
 
 class Redactor:

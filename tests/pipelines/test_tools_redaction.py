@@ -21,17 +21,18 @@ def seconds(text: str) -> float:
     taken = []
     for _ in range(3):
         began = time.process_time()
-        Redactor().redacted(text)
+        Redactor(hashes=["0" * 64]).redacted(text)
         taken.append(time.process_time() - began)
     return min(taken)
 
 
-@pytest.mark.parametrize("before", ["", "password=", "bearer ", "eyJabcdefgh.eyJ"])
+@pytest.mark.parametrize("before", ["", "password=", "bearer ", "eyJabcdefgh.eyJ", "authorization: "])
 @pytest.mark.parametrize(
     "piece",
     [
         *("sk-", "npm-", "hf_a-", "eyJ-", "eyJabcdefgh.", "api_key=", "password=a", "://a:b", "://", "SG.", "bearer "),
-        *("A ", "1", "pat1", "ntn_"),
+        *("A ", "1", "pat1", "ntn_", "\\n", "\\nsk-", "\\neyJ", "\\u000a", "%41eyJ", "1msk-1", "sk-1a-B"),
+        *("\\", '\\"', 'password\\":', 'authorization\\":a', "psk-"),
     ],
 )
 def test_no_text_is_slow_to_look_through(piece: str, before: str) -> None:
@@ -95,6 +96,48 @@ def test_secrets_as_services_write_them(text: str, secret: str) -> None:
     assert "[redacted]" in told
 
 
+SECRETS = [
+    "sk-proj-abcdefghij0123456789ABCDEF",
+    "ghp_abcdefghijklmnopqrst0123456789ABCD",
+    "AKIAIOSFODNN7EXAMPLE",
+    "AIzaSyA1234567890abcdefghijklmnopqrstuv",
+    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl",
+    "API_KEY=zxcvbnm123456",
+    "Authorization: Bearer abcdefgh",
+    "use bearer a1b2c3d4e5f6g7",
+    json.dumps({"password": "hunter2secret"}),
+    json.dumps({"Authorization": "Basic dXNlcjpwYXNz"}),
+    json.dumps({"password": "hunter2\\x"}),
+]
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+@pytest.mark.parametrize("before", ["\n", "\t", '"', "\u0001", "\\", "a\r\n", "\x1b[32m"])
+@pytest.mark.parametrize("deep", [1, 2, 3])
+def test_secrets_in_json_are_taken_out_and_leave_it_json(secret: str, before: str, deep: int) -> None:
+    text = f"# keys{before}{secret}\nDEBUG=1"
+    for _ in range(deep):
+        text = json.dumps({"content": text})
+    told = Redactor().redacted(text)
+    for _ in range(deep):
+        told = json.loads(told)["content"]
+    assert told.startswith("# keys")
+    assert told.endswith("\nDEBUG=1")
+    assert "[redacted]" in told
+    left = told.replace("Bearer", "").replace("Basic", "")
+    assert not any(piece in left for piece in (secret[-12:-3], "hunter2", "dXNl", "a1b2"))
+
+
+@pytest.mark.parametrize("before", ["%0A", "key%3D", "\\x0a", "\x1b[0m", "键"])
+@pytest.mark.parametrize("secret", SECRETS[:4])
+def test_what_ends_an_escape_begins_no_word(secret: str, before: str) -> None:
+    assert Redactor().redacted(before + secret) == before + "[redacted]"
+
+
+def test_an_address_in_json_may_have_escaped_slashes() -> None:
+    assert Redactor().redacted(r"https:\/\/me:passw0rd@host\/") == r"https:\/\/[redacted]@host\/"
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -135,6 +178,39 @@ def test_a_value_that_is_known_by_its_hash(value: str, around: str) -> None:
     redactor = Redactor(hashes=[hashlib.sha256(value.encode()).hexdigest()])
     assert redactor.redacted(around.format(value)) == around.format("[redacted]")
     assert redactor.redacted(around.format(value + "s")) == around.format(value + "s")
+
+
+@pytest.mark.parametrize("key", ["psk-" + "Ab-dEf_hIjKlMnOpQrStUvWxYz-_abcdefghijklmno", "psk-AbCdEfGhIjKlMnOpQrSt"])
+@pytest.mark.parametrize("around", ["foo_{}", "-{}", "a+{}", "\\n{}", "\\\\n{}", "\\u000a{}", "%0A{}", "npm{}", "{}"])
+def test_keys_of_our_own_are_known_wherever_they_stand(key: str, around: str) -> None:
+    redactor = Redactor(hashes=[hashlib.sha256(key.encode()).hexdigest()])
+    assert redactor.redacted(around.format(key)) == around.format("[redacted]")
+
+
+def test_a_key_of_our_own_may_be_followed_by_anything() -> None:
+    key = "psk-" + "Ab-dEf_hIjKlMnOpQrStUvWxYz-_abcdefghijklmno"
+    redactor = Redactor(hashes=[hashlib.sha256(key.encode()).hexdigest()])
+    assert redactor.redacted(f"my_{key}_and-more") == "my_[redacted]_and-more"
+
+
+@pytest.mark.parametrize("around", ["\\n{}", "\\t{}\\n", "\\u000a{}", "\\\\n{}", "%0A{}", '\\"{}\\"', "[{}]"])
+@pytest.mark.parametrize("value", ["correct-horse_battery+staple", "correcthorsebatterystaple"])
+def test_a_hashed_word_begins_behind_an_escape(value: str, around: str) -> None:
+    redactor = Redactor(hashes=[hashlib.sha256(value.encode()).hexdigest()])
+    assert redactor.redacted(around.format(value)) == around.format("[redacted]")
+
+
+@pytest.mark.parametrize("around", ["foo_{}", "-{}", "a+{}", "~{}~"])
+def test_a_hashed_word_of_letters_is_known_between_any_signs(around: str) -> None:
+    redactor = Redactor(hashes=[hashlib.sha256(OPAQUE.encode()).hexdigest()])
+    assert redactor.redacted(around.format(OPAQUE)) == around.format("[redacted]")
+
+
+@pytest.mark.parametrize("around", ["\\n{}", "{}\\n", "\\t{}\\r"])
+def test_a_hashed_word_with_other_signs_is_known_between_escapes(around: str) -> None:
+    value = "Zx!kdhhj#Jqhblsdkfj"
+    redactor = Redactor(hashes=[hashlib.sha256(value.encode()).hexdigest()])
+    assert redactor.redacted(around.format(value)) == around.format("[redacted]")
 
 
 def test_what_a_name_is_given_may_have_signs_of_its_own() -> None:
