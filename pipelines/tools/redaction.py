@@ -51,14 +51,21 @@ def _value(ends: str, least: int) -> str:
     return rf"{inside}{{{least}}}(?:(?!\\{{1,15}}[nr]){inside})*+"
 
 
+_KEY_LIKE = (
+    r"(?:(?=(?:[A-Za-z0-9]{0,15}+[-_]){0,12}+[A-Za-z0-9]{16})|"
+    r"(?=[a-z0-9_\-]{0,64}[A-Z])(?=[A-Z0-9_\-]{0,64}[a-z])|(?=(?:[a-z]{2,8}-){0,2}[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-))"
+)
+"""Names of things begin like keys. A key has a long piece without a sign, both cases, or a UUID."""
+
 _SHAPES = (
     r"-----BEGIN (?P<label>[A-Z ]*PRIVATE KEY(?: BLOCK)?)-----[\s\S]*?(?:-----END (?P=label)-----|\Z)",
-    rf"(?i:{_word('ap', '(?:proxy-)?authorization')}{_GIVEN}(?:(?:bearer|basic|token|apikey|digest)\s+)?)"
-    + _value("\"',;", 6),
+    # Without the name of a scheme it may be a word of prose: that has neither a digit nor a capital inside.
+    rf"(?i:{_word('ap', '(?:proxy-)?authorization')}{_GIVEN}(?:(?:bearer|basic|token|apikey|digest)\s+|"
+    r"(?=[^\s\"',;]{0,64}?(?:\d|(?-i:[a-z][A-Z]))|[^\s\"',;]{32})))" + _value("\"',;", 6),
     rf"(?i:{_word('b', 'bearer')}\s+)(?=[A-Za-z_\-.=+/~]{{0,64}}\d)[A-Za-z0-9_\-.=+/~]{{12,}}",
     rf"(?i:(?=[xacsp])(?<![a-z]{_NO_ESCAPE}(?<!\dm))(?:(?:x-)?api[-_]?key|access[-_]?token|client[-_]?secret|"
     rf"secret[-_]?access[-_]?key|password){_GIVEN})(?=[^\s\"',;&\d]{{0,64}}\d)" + _value("\"',;&", 8),
-    _word("spr", r"(?:sk|pk|rk)[-_](?=[A-Za-z_\-]{0,40}\d)[A-Za-z0-9_\-]{20,}"),
+    _word("spr", r"(?:sk|pk|rk)[-_](?=[A-Za-z_\-]{0,40}\d)" + _KEY_LIKE + r"[A-Za-z0-9_\-]{20,}"),
     _word("pgxdtn", r"(?:psk|gsk|xai|pplx|glpat|dop_v1|tgp_v1|nvapi)[-_](?=[A-Za-z_\-]{0,40}\d)[A-Za-z0-9_\-]{20,}"),
     _word(
         "nhrspd",

@@ -139,8 +139,29 @@ def test_an_address_in_json_may_have_escaped_slashes() -> None:
 
 
 @pytest.mark.parametrize(
+    "key",
+    [
+        f"sk-{OPAQUE}{OPAQUE[:16]}",
+        f"sk-ant-api03-{OPAQUE[:9]}-{OPAQUE[9:]}_AA",
+        f"sk-or-v1-{HEX}{HEX}",
+        f"sk_live_{OPAQUE[:24]}",
+        "sk-lf-01234567-89ab-cdef-0123-456789abcdef",
+        "pk-01234567-89ab-cdef-0123-456789abcdef",
+        "sk-proj-aB1-cD2_eF3-gH4_iJ5-kL6",
+    ],
+)
+def test_keys_that_begin_as_names_do(key: str) -> None:
+    assert Redactor().redacted(f"a {key} b") == "a [redacted] b"
+
+
+@pytest.mark.parametrize(
     "text",
     [
+        "sk-learn-based-pipeline-2024-edition",
+        "pk-2024-03-01-monthly-metrics-table",
+        "pk_customers_orders_2024_idx",
+        "Authorization: required for all endpoints",
+        '"authorization": "optional"',
         "Use bearer authentication for all requests.",
         "Bearer authorization is required",
         "The api_key: required parameter",
