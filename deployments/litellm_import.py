@@ -1,12 +1,11 @@
 """A LiteLLM proxy's configuration as one of ours: providers, models, aliases, strategies, fallbacks, timeouts.
 
-Sources: https://docs.litellm.ai/docs/proxy/configs (the file), https://docs.litellm.ai/docs/routing (strategies),
-https://docs.litellm.ai/docs/providers (prefixes of model names and the addresses behind them).
+Source: https://docs.litellm.ai/docs/proxy/configs (the file).
 
 What has no counterpart here is named, never dropped in silence. A key that stands in the file itself is not carried
 over: it belongs into a variable, which is named in its place.
 
-Above it: `cli`. Below it: `config`, which checks the result. Outside it: files.
+Above it: `cli`. Below it: `config`, which checks the result, and `litellm_names`. Outside it: files.
 """
 
 import math
@@ -15,61 +14,24 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from deployments.config import GatewaySettings, ProviderSettings
+from deployments.litellm_names import (
+    CARRIED,
+    COMPATIBLE,
+    KEYED,
+    KINDS,
+    SERVERS,
+    STRATEGIES,
+    VARIABLE,
+    service_of,
+    taken_variables,
+    usual_variable,
+)
 from pipelines.errors import ConfigurationError
 
 FIRST_PORT = 8100
 """Of the own listeners, as in `ray_config.yaml`."""
 
-_VARIABLE = "os.environ/"
 _MILLION = 1_000_000
-
-_KINDS = {
-    "openai": "openai",
-    "anthropic": "anthropic",
-    "openrouter": "openrouter",
-    "ollama": "ollama",
-    "ollama_chat": "ollama",
-}
-"""Prefixes of model names that an adapter of ours stands for."""
-
-_COMPATIBLE = {
-    "groq": "https://api.groq.com/openai/v1",
-    "together_ai": "https://api.together.xyz/v1",
-    "deepseek": "https://api.deepseek.com/v1",
-    "mistral": "https://api.mistral.ai/v1",
-    "fireworks_ai": "https://api.fireworks.ai/inference/v1",
-    "perplexity": "https://api.perplexity.ai",
-    "xai": "https://api.x.ai/v1",
-    "cerebras": "https://api.cerebras.ai/v1",
-    "gemini": "https://generativelanguage.googleapis.com/v1beta/openai",
-}
-"""Prefixes of services that speak OpenAI's dialect, and where they are."""
-
-_SERVERS = ("hosted_vllm", "vllm", "openai_like", "custom_openai", "lm_studio", "llamafile", "text-completion-openai")
-"""Prefixes of servers of one's own, whose address stands in `api_base`."""
-
-_STRATEGIES = {
-    "simple-shuffle": "weighted",
-    "least-busy": "least_busy",
-    "latency-based-routing": "lowest_latency",
-    "cost-based-routing": "cheapest",
-    "usage-based-routing": "least_busy",
-    "usage-based-routing-v2": "least_busy",
-}
-
-_CARRIED = {
-    "model_list": "model_name litellm_params model_info rpm tpm",
-    "litellm_params": "model api_key api_base base_url rpm tpm weight timeout stream_timeout",
-    "model_info": "id mode base_model max_input_tokens max_tokens max_output_tokens input_cost_per_token "
-    "output_cost_per_token supports_vision supports_function_calling supports_reasoning",
-    "router_settings": "routing_strategy fallbacks context_window_fallbacks default_fallbacks model_group_alias "
-    "num_retries timeout stream_timeout enable_pre_call_checks allowed_fails cooldown_time",
-    "litellm_settings": "fallbacks context_window_fallbacks default_fallbacks num_retries request_timeout drop_params "
-    "set_verbose",
-    "general_settings": "master_key",
-    "the file": "model_list router_settings litellm_settings general_settings environment_variables",
-}
-"""Members that are carried over, or that what happens here anyway makes needless."""
 
 
 class Imported(NamedTuple):
@@ -109,6 +71,7 @@ class _Import:
         self._given = given
         self._identities: dict[str, tuple[Any, ...]] = {}
         self._variables: dict[tuple[str, str], str] = {}
+        self._taken = taken_variables(given)
         self._left_out: set[str] = set()
         self._router = _object(given, "router_settings")
         self._library = _object(given, "litellm_settings")
@@ -149,9 +112,7 @@ class _Import:
         self._leftover("litellm_params", params)
         info = _object(entry, "model_info")
         self._leftover("model_info", info)
-        prefix, slash, model = asked.partition("/")
-        if not slash:
-            prefix, model = ("anthropic" if asked.startswith("claude") else "openai"), asked
+        prefix, model = service_of(asked)
         if "*" in model or "*" in group:
             self._note(f"{group}: wildcards need no entry, callers may ask for `{prefix}/<model>`")
         settings = self._service(group, prefix, params)
@@ -172,11 +133,11 @@ class _Import:
         """Kind, address and key of who is asked; None, and a note, where nothing of ours can."""
         base = self._plain(params.get("api_base") or params.get("base_url"), f"{group}: api_base")
         settings: dict[str, Any] = {}
-        if prefix in _KINDS:
-            settings["kind"] = _KINDS[prefix] if prefix != "openai" or not base else "local"
-        elif prefix in _COMPATIBLE:
-            settings["kind"], base = "local", base or _COMPATIBLE[prefix]
-        elif prefix in _SERVERS and base:
+        if prefix in KINDS:
+            settings["kind"] = KINDS[prefix] if prefix != "openai" or not base else "local"
+        elif prefix in COMPATIBLE:
+            settings["kind"], base = "local", base or COMPATIBLE[prefix]
+        elif prefix in SERVERS and base:
             settings["kind"] = "local"
         else:
             self._note(f"{group}: nothing here asks `{prefix}` models; it is left out")
@@ -184,21 +145,24 @@ class _Import:
         if base:
             settings["base_url"] = base
         key = params.get("api_key")
-        usual = f"{re.sub(r'[^A-Z0-9]+', '_', prefix.upper())}_API_KEY"
-        if isinstance(key, str) and key.startswith(_VARIABLE):
-            settings["key_variable"] = key.removeprefix(_VARIABLE)
+        if isinstance(key, str) and key.startswith(VARIABLE):
+            settings["key_variable"] = key.removeprefix(VARIABLE)
         elif key:
-            settings["key_variable"] = self._variable(prefix, str(key), usual)
+            settings["key_variable"] = self._variable(prefix, str(key))
             self._note(f"{group}: its key stands in the file; put it into the variable {settings['key_variable']}")
-        elif prefix in _COMPATIBLE:
-            settings["key_variable"] = usual
+        elif prefix in COMPATIBLE or settings["kind"] in KEYED:
+            settings["key_variable"] = usual_variable(prefix)
         return settings
 
-    def _variable(self, prefix: str, key: str, usual: str) -> str:
-        """The variable for a key that stands in the file: the usual one, and further ones for further keys."""
-        if (prefix, key) not in self._variables:
-            known = sum(1 for service, _ in self._variables if service == prefix)
-            self._variables[prefix, key] = usual if not known else f"{usual}_{known + 1}"
+    def _variable(self, prefix: str, key: str) -> str:
+        """The variable for a key that stands in the file: the usual one, or the next that is nobody else's."""
+        name, number = usual_variable(prefix), 1
+        while (prefix, key) not in self._variables:
+            if name not in self._taken:
+                self._taken.add(name)
+                self._variables[prefix, key] = name
+            number += 1
+            name = f"{usual_variable(prefix)}_{number}"
         return self._variables[prefix, key]
 
     def _provider(self, prefix: str, settings: dict[str, Any]) -> str:
@@ -273,7 +237,7 @@ class _Import:
         return found
 
     def _aliases(self) -> dict[str, Any]:
-        strategy = _STRATEGIES.get(self._router.get("routing_strategy", "simple-shuffle"))
+        strategy = STRATEGIES.get(self._router.get("routing_strategy", "simple-shuffle"))
         if strategy is None:
             self._note(f"the strategy {self._router['routing_strategy']!r} is not known here: weights decide")
             strategy = "weighted"
@@ -316,9 +280,9 @@ class _Import:
 
     def _plain(self, value: Any, what: str) -> str | None:
         """A value that may be the name of a variable, which settings of ours do not read."""
-        if isinstance(value, str) and value.startswith(_VARIABLE):
-            self._note(f"{what} stands in the variable {value.removeprefix(_VARIABLE)}: write its value into base_url")
-            place = re.sub(r"[^a-z0-9]+", "-", value.removeprefix(_VARIABLE).lower()).strip("-")
+        if isinstance(value, str) and value.startswith(VARIABLE):
+            self._note(f"{what} stands in the variable {value.removeprefix(VARIABLE)}: write its value into base_url")
+            place = re.sub(r"[^a-z0-9]+", "-", value.removeprefix(VARIABLE).lower()).strip("-")
             return f"http://set-{place}.invalid/v1"
         return str(value).rstrip("/") if value else None
 
@@ -341,7 +305,7 @@ class _Import:
         return found | ({"first_event": silent, "idle": silent} if silent and silent > 0 else {})
 
     def _leftover(self, section: str, given: Mapping[str, Any]) -> None:
-        unknown = sorted(given.keys() - set(_CARRIED[section].split()))
+        unknown = sorted(given.keys() - set(CARRIED[section].split()))
         if unknown:
             self._note(f"{section}: not carried over: {', '.join(unknown)}")
         if section == "the file" and given.get("environment_variables"):

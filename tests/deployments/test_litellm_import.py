@@ -165,6 +165,42 @@ def test_accounts_and_servers_stay_apart() -> None:
     assert "sk-" not in notes
 
 
+OPENAI = "{{model_name: {}, litellm_params: {{model: openai/gpt-4o{}}}}}"
+
+
+def test_a_key_in_the_file_gets_a_variable_that_is_nobody_elses() -> None:
+    gateway, providers, notes = entries(
+        OPENAI.format("a", ", api_key: sk-1"),
+        OPENAI.format("b", ", api_key: os.environ/OPENAI_API_KEY"),
+        OPENAI.format("c", ", api_key: sk-2"),
+        OPENAI.format("d", ", api_key: os.environ/OPENAI_API_KEY_3"),
+        OPENAI.format("e", ", api_key: sk-1"),
+        more="environment_variables: {OPENAI_API_KEY_4: x}\n",
+    )
+    asked = {name: models[0].partition("/")[0] for name, models in gateway["aliases"].items()}
+    assert {name: providers[provider]["key_variable"] for name, provider in asked.items()} == {
+        "a": "OPENAI_API_KEY_2",
+        "b": "OPENAI_API_KEY",
+        "c": "OPENAI_API_KEY_5",
+        "d": "OPENAI_API_KEY_3",
+        "e": "OPENAI_API_KEY_2",
+    }
+    assert "a: its key stands in the file; put it into the variable OPENAI_API_KEY_2" in notes
+
+
+@pytest.mark.parametrize("prefix", ["openai", "anthropic", "openrouter", "groq"])
+def test_no_key_is_the_one_in_the_usual_variable(prefix: str) -> None:
+    usual = f"{prefix.upper()}_API_KEY"
+    _, providers, _ = entries(
+        f"{{model_name: a, litellm_params: {{model: {prefix}/x, rpm: 5}}}}",
+        f"{{model_name: b, litellm_params: {{model: {prefix}/x, api_key: os.environ/{usual}}}}}",
+        f"{{model_name: c, litellm_params: {{model: {prefix}/x, api_key: sk-1}}}}",
+    )
+    assert set(providers) == {prefix, f"{prefix}-2"}
+    assert providers[prefix]["keys"] == [{"variable": usual, "requests_per_minute": 5}]
+    assert providers[f"{prefix}-2"]["key_variable"] == f"{usual}_2"
+
+
 def test_a_weight_of_nothing_and_what_differs_between_entries() -> None:
     gateway, providers, notes = entries(
         "{model_name: a, litellm_params: {model: openai/x, weight: 0}}",
