@@ -120,7 +120,10 @@ class _Import:
             self._left_out.add(group)
             return
         provider = self._provider(prefix, settings)
-        limits = {name: self._number(f"{group}: {name}", entry.get(name, params.get(name))) for name in ("rpm", "tpm")}
+        limits = {
+            name: self._number(f"{group}: {name}", params.get(name) if entry.get(name) is None else entry[name])
+            for name in ("rpm", "tpm")
+        }
         self._limits(provider, limits)
         if "*" in model or "*" in group:
             return
@@ -260,13 +263,19 @@ class _Import:
                 aliases[name] = there
             else:
                 self._note(f"fallbacks of {name}: there is no such group here")
+        self._stand_ins(aliases)
+        return aliases
+
+    def _stand_ins(self, aliases: dict[str, Any]) -> None:
+        """Add the further names that groups have, but those of groups that are not there."""
         for name, target in _object(self._router, "model_group_alias").items():
-            meant = target["model"] if isinstance(target, dict) else target
-            if meant in self._left_out and meant not in aliases:
+            meant = target.get("model") if isinstance(target, dict) else target
+            if not meant:
+                self._note(f"model_group_alias: {name} stands for no group")
+            elif meant in self._left_out and meant not in aliases:
                 self._note(f"model_group_alias: {name} stands for {meant}, which is left out")
             else:
                 aliases[name] = [meant]
-        return aliases
 
     def _fallbacks(self) -> Iterable[tuple[str, list[str]]]:
         """Fallbacks by group, those for all of them last. For a long prompt only a larger context is asked anyway."""

@@ -227,6 +227,21 @@ def test_what_leads_to_a_group_that_is_left_out_is_named() -> None:
     assert "fallbacks of none" in notes
 
 
+@pytest.mark.parametrize("entry", ["", "rpm: null, ", "rpm: 5, "])
+def test_a_limit_that_an_entry_leaves_open_is_that_of_its_parameters(entry: str) -> None:
+    parameters = "{model: openai/x, api_key: os.environ/K, rpm: " + ("7}" if "5" in entry else "5}")
+    _, providers, _ = entries(f"{{model_name: a, {entry}litellm_params: {parameters}}}")
+    assert providers["openai"]["keys"] == [{"variable": "K", "requests_per_minute": 5}]
+
+
+@pytest.mark.parametrize("target", ["{}", "null", "{hidden: true}", "{model: null}", '""'])
+def test_an_alias_of_nothing_is_named_and_left_out(target: str) -> None:
+    more = f"router_settings: {{model_group_alias: {{old: {target}, new: {{model: a, hidden: true}}}}}}"
+    gateway, _, notes = entries("{model_name: a, litellm_params: {model: openai/x}}", more=more)
+    assert gateway["aliases"] == {"a": ["openai/x"], "new": ["a"]}
+    assert "model_group_alias: old stands for no group" in notes
+
+
 @pytest.mark.parametrize(
     "entry",
     [
