@@ -7,11 +7,15 @@
 - what is no object (a string, an array) becomes the one required argument `value`, and is named
 - an object of schemas without any keyword is taken for the properties themselves
 - for a format that refuses nothing all this stays as it is
+- references may lead from union to union in more ways than can be followed, whoever wrote the schema: there is so much
+  work for each byte of it, and where that is not enough the unions are left out and named
 
 Above it: `schemas`. Below it: `references`, `formats`.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
+
+import msgspec
 
 from pipelines.conversation import Json
 from pipelines.tools.formats import Rules
@@ -21,6 +25,10 @@ from pipelines.tools.references import Moved, resolve
 Schema = dict[str, Json]
 
 _DEPTH = 16
+_LEAST_WORK, _WORK_OF_BYTE = 2_000, 2
+_BYTES = 10
+"""How many bytes that are written out, or of a reference, are as much work as one member that is looked at."""
+
 _WRAPPED = "value"
 _UNIONS = ("allOf", "anyOf", "oneOf")
 _STAY = ("$schema", "$id", "$defs", "definitions")
@@ -30,17 +38,47 @@ _CONDITION = ("if", "then", "else")
 _KEYWORDS = SINGLE | LISTED | MAPPED | {"type", "$ref", "required", "enum", "const", "description", "title", "$schema"}
 
 
-def as_root(schema: Schema, rules: Rules, lost: list[Path]) -> tuple[Schema, Moved]:
-    """`schema` (its inner parts valid already) as a top level, and where references to its parts lead now."""
-    found = _dereferenced(schema, schema)
-    if not _is_object(found, found, 0):
+class _TooMuch(Exception):
+    """There is more to follow than is worth the work."""
+
+
+class _Work:
+    """What may still be done for one schema."""
+
+    def __init__(self, size: int) -> None:
+        self._left = _LEAST_WORK + _WORK_OF_BYTE * size
+
+    def take(self, amount: int) -> None:
+        """Do `amount` of it. Raises _TooMuch where less is left."""
+        self._left -= amount
+        if self._left < 0:
+            raise _TooMuch
+
+    def look(self, schema: Schema) -> None:
+        """Look at a schema, and at the names of what it holds. Raises _TooMuch."""
+        self.take(1 + len(schema) + sum(len(held) for held in schema.values() if isinstance(held, dict | list)))
+
+
+def as_root(schema: Schema, rules: Rules, lost: list[Path], size: int) -> tuple[Schema, Moved]:
+    """`schema` (its inner parts valid already) as a top level, and where references to its parts lead now.
+
+    size: of the schema, in bytes.
+    """
+    work = _Work(size)
+    found, is_object = _meant(schema, work)
+    if not is_object:
         lost.append(("type",))
         return _wrapped(found), _into_value
     if not rules.refused_at_root:
         # The very object: its references are settled later.
         schema["type"] = "object"
         return schema, _stay
-    found = _flat(found, found, rules.refused_at_root, lost, 0)
+    flat_lost: list[Path] = []
+    try:
+        found = _flat(found, _Flattening(found, rules.refused_at_root, flat_lost, work), 0)
+        lost += flat_lost
+    except _TooMuch:
+        found = dict(found)  # its unions are among what is refused
     for key in rules.refused_at_root & found.keys():
         del found[key]
         lost.append((key,))
@@ -49,6 +87,16 @@ def as_root(schema: Schema, rules: Rules, lost: list[Path]) -> tuple[Schema, Mov
     if rules.properties:
         found.setdefault("properties", {})
     return found, _stay
+
+
+def _meant(schema: Schema, work: _Work) -> tuple[Schema, bool]:
+    """The schema without references at its top, and whether it is meant for objects: yes, where it cannot be known."""
+    found = {key: value for key, value in schema.items() if key != "$ref"}
+    try:
+        found = _dereferenced(schema, schema, work)
+        return found, _is_object(found, found, work, 0)
+    except _TooMuch:
+        return found, True
 
 
 def _stay(reference: str) -> str:
@@ -70,29 +118,32 @@ def _is_schema(entry: Json) -> bool:
     return isinstance(entry, dict) and "type" in entry
 
 
-def _dereferenced(schema: Schema, root: Schema) -> Schema:
-    """`schema` with what its references name in their place; its own keywords win."""
+def _dereferenced(schema: Schema, root: Schema, work: _Work) -> Schema:
+    """`schema` with what its references name in their place; its own keywords win. Raises _TooMuch."""
+    work.look(schema)
     seen = set()
     while isinstance(schema.get("$ref"), str) and schema["$ref"] not in seen:
         seen.add(schema["$ref"])
+        work.take(len(schema["$ref"]) // _BYTES)
         target = resolve(root, schema["$ref"])
         if not isinstance(target, dict):
             break
+        work.look(target)
         schema = {**target, **{key: value for key, value in schema.items() if key != "$ref"}}
     return {key: value for key, value in schema.items() if key != "$ref"}
 
 
-def _is_object(schema: Schema, root: Schema, depth: int) -> bool:
-    """Whether it is meant for objects; one that says nothing is."""
+def _is_object(schema: Schema, root: Schema, work: _Work, depth: int) -> bool:
+    """Whether it is meant for objects; one that says nothing is. Raises _TooMuch."""
     kind = schema.get("type")
     if kind is not None:
         return kind == "object" or (isinstance(kind, list) and "object" in kind)
     if any(key in schema for key in _OF_OBJECTS):
         return True
     entries = [entry for key in _UNIONS for entry in schema.get(key, ()) if isinstance(entry, dict)]
-    branches = [_dereferenced(entry, root) for entry in entries]
+    branches = [_dereferenced(entry, root, work) for entry in entries]
     if branches and depth < _DEPTH:
-        return any(_is_object(branch, root, depth + 1) for branch in branches)
+        return any(_is_object(branch, root, work, depth + 1) for branch in branches)
     return not any(key in schema for key in _OF_OTHERS)
 
 
@@ -102,28 +153,34 @@ def _wrapped(schema: Schema) -> Schema:
     return {**outer, "type": "object", "properties": {_WRAPPED: inner}, "required": [_WRAPPED]}
 
 
-def _flat(schema: Schema, root: Schema, refused: frozenset[str], lost: list[Path], depth: int) -> Schema:
-    """`schema` without unions at its top level."""
+class _Flattening(NamedTuple):
+    """One top level. refused: its keywords that must go; lost: where something was left out."""
+
+    root: Schema
+    refused: frozenset[str]
+    lost: list[Path]
+    work: _Work
+
+
+def _flat(schema: Schema, task: _Flattening, depth: int) -> Schema:
+    """`schema` without unions at its top level. Raises _TooMuch."""
     found = dict(schema)
     for key in _UNIONS:
-        if key not in refused or key not in found or depth > _DEPTH:
+        if key not in task.refused or key not in found or depth > _DEPTH:
             continue
         entries = found.pop(key)
-        given = [_dereferenced(entry, root) for entry in entries if isinstance(entry, dict)]
-        branches = [_flat(entry, root, refused, lost, depth + 1) for entry in given if _is_object(entry, root, 0)]
+        given = [_dereferenced(entry, task.root, task.work) for entry in entries if isinstance(entry, dict)]
+        objects = [entry for entry in given if _is_object(entry, task.root, task.work, 0)]
+        branches = [_flat(entry, task, depth + 1) for entry in objects]
         if key != "allOf":
-            lost.append((key,))
-        _join(found, branches, lost, every=key == "allOf")
+            task.lost.append((key,))
+        _join(found, branches, task, every=key == "allOf")
     return found
 
 
-def _join(found: Schema, branches: list[Schema], lost: list[Path], *, every: bool) -> None:
-    """Take the branches into `found`. every: all of them hold, not any."""
-    given: dict[str, list[Json]] = {}
-    for branch in branches:
-        for name, schema in (branch.get("properties") or {}).items():
-            if schema not in given.setdefault(name, []):
-                given[name].append(schema)
+def _join(found: Schema, branches: list[Schema], task: _Flattening, *, every: bool) -> None:
+    """Take the branches into `found`. every: all of them hold, not any. Raises _TooMuch."""
+    given = _distinct(branches, task.work)
     union = "allOf" if every else "anyOf"
     own = found.get("properties") or {}
     joined = {name: entries[0] if len(entries) == 1 else {union: entries} for name, entries in given.items()}
@@ -131,17 +188,35 @@ def _join(found: Schema, branches: list[Schema], lost: list[Path], *, every: boo
     if own or joined:
         found["properties"] = {**own, **joined, **both}
     needs = [branch.get("required") or [] for branch in branches]
-    needed = [name for need in needs for name in need if every or all(name in other for other in needs)]
+    common = set(needs[0]).intersection(*needs) if needs else set()
+    needed = [name for need in needs for name in need if every or name in common]
     if needed or "required" in found:
         found["required"] = list(dict.fromkeys([*found.get("required", []), *needed]))
     if branches and not every and all(branch.get("additionalProperties") is False for branch in branches):
         found.setdefault("additionalProperties", False)
-    _keep(found, branches, every, lost)
+    _keep(found, branches, every, task)
 
 
-def _keep(found: Schema, branches: list[Schema], every: bool, lost: list[Path]) -> None:
+def _distinct(branches: list[Schema], work: _Work) -> dict[str, list[Json]]:
+    """The different schemas that the branches have for each property. Raises _TooMuch."""
+    given: dict[str, dict[bytes, Json]] = {}
+    seen: set[tuple[str, int]] = set()
+    for branch in branches:
+        work.look(branch)
+        for name, schema in (branch.get("properties") or {}).items():
+            # Branches of one reference share the very objects. What is written out here is what may be sent in the end.
+            if (name, id(schema)) not in seen:
+                seen.add((name, id(schema)))
+                written = msgspec.json.encode(schema, order="sorted")
+                work.take(len(written) // _BYTES)
+                given.setdefault(name, {}).setdefault(written, schema)
+    return {name: list(schemas.values()) for name, schemas in given.items()}
+
+
+def _keep(found: Schema, branches: list[Schema], every: bool, task: _Flattening) -> None:
     """What is no part of an object's form: words about the branches, and definitions."""
     said = [entry["description"] for entry in (found, *branches) if entry.get("description")]
+    task.work.take(sum(map(len, said)) // _BYTES)
     if said:
         found["description"] = "\n".join(dict.fromkeys(said))
     for branch in branches:
@@ -155,7 +230,7 @@ def _keep(found: Schema, branches: list[Schema], every: bool, lost: list[Path]) 
             elif found.get(key, value) == value and (whole or key not in _CONDITION):
                 found[key] = value
             else:
-                lost.append((key,))
+                task.lost.append((key,))
 
 
 def _condition(schema: Schema) -> Schema:

@@ -54,7 +54,7 @@ def _converted(encoded: bytes, format_name: str) -> tuple[bytes | None, tuple[st
     given = schema = msgspec.json.decode(encoded)
     if isinstance(given, dict) and is_properties(given):
         schema = {"type": "object", "properties": given}
-    found, moved = as_root(reader.node(schema, ()), rules, reader.lost)
+    found, moved = as_root(reader.node(schema, ()), rules, reader.lost, len(encoded))
     reader.references.settle(found, moved, reader.lost)
     if found == given and not reader.lost:
         return None, ()
