@@ -27,9 +27,6 @@ from pipelines.tools.schemas import convert
 OUTSIDE = "path_refused"
 """Code of a path that is outside its roots."""
 
-_DEPTH = 32
-"""References and branches that are followed, one behind another."""
-
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """The addresses of (host, port). Raises OSError for a name that has none."""
 
@@ -79,19 +76,28 @@ def misnamed(tool: Tool) -> str:
     if not tool.policy.guards:
         return ""
     schema = convert(tool.schema, PLAIN).schema
-    return next((guard.argument for guard in tool.policy.guards if not _has(schema, guard.argument, schema, 0)), "")
+    return next((guard.argument for guard in tool.policy.guards if not _has(schema, guard.argument)), "")
 
 
-def _has(schema: Json, path: str, root: Json, depth: int) -> bool:
-    """Whether objects of this schema have a property at `path`."""
-    if not isinstance(schema, dict) or depth > _DEPTH:
-        return False
-    for name, inner in schema.get("properties", {}).items():
-        if name == path or (path.startswith(f"{name}.") and _has(inner, path[len(name) + 1 :], root, depth + 1)):
-            return True
-    beside = [branch for key in LISTED - {"prefixItems"} for branch in schema.get(key, ())]
-    beside += [referred(root, schema.get("$ref")), schema.get("then"), schema.get("else")]
-    return any(_has(one, path, root, depth + 1) for one in beside)
+def _has(root: Json, argument: str) -> bool:
+    """Whether objects of the schema `root` have a property at the path `argument`.
+
+    No place is looked at twice for the same path: a stranger's references may lead to it in any number of ways.
+    """
+    waiting, seen = [(root, argument)], set[tuple[int, str]]()
+    while waiting:
+        schema, path = waiting.pop()
+        if not isinstance(schema, dict) or (id(schema), path) in seen:
+            continue
+        seen.add((id(schema), path))
+        for name, inner in schema.get("properties", {}).items():
+            if name == path:
+                return True
+            if path.startswith(f"{name}."):
+                waiting.append((inner, path[len(name) + 1 :]))
+        waiting += [(branch, path) for key in LISTED - {"prefixItems"} for branch in schema.get(key, ())]
+        waiting += [(one, path) for one in (referred(root, schema.get("$ref")), schema.get("then"), schema.get("else"))]
+    return False
 
 
 async def _guarded(arguments: dict[str, Json], path: str, guard: ArgumentGuard, resolve: Resolve) -> dict[str, Json]:

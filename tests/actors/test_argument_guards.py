@@ -1,5 +1,6 @@
 """Arguments that are guarded: over the real file system, and over a resolver of our own."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -131,6 +132,27 @@ def test_a_guard_names_an_argument(schema: dict[str, object], argument: str, the
     policy = ToolPolicy(guards=(ArgumentGuard(argument=argument, kind="path", roots=("/srv",)),))
     tool = Tool(name="t", description="", schema=schema, source="mcp:one", policy=policy)
     assert misnamed(tool) == ("" if there else argument)
+
+
+@pytest.mark.parametrize("union", ["allOf", "anyOf"])
+def test_a_guard_s_argument_is_looked_for_once_in_each_place(union: str) -> None:
+    """In a chain of definitions, each of them three times the next: 3 ** levels ways lead to the last."""
+
+    def seconds(levels: int) -> float:
+        definitions: dict[str, object] = {f"a{n}": {union: [{"$ref": f"#/$defs/a{n + 1}"}] * 3} for n in range(levels)}
+        definitions[f"a{levels}"] = {"properties": {"z": {}}}
+        schema = {"type": "object", union: [{"$ref": "#/$defs/a0"}, {"$ref": "#"}], "$defs": definitions}
+        taken = []
+        for argument, there in (("path", False), ("z.path", False), ("z", True)):
+            policy = ToolPolicy(guards=(ArgumentGuard(argument=argument, kind="path", roots=("/srv",)),))
+            tool = Tool(name="t", description="", schema=schema, source="mcp:one", policy=policy)
+            began = time.process_time()
+            assert misnamed(tool) == ("" if there else argument)
+            taken.append(time.process_time() - began)
+        return max(taken)
+
+    assert seconds(10) < 100 * max(seconds(2), 0.0005)
+    seconds(40)
 
 
 @pytest.mark.parametrize(
