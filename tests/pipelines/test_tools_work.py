@@ -8,6 +8,7 @@ import pytest
 
 from pipelines.tools.formats import FORMATS, PLAIN
 from pipelines.tools.schemas import convert
+from pipelines.tools.strictness import holds_strictly
 
 LEAVES = {"object": {"type": "object", "properties": {"z": {"type": "string"}}}, "string": {"type": "string"}}
 
@@ -77,3 +78,27 @@ def test_real_unions_are_still_joined() -> None:
     found = convert({"type": "object", "oneOf": branches, "$defs": {"base": base}}, "openai_chat")
     assert found.dropped == ("oneOf",)
     assert len(found.schema["properties"]) == 35
+
+
+def test_references_are_looked_at_once_for_what_strict_mode_holds() -> None:
+    leaf = {"type": "object", "properties": {}, "additionalProperties": False}
+
+    def look(levels: int) -> float:
+        inner = chain(levels, leaf, "anyOf")
+        schema = {**leaf, "properties": {"a": {"anyOf": inner["anyOf"]}}, "$defs": inner["$defs"]}
+        assert holds_strictly(schema, "anthropic_messages")
+        return seconds(lambda _: holds_strictly(schema, "anthropic_messages"))
+
+    assert look(12) < 100 * max(look(3), 0.0005)
+
+
+def test_strict_mode_holds_nothing_deeper_than_its_limit_by_whatever_way() -> None:
+    leaf = {"type": "object", "properties": {}, "additionalProperties": False}
+    inner = chain(14, leaf, "anyOf", width=1)
+    deep: dict[str, Any] = {"anyOf": [{"$ref": "#/$defs/a0"}]}
+    schema = {**leaf, "properties": {"a": {"$ref": "#/$defs/a0"}, "b": deep}, "$defs": inner["$defs"]}
+    assert holds_strictly(schema, "anthropic_messages")
+    for _ in range(4):
+        deep = {"anyOf": [deep]}
+    schema["properties"]["b"] = deep
+    assert not holds_strictly(schema, "anthropic_messages")

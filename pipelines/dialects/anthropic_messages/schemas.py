@@ -7,6 +7,8 @@ Source: Anthropic docs, "Structured outputs", "JSON Schema limitations": every o
 Above it: `request_writer`. Below it: nothing.
 """
 
+from typing import NamedTuple
+
 from pipelines.conversation import Json
 
 _UNSUPPORTED = frozenset({
@@ -21,10 +23,17 @@ _DEPTH = 32
 
 def holds_strictly(schema: Json) -> bool:
     """Whether strict mode takes `schema` as it stands. Schemas nested deeper than 32 are not taken."""
-    return isinstance(schema, dict) and schema.get("type") == "object" and _fits(schema, schema, (), 0)
+    return isinstance(schema, dict) and schema.get("type") == "object" and _fits(schema, _Walk(schema, {}), (), 0)
 
 
-def _fits(schema: Json, root: dict[str, Json], above: tuple[str, ...], depth: int) -> bool:
+class _Walk(NamedTuple):
+    """One schema. held: references that were found to fit, and the greatest depth at which they did."""
+
+    root: dict[str, Json]
+    held: dict[str, int]
+
+
+def _fits(schema: Json, walk: _Walk, above: tuple[str, ...], depth: int) -> bool:
     if not isinstance(schema, dict) or depth > _DEPTH or _UNSUPPORTED & schema.keys():
         return False
     if schema.get("minItems") not in (None, 0, 1):
@@ -34,9 +43,9 @@ def _fits(schema: Json, root: dict[str, Json], above: tuple[str, ...], depth: in
     if is_object and schema.get("additionalProperties") is not False:
         return False
     reference = schema.get("$ref")
-    if reference is not None and not _reference_fits(reference, root, above, depth):
+    if reference is not None and not _reference_fits(reference, walk, above, depth):
         return False
-    return all(_fits(inner, root, above, depth + 1) for inner in _inner(schema))
+    return all(_fits(inner, walk, above, depth + 1) for inner in _inner(schema))
 
 
 def _inner(schema: dict[str, Json]) -> list[Json]:
@@ -49,10 +58,15 @@ def _inner(schema: dict[str, Json]) -> list[Json]:
     return found
 
 
-def _reference_fits(reference: Json, root: dict[str, Json], above: tuple[str, ...], depth: int) -> bool:
+def _reference_fits(reference: Json, walk: _Walk, above: tuple[str, ...], depth: int) -> bool:
     if not isinstance(reference, str) or reference in above or not reference.startswith("#/"):
         return False
-    target: Json = root
+    if walk.held.get(reference, -1) >= depth:
+        return True
+    target: Json = walk.root
     for step in reference[2:].split("/"):
         target = target.get(step) if isinstance(target, dict) else None
-    return _fits(target, root, (*above, reference), depth + 1)
+    if not _fits(target, walk, (*above, reference), depth + 1):
+        return False
+    walk.held[reference] = depth
+    return True
