@@ -125,6 +125,11 @@ class Admission:
             except Unusable as error:
                 refused.append(Refused(str(tool.name)[:MOST_NAME], source, str(error)))
                 continue
+            except Exception as error:
+                # Whatever a source has written, it loses no more than the tool that says it.
+                why = f"it cannot be read ({type(error).__name__})"
+                refused.append(Refused(str(tool.name)[:MOST_NAME], source, why))
+                continue
             known = self._known.get(found.name)
             if known is None:
                 self._known[found.name] = known = found

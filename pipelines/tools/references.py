@@ -5,11 +5,15 @@ Source: JSON Schema 2020-12, core, sections 8.2 (`$ref`, `$anchor`, `$id`); RFC 
 Above it: `schemas`, `root`, `portable`. Below it: `keywords`.
 """
 
+import re
 from collections.abc import Callable
 from urllib.parse import unquote
 
 from pipelines.conversation import Json
 from pipelines.tools.keywords import LISTED, MAPPED, SINGLE, Path
+
+_PLACE = re.compile(r"[0-9]{1,9}")
+"""A place in a list. Python refuses to read numbers of some thousand digits."""
 
 Moved = Callable[[str], str]
 """Where a pointer leads after the top level was rebuilt."""
@@ -85,7 +89,7 @@ def resolve(root: Json, reference: Json) -> Json:
         name = step_name(step)
         if isinstance(found, dict):
             found = found.get(name)
-        elif isinstance(found, list) and name.isdecimal() and int(name) < len(found):
+        elif isinstance(found, list) and _PLACE.fullmatch(name) and int(name) < len(found):
             found = found[int(name)]
         else:
             return None

@@ -1,5 +1,7 @@
 """What the registry takes: every real definition, and none that has changed unseen."""
 
+from typing import Any
+
 import msgspec
 import pytest
 from jsonschema import Draft202012Validator
@@ -173,6 +175,32 @@ def test_what_was_allowed_is_known_after_a_restart_and_after_the_tool_was_away()
     assert [(tool.name, tool.health) for tool in again.tools] == [("add", "starting")]
     again.offer("one", [made(kind="string")])
     assert again.tools[0].held
+
+
+def test_a_tool_that_cannot_be_read_takes_no_other_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    odd: tuple[Any, ...] = (["secret"], "secret")
+
+    def failing(tool: Tool) -> Tool:
+        if tool.description == "secret":
+            raise ZeroDivisionError(tool.description)
+        return usable(tool)
+
+    monkeypatch.setattr("pipelines.tools.admission.usable", failing)
+    admission = Admission()
+    admission.offer("one", [made(name=odd[0]), made(name="odd", description=odd[1]), made()])
+    assert [tool.name for tool in admission.tools] == ["add"]
+    assert [one.why for one in admission.refused] == [
+        "it cannot be read (TypeError)",
+        "it cannot be read (ZeroDivisionError)",
+    ]
+
+
+@pytest.mark.parametrize("step", ["1" * 5_000, "²", "٠", "-0", "1_0", " 0"])
+def test_a_reference_to_no_place_in_a_list_is_taken_out(step: str) -> None:
+    schema = {"properties": {"a": {"anyOf": [{}]}, "b": {"$ref": f"#/properties/a/anyOf/{step}"}}}
+    admission = Admission()
+    admission.offer("one", [msgspec.structs.replace(made(), schema=schema)])
+    assert admission.tools[0].schema["properties"]["b"] == {}
 
 
 def test_a_name_has_one_source() -> None:
