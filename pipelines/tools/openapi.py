@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Literal, NamedTuple, get_args
 
 from pipelines.conversation import Json
-from pipelines.tools.openapi_schemas import Schemas, Unusable
+from pipelines.tools.openapi_schemas import Nodes, Schemas, Unusable
 from pipelines.tools.references import resolve
 
 MOST_OPERATIONS = 1_000
@@ -81,14 +81,18 @@ def operations_of(document: Json) -> tuple[tuple[Operation, ...], tuple[Left, ..
         raise Unusable("this is no OpenAPI document of version 3.0 or 3.1")
     made: dict[str, Operation] = {}
     left: list[Left] = []
+    nodes = Nodes()
     for path, item, method, operation in _listed(document):
         name = _name(operation, method, path)
         while name in made:
             name += "_"
         try:
-            made[name] = _operation(document, name, path, item, method, operation)
+            made[name] = _operation(Schemas(document, nodes), document, name, path, item, method, operation)
         except Unusable as error:
             left.append(Left(name, str(error)))
+        except Exception as error:
+            # A document may have anything anywhere: what is not as it should be loses the operation that has it.
+            left.append(Left(name, f"it is not written as an operation is ({type(error).__name__})"))
         if len(made) > MOST_OPERATIONS:
             raise Unusable(f"the document has more than {MOST_OPERATIONS} operations")
     return tuple(made.values()), tuple(left)
@@ -124,9 +128,14 @@ def _name(operation: dict[str, Json], method: str, path: str) -> str:
 
 
 def _operation(
-    document: Json, name: str, path: str, item: dict[str, Json], method: str, operation: dict[str, Json]
+    schemas: Schemas,
+    document: Json,
+    name: str,
+    path: str,
+    item: dict[str, Json],
+    method: str,
+    operation: dict[str, Json],
 ) -> Operation:
-    schemas = Schemas(document)
     properties: dict[str, Json] = {}
     required: list[str] = []
     parameters: list[Parameter] = []

@@ -35,8 +35,15 @@ def request_of(
 ) -> Asked:
     """The request that the arguments make. more: further members of the query, credentials.
 
-    Raises ToolFailed for an argument that has no place in a path or a header.
+    Raises ToolFailed for an argument that has no place in a path or a header, or that cannot be encoded.
     """
+    try:
+        return _asked(operation, base_url, arguments, more)
+    except UnicodeEncodeError:
+        raise ToolFailed("an argument has half of a surrogate pair, which cannot be encoded", status=400) from None
+
+
+def _asked(operation: Operation, base_url: str, arguments: Mapping[str, Json], more: Mapping[str, str]) -> Asked:
     path, query = operation.path, [*more.items()]
     headers: dict[str, str] = {"accept": "application/json, text/*;q=0.9, */*;q=0.1"}
     cookies: list[str] = []

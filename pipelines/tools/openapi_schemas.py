@@ -8,13 +8,11 @@ cannot be used, and is never fetched.
 Above it: `openapi`. Below it: `references`. Outside it: everything of the document that is no schema.
 """
 
-from typing import cast
-
 from pipelines.conversation import Json
 from pipelines.tools.references import resolve, step_name
 
-MOST_NODES = 50_000
-"""Objects and lists of one operation's schema, written out."""
+MOST_NODES, MOST_NODES_IN_ALL = 50_000, 1_000_000
+"""Objects and lists of one operation's schema, written out, and of all operations of a document."""
 
 _ELSEWHERE = {"nullable", "discriminator", "xml", "externalDocs", "example"}
 _BOUNDS = (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum"))
@@ -26,14 +24,31 @@ class Unusable(Exception):
     """An operation cannot be a tool; the words say why."""
 
 
-class Schemas:
-    """Rewrites schemas of one document for one tool. definitions: what they refer to, by its name there."""
+class Nodes:
+    """Counts what is written out for all operations of a document."""
 
-    def __init__(self, document: Json) -> None:
+    def __init__(self) -> None:
+        self._all = 0
+
+    def count(self) -> None:
+        """One more. Raises Unusable where there are too many."""
+        self._all += 1
+        if self._all > MOST_NODES_IN_ALL:
+            raise Unusable("the document's schemas are too large together")
+
+
+class Schemas:
+    """Rewrites schemas of one document for one tool. definitions: what they refer to, by its name there.
+
+    nodes: those of the document.
+    """
+
+    def __init__(self, document: Json, nodes: Nodes) -> None:
         self.definitions: dict[str, Json] = {}
         self._document = document
         self._names: dict[str, str] = {}
         self._nodes = 0
+        self._in_all = nodes
 
     def taken(self, schema: Json) -> Json:
         """The schema by itself. Raises Unusable for one that refers to nothing here, or is too large."""
@@ -59,18 +74,20 @@ class Schemas:
         return _modern(made)
 
     def _reference(self, reference: Json) -> str:
+        if not isinstance(reference, str):
+            raise Unusable("it has a reference that is none")
         if reference not in self._names:
             found = resolve(self._document, reference)
             if found is None:
                 raise Unusable("it refers to a schema that is not in the document")
-            wanted = step_name(str(reference).rpartition("/")[2]) or "schema"
+            wanted = step_name(reference.rpartition("/")[2]) or "schema"
             name = wanted
             while name in self.definitions:
                 name += "_"
             self._names[reference] = name
             self.definitions[name] = True
             self.definitions[name] = self.taken(found)
-        name = self._names[cast(str, reference)]
+        name = self._names[reference]
         return "#/$defs/" + name.replace("~", "~0").replace("/", "~1").replace("%", "%25")
 
     def _answers(self, schema: Json, seen: set[str]) -> set[str]:
@@ -111,6 +128,7 @@ class Schemas:
         return made
 
     def _count(self) -> None:
+        self._in_all.count()
         self._nodes += 1
         if self._nodes > MOST_NODES:
             raise Unusable("its schema is too large")

@@ -10,6 +10,7 @@ from jsonschema import Draft202012Validator
 from yarl import URL
 
 from pipelines.errors import ToolFailed
+from pipelines.tools import openapi_schemas
 from pipelines.tools.admission import usable
 from pipelines.tools.catalogue import Tool
 from pipelines.tools.openapi import Operation, operations_of
@@ -268,11 +269,21 @@ def test_a_path_does_not_climb(value: Any) -> None:
         )
 
 
+@pytest.mark.parametrize("place", ["path", "query", "header", "cookie", "body"])
+def test_half_of_a_surrogate_pair_is_a_wrong_argument(place: str) -> None:
+    operation: dict[str, Any] = {"parameters": [parameter("x", place)]}
+    if place == "body":
+        operation = {"requestBody": {"content": {"text/plain": {}}}}
+    made, _ = operations_of(document({"/a/{x}" if place == "path" else "/a": {"post": operation}}))
+    with pytest.raises(ToolFailed):
+        request_of(made[0], BASE, {"x": "\ud800", "body": "\ud800"})
+
+
 @given(st.text())
 def test_whatever_a_path_is_told_the_request_stays_below_the_base_url(value: str) -> None:
     try:
         request = asked([parameter("id", "path", required=True)], {"id": value}, "/a/{id}")
-    except (ToolFailed, UnicodeEncodeError):
+    except ToolFailed:
         return
     url = URL(request.url)
     assert (url.host, url.port) == ("api.example", 443)
@@ -323,3 +334,34 @@ def test_a_form_in_a_style_that_is_not_known_is_left_out() -> None:
     form = {"application/x-www-form-urlencoded": {"schema": {}, "encoding": {"a": {"style": "matrix"}}}}
     _, left = operations_of(document({"/a": {"post": {"requestBody": {"content": form}}}}))
     assert "style matrix" in left[0].why
+
+
+READ_ONLY = {"properties": {"id": {"readOnly": True}}}
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        {"requestBody": {"content": {"application/json": {"schema": {**READ_ONLY, "required": [["x"], "id"]}}}}},
+        {"requestBody": {"content": {"text/plain": {"schema": {"allOf": [{**READ_ONLY, "required": [{}]}]}}}}},
+        {"requestBody": {"content": {"application/json": {"schema": {"$ref": ["secret"]}}}}},
+        {"requestBody": {"content": {"application/json": {"schema": {"$ref": "#/paths/" + "1" * 5_000}}}}},
+        {"parameters": 5},
+        {"parameters": [{"name": "x", "in": ["query"]}]},
+    ],
+)
+def test_an_operation_that_cannot_be_read_takes_no_other_with_it(operation: dict[str, Any]) -> None:
+    made, left = operations_of(document({"/odd": {"post": operation}, "/things": {"get": {}}}))
+    assert [one.name for one in made] == ["get_things"]
+    assert [one.name for one in left] == ["post_odd"]
+    assert left[0].why
+    assert "secret" not in left[0].why
+
+
+def test_a_document_is_so_much_work_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openapi_schemas, "MOST_NODES_IN_ALL", 50)
+    properties = {f"p{n}": {"type": "string"} for n in range(20)}
+    body = {"requestBody": {"content": {"application/json": {"schema": {"properties": properties}}}}}
+    made, left = operations_of(document({f"/{n}": {"post": body} for n in range(4)}))
+    assert [one.name for one in made] == ["post_0", "post_1"]
+    assert [one.why for one in left] == ["the document's schemas are too large together"] * 2
