@@ -162,18 +162,23 @@ def _strict(tools: Sequence[ToolSpec], format_name: str, dropped: list[str]) -> 
 
 
 def _complexity(schema: Json) -> tuple[int, int]:
-    """How many arguments are optional, and how many are unions."""
-    if isinstance(schema, list):
-        counts = [_complexity(entry) for entry in schema]
-    elif isinstance(schema, dict):
-        required = schema.get("required")
-        properties = schema.get("properties")
-        missing = len(properties.keys() - set(required or ())) if isinstance(properties, dict) else 0
-        union = int(isinstance(schema.get("anyOf"), list) or isinstance(schema.get("type"), list))
-        counts = [(missing, union), *(_complexity(entry) for entry in schema.values())]
-    else:
-        return 0, 0
-    return sum(count[0] for count in counts), sum(count[1] for count in counts)
+    """How many arguments are optional, and how many are unions.
+
+    Values that are no schemas (a default, an unknown keyword's) are counted as if they were: anything may be in them.
+    """
+    optional = unions = 0
+    waiting = [schema]
+    while waiting:
+        held = waiting.pop()
+        if isinstance(held, list):
+            waiting += held
+        elif isinstance(held, dict):
+            waiting += held.values()
+            required, properties = held.get("required"), held.get("properties")
+            names = {name for name in required if isinstance(name, str)} if isinstance(required, list) else set()
+            optional += len(properties.keys() - names) if isinstance(properties, dict) else 0
+            unions += isinstance(held.get("anyOf"), list) or isinstance(held.get("type"), list)
+    return optional, unions
 
 
 def _choice(choice: ToolChoice | None, names: NameMap) -> ToolChoice | None:

@@ -8,6 +8,8 @@ Above it: `schemas`. Below it: nothing.
 
 import re
 
+import msgspec
+
 from pipelines.conversation import Json
 
 LEGAL = frozenset(("string", "number", "integer", "boolean", "array", "object", "null"))
@@ -44,7 +46,7 @@ _WORDS: dict[str, Fragment] = {
     **{word: {} for word in _ANY},
 }
 
-_GENERIC = re.compile(r"([\w.\- ]+?)\s*(?:<(.*)>|\[(.+)\]|\((.*)\))", re.DOTALL)
+_GENERIC = re.compile(r"([\w.\-]+(?: +[\w.\-]+)*)\s*(?:<(.*)>|\[(.+)\]|\((.*)\))", re.DOTALL)
 _DEPTH = 8
 _OPENING, _CLOSING = "<[({", ">])}"
 
@@ -99,7 +101,7 @@ def _union(members: list[Fragment | None]) -> Fragment | None:
         return None
     if {} in known:
         return {}
-    distinct = [member for place, member in enumerate(known) if member not in known[:place]]
+    distinct = list({msgspec.json.encode(member, order="sorted"): member for member in known}.values())
     if len(distinct) == 1:
         return distinct[0]
     if all(member.keys() == {"type"} and isinstance(member["type"], str) for member in distinct):

@@ -134,6 +134,7 @@ def test_odd_schemas_mean_what_was_meant(given_schema: Any, expected: Any) -> No
         ("Union[str, List[float]]", {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "number"}}]}),
         ("string[]", {"type": "array", "items": {"type": "string"}}),
         ("number | null", {"type": ["number", "null"]}),
+        ("list | int or list", {"type": ["array", "integer"]}),
         ("Tuple[int, str]", {"type": "array", "prefixItems": [{"type": "integer"}, {"type": "string"}]}),
         ("Literal['a', 'b']", {"enum": ["a", "b"]}),
         ("varchar(255)", {"type": "string"}),

@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
+from pipelines.conversation import Request, ToolSpec
 from pipelines.tools.formats import FORMATS, PLAIN
+from pipelines.tools.portable import portable
 from pipelines.tools.schemas import convert
 from pipelines.tools.strictness import holds_strictly
+from pipelines.tools.type_words import read_type
 
 LEAVES = {"object": {"type": "object", "properties": {"z": {"type": "string"}}}, "string": {"type": "string"}}
 
@@ -102,3 +105,30 @@ def test_strict_mode_holds_nothing_deeper_than_its_limit_by_whatever_way() -> No
         deep = {"anyOf": [deep]}
     schema["properties"]["b"] = deep
     assert not holds_strictly(schema, "anthropic_messages")
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        lambda length: "a" + " " * length + "b",
+        lambda length: "a " * length + "b",
+        lambda length: "|".join(f"literal[{n}]" for n in range(length)),
+    ],
+)
+def test_the_name_of_a_type_is_read_for_a_time_that_grows_with_it(word: Callable[[int], str]) -> None:
+    def read(length: int) -> float:
+        return seconds(lambda _: read_type(word(length)))
+
+    # 16 times the word: 256 times the time, where each place of it is looked at from every other one.
+    assert read(6_400) < 64 * max(read(400), 0.0001)
+
+
+@pytest.mark.parametrize("format_name", FORMATS)
+def test_what_is_no_schema_in_a_strict_tool_may_be_anything(format_name: str) -> None:
+    nested: Any = 1
+    for _ in range(900):
+        nested = [nested]
+    for odd in ({"required": [["x"]], "properties": {}}, {"required": 5, "properties": {"a": 1}}, nested):
+        for schema in ({"default": odd}, {"x-more": odd}, {"properties": {"a": {"enum": [odd]}}}):
+            tool = ToolSpec(name="t", schema={"type": "object", **schema}, strict=True)
+            assert portable(Request(model="m", messages=(), tools=(tool,)), format_name).request.tools[0].name == "t"
