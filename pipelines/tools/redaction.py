@@ -3,8 +3,8 @@
 Four ways to know one: its shape (keys of known services, `Authorization` headers, private keys, JSON Web Tokens), a
 pattern that the operator configures, the value itself where this process has it anyway, and its SHA-256 where nobody
 here knows more: callers' keys. A hash tells of whole words only, so these are found where a word or a piece of one is
-the secret, a value wherever it stands. A text may be
-JSON, and JSON in JSON: an escape (`\\n`, `\\"`, `%20`) is no part of the word behind it.
+the secret, a value wherever it stands. A text may be JSON, and JSON in JSON: an escape (`\\n`, `\\"`, `%20`) is no part
+of the word behind it.
 
 Whoever wrote a text may have written it to be slow to look through, and it is looked through on a gateway's event loop:
 a shape takes time in proportion to the text, so none of them goes through a whole run of characters from every place
@@ -27,8 +27,8 @@ TAKEN_OUT = "[redacted]"
 
 _HEX = "[0-9A-Fa-f]"
 _NO_ESCAPE = rf"(?<!\\[abefnrtv])(?<!\\u{_HEX}{{4}})(?<!\\x{_HEX}{{2}})(?<!%{_HEX}{{2}})"
-"""Behind a letter or a digit: it ends no escape, of JSON (however often) or of a URL. `\n` in front of a key is none of
-its letters."""
+"""Behind a letter or a digit: it ends no escape, of JSON (however often) or of a URL. The `n` of `\\n` in front of a key is
+none of its letters."""
 
 _INSIDE = rf"(?<![A-Za-z0-9_]{_NO_ESCAPE}(?<!\dm))"
 """Not inside a word. `m` behind a digit ends a terminal's colour."""
