@@ -27,8 +27,8 @@ TAKEN_OUT = "[redacted]"
 
 _HEX = "[0-9A-Fa-f]"
 _NO_ESCAPE = rf"(?<!\\[abefnrtv])(?<!\\u{_HEX}{{4}})(?<!\\x{_HEX}{{2}})(?<!%{_HEX}{{2}})"
-"""Behind a letter or a digit: it ends no escape, of JSON (however often) or of a URL. The `n` of `\\n` in front of a key is
-none of its letters."""
+"""Behind a letter or a digit: it ends no escape, of JSON (however often) or of a URL. The `n` of `\\n` before a key
+is none of its letters."""
 
 _INSIDE = rf"(?<![A-Za-z0-9_]{_NO_ESCAPE}(?<!\dm))"
 """Not inside a word. `m` behind a digit ends a terminal's colour."""
