@@ -3,7 +3,8 @@
 Most pieces of a stream come while its reader waits, and need nothing but to be sent on. Waking him for each, through
 every generator between, costs as much as all the rest: where he has said so (`pass_to`), they go past him.
 
-Above it: `client`, `deployments.hop.link`. Below it: asyncio. Outside it: what stops a sender whom nobody reads.
+Above it: `client`, `deployments.hop.link`; whoever wants a whole body. Below it: asyncio.
+Outside it: what stops a sender whom nobody reads.
 """
 
 import asyncio

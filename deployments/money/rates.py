@@ -5,7 +5,8 @@ Where a call may lead to several models (a model's bare name, an alias, `auto`, 
 price of the dearest which he may ask. The list takes a second to read, in a thread, and is only read where a key has a
 budget; to find one model in it takes a quarter of a millisecond, so what is found is kept.
 
-Above it: `gateway`. Below it: `actors.money.price_list`, `guard`, `pipelines.pricing`. Outside it: what was used.
+Above it: `gateway`. Below it: `actors.money.price_list`, `choosing`, `guard`, `pipelines.pricing`.
+Outside it: what was used.
 """
 
 import asyncio

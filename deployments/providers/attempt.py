@@ -4,7 +4,7 @@ The commit boundary is the first content. Until it is at hand `ask` returns noth
 by another try at the same provider (`pipelines.resilience`), with the key that has most room
 (`pipelines.upstream_keys`); after it a failure ends the stream with an error frame, never with a sentinel.
 
-Above it: `providers.base`. Below it: `pipelines`, `watchdog`. Outside it: which provider, which headers.
+Above it: `providers.base`. Below it: `pipelines`, `watchdog`, `arriving`. Outside it: which provider, which headers.
 """
 
 import asyncio

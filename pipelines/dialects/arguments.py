@@ -1,11 +1,12 @@
-"""A tool call's arguments for the wires that want an object where ours are the text that the model wrote.
+"""A tool call's arguments: the text that the model wrote, whole or not, and the object that some wires want instead.
 
-Above it: the dialects with such a wire. Below it: `conversation`.
+Above it: the dialects. Below it: `lenient`, `conversation`.
 """
 
 import msgspec
 
 from pipelines.conversation import Json, ToolCall
+from pipelines.dialects import lenient
 
 
 def arguments(call: ToolCall) -> dict[str, Json]:
@@ -18,3 +19,14 @@ def arguments(call: ToolCall) -> dict[str, Json]:
     except (msgspec.DecodeError, RecursionError):
         value = None
     return value if isinstance(value, dict) else {"unparsed_arguments": call.arguments}
+
+
+def is_whole(text: str) -> bool:
+    """Whether arguments that come in pieces are an object by now, behind whose end nothing can follow."""
+    if not text.rstrip().endswith("}"):
+        return False
+    try:
+        msgspec.json.decode(lenient.mended(text))
+    except msgspec.DecodeError:
+        return False
+    return True

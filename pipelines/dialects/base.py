@@ -211,7 +211,7 @@ class Plain(NamedTuple):
     finished: Finished
 
 
-def as_it_is(extra: Opaque | None) -> Opaque | None:
+def _as_it_is(extra: Opaque | None) -> Opaque | None:
     """What a request brings of this dialect's own forces nothing."""
     return extra
 
@@ -284,5 +284,5 @@ class Dialect(Wire):
     relay_frame: Callable[[bytes, Mapping[str, Json]], bytes] = relay_frame
     mender: Callable[[], Callable[[bytes], bytes] | None] = _no_mender
     read_plain: Callable[[bytes], Plain | None] = _not_plain
-    unforced: Callable[[Opaque | None], Opaque | None] = as_it_is
+    unforced: Callable[[Opaque | None], Opaque | None] = _as_it_is
     set_cost: Callable[[dict[str, Json], float | None], bool] = no_cost

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 import msgspec
 
 from pipelines.conversation import Json, Opaque
-from pipelines.dialects import lenient
+from pipelines.dialects.arguments import is_whole
 from pipelines.dialects.openai_chat.thoughts import KEY
 from pipelines.errors import ProtocolError
 from pipelines.events import Event, PartDelta, PartEnded, PartStarted
@@ -44,13 +44,7 @@ class _Call:
         """Whether the arguments so far are a JSON object."""
         text = "".join(self.pieces)
         self.pieces = [text]
-        if not text.rstrip().endswith("}"):
-            return False
-        try:
-            msgspec.json.decode(lenient.mended(text))
-        except msgspec.DecodeError:
-            return False
-        return True
+        return is_whole(text)
 
     def says(self, text: str) -> bool:
         """Whether these are its whole arguments, said over."""

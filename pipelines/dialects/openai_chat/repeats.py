@@ -4,13 +4,14 @@ The vendors' own stream helpers join the pieces of every string, so that a name 
 (openai-python `lib/streaming/_deltas.py`). llama.cpp's Python server does it, and says the call a second time in the
 older `function_call`. A frame without such a repetition passes byte for byte.
 
-Above it: `dialect`. Below it: `sse`, msgspec.
+Above it: `dialect`. Below it: `sse`, `arguments`, msgspec.
 """
 
 import msgspec
 
 from pipelines.conversation import Json
 from pipelines.dialects import sse
+from pipelines.dialects.arguments import is_whole
 
 ONCE = ("id", "type")
 """Members of a call that stand in its first piece alone; so does its function's name."""
@@ -60,7 +61,7 @@ class Repeats:
             return False
         more = function.get("arguments")
         arguments, more = self._said.get(place), more if isinstance(more, str) else ""
-        whole = arguments is not None and bool(more.strip()) and _is_whole(arguments)
+        whole = arguments is not None and bool(more.strip()) and is_whole(arguments)
         if arguments is None or (whole and more != arguments):
             self._said[place] = more
             return False
@@ -72,14 +73,3 @@ class Repeats:
             call.pop(name, None)
         del function["name"]
         return True
-
-
-def _is_whole(arguments: str) -> bool:
-    """Whether nothing can follow: no object goes on behind its end."""
-    if not arguments.rstrip().endswith("}"):
-        return False
-    try:
-        msgspec.json.decode(arguments)
-    except msgspec.DecodeError:
-        return False
-    return True
