@@ -24,7 +24,7 @@ import msgspec
 from actors.credentials import credential
 from deployments.http.outbound import outbound
 from deployments.http.transport import HttpTransport
-from deployments.providers.attempt import Attempt, Target
+from deployments.providers.attempt import MAX_ANSWER, Attempt, Target
 from deployments.providers.counting import estimated_tokens
 from deployments.providers.tariff import Tariff
 from pipelines.calls import COUNT_TOKENS, Answer, Call, Caller
@@ -302,7 +302,7 @@ class Provider:
         sent = b"" if body is None else msgspec.json.encode(body)
         upstream = await self.transport.send(method, url, headers, sent, self.timeouts)
         try:
-            read = b"".join([chunk async for chunk in upstream.chunks()])
+            read = await upstream.whole(MAX_ANSWER)
         finally:
             await upstream.close()
         if upstream.status != 200:

@@ -8,10 +8,12 @@ import pytest
 
 from deployments import provider_replica
 from deployments.provider_replica import ProviderReplica
+from deployments.providers import base
 from deployments.providers.local import LocalProvider
 from pipelines.calls import Call, Caller
 from pipelines.conversation import Json
 from pipelines.dialects import DIALECTS
+from pipelines.errors import ProtocolError
 from tests.deployments.house import house
 from tests.upstream import Upstream
 
@@ -62,3 +64,16 @@ async def test_models_are_not_read_while_the_server_answers(
         replica.limiter.release()
         idle = readings()
         await upstream.until(lambda: readings() > idle + 3)
+
+
+async def test_a_model_list_without_end_is_read_to_its_bound(
+    monkeypatch: pytest.MonkeyPatch, upstream: Upstream
+) -> None:
+    provider = LocalProvider(base_url=f"{upstream.url}/v1")
+    try:
+        assert await provider.list_models()
+        monkeypatch.setattr(base, "MAX_ANSWER", 10)
+        with pytest.raises(ProtocolError, match="longer than 10 bytes"):
+            await provider.list_models()
+    finally:
+        await provider.aclose()

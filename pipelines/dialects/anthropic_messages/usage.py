@@ -3,19 +3,13 @@
 Source: Anthropic API reference, "Messages", `usage`: "Total input tokens in a request is the summation of
 `input_tokens`, `cache_creation_input_tokens`, and `cache_read_input_tokens`".
 
-Above it: the decoder, the encoder and the answers of this package. Below it: `conversation`.
+Above it: the decoder, the encoder and the answers of this package. Below it: `counts`, `conversation`.
 """
 
 from collections.abc import Mapping
 
 from pipelines.conversation import Json, Usage
-
-
-def _count(raw: Mapping[str, Json], name: str) -> int:
-    value = raw.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e18:
-        return 0
-    return int(value)
+from pipelines.dialects.counts import count
 
 
 def merged_usage(old: Mapping[str, Json], new: Json) -> dict[str, Json]:
@@ -29,12 +23,12 @@ def read_usage(raw: dict[str, Json]) -> Usage | None:
     """Our counts for the provider's object; None for an empty one. Counts that are no numbers are 0."""
     if not raw:
         return None
-    read, written = _count(raw, "cache_read_input_tokens"), _count(raw, "cache_creation_input_tokens")
+    read, written = count(raw.get("cache_read_input_tokens")), count(raw.get("cache_creation_input_tokens"))
     details = raw.get("output_tokens_details")
-    output = _count(raw, "output_tokens")
-    thinking = _count(details, "thinking_tokens") if isinstance(details, dict) else 0
+    output = count(raw.get("output_tokens"))
+    thinking = count(details.get("thinking_tokens")) if isinstance(details, dict) else 0
     return Usage(
-        input=_count(raw, "input_tokens") + read + written,
+        input=count(raw.get("input_tokens")) + read + written,
         output=max(output, thinking),
         cached_read=read,
         cache_write=written,
@@ -48,7 +42,7 @@ def read_usage(raw: dict[str, Json]) -> Usage | None:
 
 def _part(raw: Mapping[str, Json], whole: str, name: str) -> int:
     parts = raw.get(whole)
-    return _count(parts, name) if isinstance(parts, dict) else 0
+    return count(parts.get(name)) if isinstance(parts, dict) else 0
 
 
 def _tier(raw: Mapping[str, Json]) -> str:

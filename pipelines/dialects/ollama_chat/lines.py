@@ -2,13 +2,14 @@
 
 Source: Ollama, docs/api.md, "Generate a chat completion": durations are in nanoseconds, times in RFC 3339.
 
-Above it: `decoder`. Below it: `conversation`, `errors`.
+Above it: `decoder`. Below it: `counts`, `conversation`, `errors`.
 """
 
 import calendar
 import re
 
 from pipelines.conversation import Json, Usage
+from pipelines.dialects.counts import count
 from pipelines.errors import ProtocolError
 
 _TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.\d+)?(?:Z|([+-])(\d\d):(\d\d))")
@@ -53,9 +54,4 @@ def read_usage(line: dict[str, Json]) -> Usage | None:
     if "eval_count" not in line and "prompt_eval_count" not in line:
         return None
     raw = {name: line[name] for name in _MEASURED if name in line}
-    return Usage(input=_count(line, "prompt_eval_count"), output=_count(line, "eval_count"), raw=raw)
-
-
-def _count(line: dict[str, Json], name: str) -> int:
-    value = line.get(name)
-    return value if type(value) is int and 0 <= value < 10**18 else 0
+    return Usage(input=count(line.get("prompt_eval_count")), output=count(line.get("eval_count")), raw=raw)

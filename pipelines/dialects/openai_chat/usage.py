@@ -4,7 +4,7 @@ Sources: OpenAI API reference, "The completion usage object"; OpenRouter, "Usage
 `cache_write_tokens`); DeepSeek (`prompt_cache_hit_tokens`); xAI (`cost_in_usd_ticks`, reasoning counted beside
 `completion_tokens`); gateways before Anthropic (`cache_read_input_tokens`, `cache_creation_input_tokens`).
 
-Above it: the decoder, the encoder and the answers of this package. Below it: `conversation`.
+Above it: the decoder, the encoder and the answers of this package. Below it: `counts`, `conversation`.
 """
 
 from typing import Annotated, Any
@@ -12,12 +12,10 @@ from typing import Annotated, Any
 import msgspec
 
 from pipelines.conversation import Json, Usage
+from pipelines.dialects.counts import LARGEST, count
 
 DOLLARS_PER_TICK = 1e-10
 """US dollars of one of xAI's ticks."""
-
-LARGEST = 2**53
-"""A count beyond it is none: no database takes it, and JSON's numbers are exact up to here only."""
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=LARGEST)]
 
@@ -104,13 +102,7 @@ def _leniently(raw: dict[str, Json]) -> _Counts:
 
 def _each(kind: type[msgspec.Struct], raw: Json) -> dict[str, Any]:
     value = raw if isinstance(raw, dict) else {}
-    return {name: _count(value.get(name)) for name in kind.__struct_fields__}
-
-
-def _count(value: Json) -> int:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= LARGEST:
-        return 0
-    return int(value)
+    return {name: count(value.get(name)) for name in kind.__struct_fields__}
 
 
 def _cost(raw: dict[str, Json]) -> float | None:

@@ -1,12 +1,13 @@
 """Typed access to the JSON of others: strict for callers (`BadRequest` names the path), lenient for providers.
 
-Above it: the readers and the decoder of this package. Below it: `errors`. Outside it: what the fields mean.
+Above it: the readers and the decoder of this package. Below it: `counts`, `errors`. Outside it: what the fields mean.
 """
 
 from collections.abc import Mapping
 from typing import TypeVar
 
 from pipelines.conversation import Json
+from pipelines.dialects.counts import count
 from pipelines.errors import BadRequest
 
 LARGEST = 2**63 - 1
@@ -66,11 +67,8 @@ def text_of(source: Mapping[str, Json], key: str) -> str:
 
 
 def count_of(source: Mapping[str, Json], key: str) -> int:
-    """Field `key` of what a provider sent, as a whole number; 0 where it is no number."""
-    value = source.get(key)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return 0
-    return int(value) if abs(value) < 1e18 else 0
+    """Field `key` of what a provider sent, as a whole number; 0 where it is none."""
+    return count(source.get(key))
 
 
 def object_of(source: Mapping[str, Json], key: str) -> dict[str, Json]:
