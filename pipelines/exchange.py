@@ -20,32 +20,15 @@ from pipelines.calls import Call
 from pipelines.conversation import Json, Usage
 from pipelines.dialects import DIALECTS, WIRES
 from pipelines.dialects.base import Decoder, Dialect, Encoder, Wire, amended
+from pipelines.dialects.content import bytes_of_content
 from pipelines.dialects.sse import Framer, parse
 from pipelines.errors import PenstockError, UpstreamError
 from pipelines.events import Event, Finished, PartDelta, PartEnded, PartStarted, Started, assemble
+from pipelines.prompt_tokens import BYTES_A_TOKEN, length
 from pipelines.tools import Restorer, offered_as_is, portable
 
 RESERVED = b": penstock"
 """How comments between our own processes begin; a provider's comment that does is not passed on."""
-
-
-class _Anything(msgspec.Struct):
-    """Any JSON object, checked for syntax and not kept."""
-
-
-_SYNTAX = msgspec.json.Decoder(_Anything)
-
-
-def _well_formed(raw: bytes) -> bool:
-    """Whether a raw frame holds one JSON object; a twentieth of the cost of decoding it."""
-    start = raw.find(b"data:")
-    if start < 0:
-        return False
-    try:
-        _SYNTAX.decode(raw[start + 5 :])
-    except msgspec.DecodeError:
-        return False
-    return True
 
 
 class Exchange:
@@ -53,9 +36,9 @@ class Exchange:
 
     dialect: what is spoken to the provider; body: what to send; stream: whether the provider is asked to stream;
     dropped: names of what the provider's dialect could not express; committed: content for the caller has been
-    returned by `feed`; pieces: how many frames of content there were; progress: how many events of any kind (pings and
-    comments are none); answered: the model as the provider names it. price: what this exchange has cost, in US dollars,
-    for the frame of the caller's stream that says so; None: no frame does.
+    returned by `feed`; pieces: how many frames of content there were; content: bytes of text in them; progress: how
+    many events of any kind (pings and comments are none); answered: the model as the provider names it. price: what
+    this exchange has cost, in US dollars, for the frame of the caller's stream that says so; None: no frame does.
     """
 
     price: Callable[["Exchange"], float | None] | None = None
@@ -68,6 +51,7 @@ class Exchange:
         self.committed = False
         self.answered = ""
         self.pieces = 0
+        self.content = 0
         self.progress = 0
         self.decoder: Decoder = dialect.decoder()
 
@@ -98,14 +82,16 @@ class Exchange:
 
     @property
     def usage(self) -> Usage:
-        """Tokens: the provider's figures, or an estimate of one token for each piece of content.
+        """Tokens: the provider's figures, or an estimate by what has come.
 
-        What the provider has counted before it got to the end (Anthropic: the input) is in the estimate.
+        A piece of content is a token at least: OpenAI sends each on its own, Anthropic a line of them. What the
+        provider has counted before it got to the end (Anthropic: the input) is in the estimate.
         """
         if self.finished and self.finished.usage:
             return self.finished.usage
         so_far = self.decoder.usage or Usage()
-        return msgspec.structs.replace(so_far, output=max(so_far.output, self.pieces), estimated=True)
+        output = max(so_far.output, self.pieces, self.content // BYTES_A_TOKEN)
+        return msgspec.structs.replace(so_far, output=output, estimated=True)
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes of the provider's stream; return whole frames for the caller (b"": nothing yet).
@@ -177,6 +163,7 @@ class Exchange:
         for event in events:
             if isinstance(event, PartDelta):
                 self.pieces += 1
+                self.content += length(event.text)
                 self.committed = self.committed or bool(event.text)
             elif isinstance(event, PartStarted):
                 self.committed = self.committed or event.kind in ("tool_call", "foreign")
@@ -216,10 +203,8 @@ class Relay(Exchange):
             and data.find(b"\n\n") == len(data) - 2
             and b"\r" not in data
             and not self.dialect.telling.search(data)
-            and _well_formed(data)
+            and self._counted(data)
         ):
-            self.pieces += 1
-            self.progress += 1
             return data if self._mend is None else self._mend(data)
         return None
 
@@ -267,9 +252,7 @@ class Relay(Exchange):
     def _pass(self, raw: bytes) -> bytes:
         # What comes after a finish reason is decoded: it may undo it.
         content = self.committed and self.decoder.finished is None and not self.dialect.telling.search(raw)
-        if content and _well_formed(raw):
-            self.pieces += 1
-            self.progress += 1
+        if content and self._counted(raw):
             return raw
         if self.decoder.done or raw.startswith(RESERVED):
             return b""
@@ -281,6 +264,16 @@ class Relay(Exchange):
         if self.price is not None and passed and self.finished is not None and self.finished.usage is not None:
             return self._priced(passed, self.price(self))
         return passed
+
+    def _counted(self, raw: bytes) -> bool:
+        """Count a frame of content. False: it is none that can pass undecoded."""
+        size = bytes_of_content(raw)
+        if size < 0:
+            return False
+        self.pieces += 1
+        self.content += size
+        self.progress += 1
+        return True
 
     def _priced(self, raw: bytes, cost: float | None) -> bytes:
         """The last frame but for the sentinel; as it is where nobody knows the price."""

@@ -7,7 +7,7 @@ Sources: OpenAI, "What are tokens and how to count them" (4 characters of Englis
 1,600 tokens for the largest picture that is not made smaller), "PDF support" (1,500 to 3,000 tokens of text a page,
 100 pages); OpenAI, "Managing costs" of the Realtime API (ten tokens a second of a caller's sound).
 
-Above it: the ledger, the budgets, whoever must know before the answer. Below it: `conversation`.
+Above it: the ledger, the budgets, whoever must know before the provider says. Below it: `conversation`.
 """
 
 from typing import NamedTuple
@@ -61,7 +61,7 @@ def size_of(request: Request) -> Size:
     form = request.output_format.schema if request.output_format is not None else None
     words, others = _written(form), 0
     for tool in request.tools:
-        words += _bytes(tool.name) + _bytes(tool.description) + _written(tool.schema)
+        words += length(tool.name) + length(tool.description) + _written(tool.schema)
     for message in request.messages:
         for part in message.parts:
             size = _size(part)
@@ -73,9 +73,9 @@ def size_of(request: Request) -> Size:
 def _size(part: Part) -> Size:
     match part:
         case Text() | Reasoning() | Refusal():
-            return Size(_bytes(part.text))
+            return Size(length(part.text))
         case ToolCall():
-            return Size(_bytes(part.name) + _bytes(part.arguments))
+            return Size(length(part.name) + length(part.arguments))
         case ToolResult():
             sizes = [_size(inner) for inner in part.parts]
             return Size(sum(size.words for size in sizes), sum(size.others for size in sizes))
@@ -91,7 +91,7 @@ def _size(part: Part) -> Size:
 
 def _document(file: File) -> Size:
     if file.text:
-        return Size(_bytes(file.text))
+        return Size(length(file.text))
     if file.data and file.media_type.startswith(_TEXTUAL):
         return Size(_decoded(file.data))
     return Size(0, min(1 + _decoded(file.data) // PAGE_BYTES, MOST_PAGES) * PAGE_TOKENS)
@@ -102,7 +102,8 @@ def _written(value: Json) -> int:
     return len(msgspec.json.encode(value)) if value else 0
 
 
-def _bytes(text: str) -> int:
+def length(text: str) -> int:
+    """Bytes of a text as UTF-8."""
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 

@@ -14,6 +14,7 @@ from pipelines.calls import Call
 from pipelines.conversation import Json, Usage
 from pipelines.dialects import DIALECTS, lenient
 from pipelines.dialects.base import Dialect
+from pipelines.dialects.content import bytes_of_content
 from pipelines.dialects.openai_chat.failures import stream_failure
 from pipelines.dialects.openai_chat.usage import read_usage
 from pipelines.dialects.sse import Framer, frame, parse
@@ -93,6 +94,7 @@ class Verbatim(Exchange):
         self.answered = next((event.model for event in events if isinstance(event, Started)), self.answered)
         passed = self.dialect.relay_frame(raw, self._call.body)
         self.pieces += bool(passed)
+        self.content += max(0, bytes_of_content(raw))
         return passed
 
 

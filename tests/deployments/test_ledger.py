@@ -226,7 +226,8 @@ async def test_a_broken_answer_says_so_and_is_paid_for(running: House, upstream:
         assert '"error"' in (await client.post(CHAT, json=body(f"{prefix}m", stream=True))).text
     (request,), (attempt,) = await read(running)
     assert (request.outcome, attempt.outcome) == ("broken", "broken")
-    assert (attempt.bill.estimated, attempt.bill.output) == (True, 3)
+    assert attempt.bill.estimated
+    assert 3 <= attempt.bill.output <= 5, "three words came"
 
 
 async def test_a_load_of_everything_adds_up(running: House, upstream: Upstream) -> None:
