@@ -296,7 +296,7 @@ class Front:
         self._log.answered(call, answer, time.monotonic() - visit.began, listener)
         visit.logged = True
         if call.story.trace is not None:
-            spans.answered(call.story.trace, answer)
+            spans.answered(call.story.trace, answer, call.story.last())
 
     async def _settle(self, visit: Visit, call: Call, answer: Answer, left: int) -> None:
         """The answer is complete but for `left` bytes: its rows first. Raises Overloaded (503) where that cannot be."""

@@ -110,7 +110,7 @@ class RoutedLane:
         candidate, answer = await first_answer(walk, ask, patience, self._may_hedge, role)
         answer.headers["x-penstock-provider"] = candidate.provider
         answer.headers["x-penstock-model"] = candidate.model[:200]
-        answer.headers["x-penstock-route"] = chosen.decision.explain
+        answer.headers["x-penstock-route"] = call.story.route
         answer.on_close(partial(self._chooser.answered, call, chosen, candidate, answer))
         return candidate, answer
 
@@ -140,8 +140,9 @@ class RoutedLane:
             if span is not None:
                 span.end(error.label if isinstance(error, PenstockError) else "cancelled")
             raise
+        call.story.route = chosen.decision.explain
         if span is not None:
-            span.tell({"penstock.route": chosen.decision.explain})
+            span.tell({"penstock.route": call.story.route})
             span.end()
         return chosen
 

@@ -239,8 +239,9 @@ SUMS = (
     "requests", "failed", "attempts", "estimated", "unknown_cost", "input", "cached_read", "cache_write", "output",
     "reasoning", "cost", "sent",
 )  # fmt: skip
-"""Names of what is summed up. failed: requests that did not go well; estimated, unknown_cost: attempts; cost: in
-nano-dollars, what is unknown left out; tokens and cost are those of the attempts, sent of the requests."""
+"""Names of what is summed up. failed: requests that did not go well; those that their caller left are none, as in the
+metrics; estimated, unknown_cost: attempts; cost: in nano-dollars, what is unknown left out; tokens and cost are those
+of the attempts, sent of the requests."""
 
 
 def summed(rows: Iterable[Row], sign: int = 1, into: dict[Group, list[int]] | None = None) -> dict[Group, list[int]]:
@@ -258,7 +259,7 @@ def summed(rows: Iterable[Row], sign: int = 1, into: dict[Group, list[int]] | No
 def _figures(row: AttemptRow | RequestRow) -> tuple[int, ...]:
     requests = failed = sent = 0
     if isinstance(row, RequestRow):
-        requests, failed, sent = 1, int(row.outcome != "ok"), row.sent
+        requests, failed, sent = 1, int(row.outcome not in ("ok", "cancelled")), row.sent
         if row.attempt is None:
             return (1, failed, 0, 0, 0, 0, 0, 0, 0, 0, 0, sent)
     bill = row.bill

@@ -45,12 +45,15 @@ class ToolRun(NamedTuple):
 
 
 class Story:
-    """trace: the request's span; attempts: how each attempt went, in the order of their ends; tools: likewise."""
+    """trace: the request's span; route: why these candidates, "" where the caller chose; attempts: how each attempt
+    went, in the order of their ends; tools: likewise.
+    """
 
-    __slots__ = ("attempts", "tools", "trace")
+    __slots__ = ("attempts", "route", "tools", "trace")
 
     def __init__(self) -> None:
         self.trace: Trace | None = None
+        self.route = ""
         self.attempts: list[Outcome] = []
         self.tools: list[ToolRun] = []
 
@@ -58,6 +61,11 @@ class Story:
         """An attempt has ended."""
         if len(self.attempts) < MOST_TOLD:
             self.attempts.append(outcome)
+
+    def last(self, provider: str = "") -> Outcome | None:
+        """The attempt that a call without a whole answer ended with: the last one at `provider`, else of all."""
+        at = [outcome for outcome in self.attempts if outcome.provider == provider] or self.attempts
+        return at[-1] if at else None
 
     def ran(self, run: ToolRun) -> None:
         """A tool has been run."""

@@ -144,7 +144,8 @@ class Books:
 
     async def refused(self, call: Call, error: PenstockError, measures: Measures) -> None:
         """There is no answer: wait until that is durable, as far as can be."""
-        row = _request(call, error.label, measures, status=error.status)
+        named = call.story.last(error.provider) if isinstance(error, UpstreamError) else None
+        row = _request(call, error.label, measures, status=error.status, named=named)
         if self._recorder is not None:
             self._recorder.request(row)
         try:
@@ -160,7 +161,7 @@ class Books:
 
     def left(self, call: Call, measures: Measures) -> None:
         """There is no answer, and nobody waits for one."""
-        self._add((_request(call, "cancelled", measures),))
+        self._add((_request(call, "cancelled", measures, named=call.story.last()),))
         self._over(call, None)
 
     def forwarded(self, call: Call, provider: str, status: int, measures: Measures) -> None:
@@ -260,7 +261,7 @@ def _rows(call: Call, answer: Answer, measures: Measures) -> _Rows:
     """The request's row, and before it that of the attempt which gave the answer, unless it stands in the request's."""
     outcome, asked = answer.outcome, answer.asked
     if outcome is None or asked is None or not outcome.provider:
-        return (_request(call, answer.result, measures, answer),)
+        return (_request(call, answer.result, measures, answer, named=call.story.last()),)
     answer.booked = True
     attempt = first_attempt(asked, outcome)
     row = _request(call, answer.result, measures, answer, attempt=attempt)
@@ -274,8 +275,11 @@ def _request(
     answer: Answer | None = None,
     status: int | None = None,
     attempt: FirstAttempt | None = None,
+    named: Outcome | None = None,
 ) -> RequestRow:
+    """named: the attempt whose provider and model stand in a row without an outcome; what it used is in its own."""
     outcome = answer.outcome if answer is not None else None
+    named = outcome if outcome is not None and outcome.provider else named
     return RequestRow(
         id=call.account.entry,
         request_id=call.id,
@@ -283,8 +287,8 @@ def _request(
         key=call.caller.id,
         tag=call.account.tag,
         task=(answer.asked if answer is not None and answer.asked is not None else call).account.task,
-        provider=outcome.provider if outcome is not None else "",
-        model=outcome.model if outcome is not None else "",
+        provider=named.provider if named is not None else "",
+        model=named.model if named is not None else "",
         bill=(outcome.bill if outcome is not None else None) or (UNSEEN if result == LOST else Bill()),
         queued=answer.queued if answer is not None else 0.0,
         first_output=measures.first_output,
@@ -296,7 +300,7 @@ def _request(
         operation=call.operation,
         stream=call.stream,
         asked=call.request.model,
-        route=answer.headers.get("x-penstock-route", "") if answer is not None else "",
+        route=answer.headers.get("x-penstock-route", "") if answer is not None else call.story.route,
         metadata=call.request.metadata,
         status=status or (answer.status if answer is not None else 0),
         received=measures.received,

@@ -128,6 +128,7 @@ class RequestLog:
         )
         if outcome is None:
             line.provider = answer.headers.get("x-penstock-provider")
+            _named(line, call.story.last())
         else:
             _used(line, outcome)
         _tell(line, call)
@@ -151,6 +152,9 @@ class RequestLog:
         if call is not None:
             line.caller, line.lane, line.dialect, line.stream = call.caller.id, call.lane, call.dialect, call.stream
             line.asked, line.tag = call.request.model[:200], call.account.tag or None
+            line.route = call.story.route or None
+            if isinstance(error, UpstreamError):
+                _named(line, call.story.last(error.provider))
             _tell(line, call)
             if self.content and call.lane != "hop":
                 line.question = question(call)
@@ -202,9 +206,15 @@ def _now() -> float:
     return round(time.time(), 3)
 
 
+def _named(line: Line, outcome: Outcome | None) -> None:
+    """Who was asked."""
+    if outcome is not None and outcome.provider:
+        line.provider, line.model = outcome.provider, outcome.model[:200]
+
+
 def _used(line: Line, outcome: Outcome) -> None:
     """What the attempt that gave the answer took and used."""
-    line.provider, line.model = outcome.provider, outcome.model[:200]
+    _named(line, outcome)
     if outcome.first_output:
         line.first_output = round(outcome.first_output, 4)
     bill = outcome.bill

@@ -97,10 +97,10 @@ def ended(outcome: Outcome) -> str:
     return "cancelled" if outcome.cancelled else outcome.reason or ""
 
 
-def answered(trace: Trace, answer: Answer) -> None:
-    """A request has been answered, whole or not."""
+def answered(trace: Trace, answer: Answer, last: Outcome | None) -> None:
+    """A request has been answered, whole or not. last: its last attempt, for an answer without an outcome."""
     told: dict[str, str | int] = {"http.response.status_code": answer.status}
-    outcome = answer.outcome
+    outcome = answer.outcome or last
     if outcome is not None and outcome.provider:
         told |= {"gen_ai.provider.name": outcome.provider, "gen_ai.response.model": outcome.model[:200]}
     if route := answer.headers.get("x-penstock-route"):

@@ -173,11 +173,31 @@ async def test_what_a_caller_leaves_is_estimated(running: House, upstream: Upstr
     await until_rows(running, lambda requests, attempts: len(requests) == len(attempts) == 2)
     requests, attempts = await read(running)
     assert [row.outcome for row in requests] == ["cancelled"] * 2
+    assert [(row.provider, row.model) for row in requests] == [("flaky", "endless"), ("flaky", "silent")]
+    assert all(bool(row.route) == (way == "routed") for row in requests)
     endless = next(row for row in attempts if row.model == "endless")
     assert (endless.outcome, endless.bill.estimated, endless.bill.input) == ("cancelled", True, 4)
     assert 20 <= endless.bill.output <= 200
     silent = next(row for row in attempts if row.model == "silent")
     assert (silent.outcome, silent.bill.estimated, silent.bill.input, silent.bill.output) == ("cancelled", True, 4, 0)
+
+
+@both_lanes
+@stream_or_not
+async def test_a_refused_request_names_who_refused_it(
+    running: House, upstream: Upstream, way: str, stream: bool
+) -> None:
+    replica, prefix = lane(running, way)
+    upstream.plan("m", Fault.context_too_long())
+    alone = {"penstock": {"fall_back": False}} if way == "routed" else {}
+    async with client_of(replica) as client:
+        assert (await client.post(CHAT, json=body(f"{prefix}m", stream=stream, **alone))).status_code >= 400
+        assert (await client.post(CHAT, json=body("nobody/has/this" if way == "routed" else ""))).status_code >= 400
+    requests, (attempt,) = await read(running)
+    refused = requests[0]
+    assert (refused.outcome, refused.provider, refused.model) == (attempt.outcome, "flaky", "m")
+    assert bool(refused.route) == (way == "routed")
+    assert {row.provider for row in requests[1:]} <= {""}, "nobody was asked"
 
 
 @both_lanes

@@ -96,7 +96,8 @@ async def test_metrics_ledger_and_callers_agree(running: House, upstream: Upstre
         usage = (await routed.get("/v1/usage", params={"since": "1d", "by": "provider"})).json()["total"]
     assert sum(seen.values()) == LOAD
     assert (usage["requests"], usage["attempts"]) == (len(requests), len(attempts))
-    assert usage["errors"] == sum(row.outcome != "ok" for row in requests)
+    assert usage["errors"] == sum(row.outcome not in ("ok", "cancelled") for row in requests)
+    assert {row.outcome for row in requests if not row.provider} <= {"full"}, "of all others it is known who was asked"
     assert await shown(running) == (len(requests), len(attempts))
     assert min(seen.values()) > 10
 
@@ -106,6 +107,7 @@ async def test_metrics_ledger_and_callers_agree(running: House, upstream: Upstre
     assert outcomes["cancelled"] == seen["cancelled"]
     assert sum(outcomes.values()) == LOAD - seen["refused"]
     assert total(told, "penstock_refused_requests_total") == seen["refused"]
+    assert by(told, "penstock_requests_total", "provider") == Counter(row.provider or "none" for row in requests)
     assert by(told, "penstock_requests_total", "lane") == Counter(row.lane for row in requests)
     assert total(told, "gen_ai_server_request_duration_seconds_count") == len(requests)
     assert total(told, "gen_ai_server_request_duration_seconds_sum") == pytest.approx(sum(r.seconds for r in requests))

@@ -58,6 +58,25 @@ async def test_the_whole_story_is_one_line(running: House, upstream: Upstream) -
     assert {request.header("x-request-id") for request in upstream.requests if request.method == "POST"} == {"mine-7"}
 
 
+async def test_who_was_asked_is_said_without_an_answer_too(running: House, upstream: Upstream) -> None:
+    upstream.plan("wrong", Fault.context_too_long())
+    upstream.plan("endless", Fault.without_end(gap=0.01))
+    asked = {"messages": HELLO, "stream": True, "penstock": {"fall_back": False}}
+    async with client_of(running.gateway) as client:
+        await client.post(CHAT, json={**asked, "model": "flaky/wrong"})
+        async with client.stream("POST", CHAT, json={**asked, "model": "flaky/endless"}) as answer:
+            await anext(answer.aiter_lines())
+        refused, left = await lines(running, "gateway", 2)
+    assert (refused["provider"], refused["model"], left["provider"], left["model"]) == (
+        "flaky",
+        "wrong",
+        "flaky",
+        "endless",
+    )
+    assert refused["route"]
+    assert left["result"] == "cancelled"
+
+
 @pytest.mark.parametrize("given", ["two words", "x" * 129, "tab\there", ""])
 async def test_an_id_that_is_none_is_replaced(running: House, given: str) -> None:
     async with client_of(running.gateway) as client:
