@@ -4,7 +4,7 @@ A server's annotations (`readOnlyHint` and the like) are its own claims and deci
 (https://modelcontextprotocol.io/specification/2025-11-25/server/tools#security-considerations). A tool that can only
 be run as a task is listed and cannot be used.
 
-Above it: `mcp_source`. Below it: `mcp_types`, `pipelines.tools.catalogue`. Outside it: asking the server.
+Above it: `mcp_source`. Below it: `mcp_answers`, `pipelines.tools.catalogue`. Outside it: asking the server.
 """
 
 import json
@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import mcp_types
 import msgspec
 
+from actors.tools.mcp_answers import given_schema
 from pipelines.conversation import File, Image, Text
 from pipelines.tools.catalogue import Tool, ToolPolicy
 
@@ -20,11 +21,11 @@ Part = Text | Image | File
 
 
 def tool_of(listed: mcp_types.Tool, prefix: str, source: str, toolset: str, policies: Mapping[str, ToolPolicy]) -> Tool:
-    """A server's tool under our name. policies: by the server's own name of the tool, "" for all others."""
+    """A server's tool under our name, "" where it has none. policies: by the server's own name, "" for all others."""
     tool = Tool(
-        name=prefix + listed.name,
+        name=prefix + listed.name if listed.name.strip() else "",
         description=listed.description or listed.title or "",
-        schema=listed.input_schema,
+        schema=given_schema(listed),
         source=source,
         toolset=toolset,
         policy=policies.get(listed.name, policies[""]),

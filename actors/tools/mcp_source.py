@@ -9,8 +9,8 @@ calls are made from their own tasks and end with the connection. A server of the
 a stream that is asked for (`subscriptions/listen`), an older one in a notification. It is offered nothing of ours: no
 sampling, no roots, no elicitation.
 
-Above it: `executor`. Below it: `mcp_stdio`, `mcp_parts`, `supplied`, the package `mcp`. Outside it: what a tool's
-policy says, the limit on a result's size.
+Above it: `executor`. Below it: `mcp_stdio`, `mcp_answers`, `mcp_parts`, `supplied`, the package `mcp`. Outside it: what
+a tool's policy says, the limit on a result's size.
 """
 
 import asyncio
@@ -31,6 +31,7 @@ from pydantic import ValidationError
 
 from actors.credentials import credential
 from actors.supplied import supplied
+from actors.tools.mcp_answers import as_read
 from actors.tools.mcp_parts import Part, parts_of, text_of, tool_of
 from actors.tools.mcp_stdio import ServerCommand, Streams, started
 from actors.tools.tool_source import SourceSpec
@@ -161,7 +162,7 @@ class McpSource:
             async with asyncio.timeout(CONNECT_WITHIN):
                 client = await stack.enter_async_context(
                     Client(
-                        self._way(),
+                        as_read(self._way()),
                         message_handler=self._heard,
                         client_info=mcp_types.Implementation(name="penstock", version=VERSION),
                         read_timeout_seconds=ANSWER_WITHIN,
@@ -315,7 +316,16 @@ def _words(error: BaseException) -> str:
         return "the server ended the connection"
     if isinstance(error, ToolFailed | MCPError):
         return redacted(error.message)[:500]
+    if isinstance(error, ValidationError):
+        return _not_the_protocols(error)
     return "it did not answer in time" if isinstance(error, TimeoutError) else f"{type(error).__name__}"
+
+
+def _not_the_protocols(error: ValidationError) -> str:
+    """What is wrong with an answer, and where in it first."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = ".".join(map(str, first["loc"]))
+    return redacted(f"its answer is not what the protocol has, at {place}: {first['msg']}")[:500]
 
 
 def _whose(name: str) -> tuple[str, tuple[int, int]]:

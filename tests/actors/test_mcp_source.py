@@ -16,6 +16,7 @@ from actors.tools.mcp_source import McpSource
 from actors.tools.tool_source import SourceSpec
 from pipelines.conversation import Text
 from pipelines.errors import ConfigurationError
+from pipelines.tools.admission import Admission
 from pipelines.tools.catalogue import Progress, Ran, Tool, ToolRun
 
 SERVER = Path(__file__).parents[1] / "mcp_servers" / "misbehaving.py"
@@ -104,6 +105,56 @@ async def test_every_page_is_listed_and_annotations_decide_nothing(tmp_path: Pat
         assert await odd.result("echo", message="hello") == Went(Text("hello"))
         failed = await odd.result("fail")
         assert (failed.exit, failed.error) == ("error", "it went wrong")
+
+
+ODD: dict[str, Any] = {
+    "only_a_draft": {"inputSchema": {"$schema": "http://json-schema.org/draft-07/schema#"}},
+    "required_among_properties": {
+        "inputSchema": {"type": "object", "properties": {"coin": {"type": "string"}, "required": ["coin"]}}
+    },
+    "none": {},
+    "null": {"inputSchema": None, "description": None, "title": 7},
+    "empty": {"inputSchema": {}},
+    "string": {"inputSchema": {"type": "string"}},
+    "list": {"inputSchema": [1]},
+    "any_of": {"inputSchema": {"anyOf": [{"type": "object", "properties": {"a": {"type": "string"}}}]}},
+    "annotated": {"inputSchema": {"type": "object"}, "annotations": {"readOnlyHint": "yes please"}, "icons": "x"},
+    "answering": {"inputSchema": {"type": "object"}, "outputSchema": {"type": ["string"]}, "_meta": 5},
+    "executed": {"inputSchema": {"type": "object"}, "execution": {"taskSupport": "sometimes"}},
+}
+
+
+async def test_an_odd_tool_in_a_list_takes_no_other_with_it(tmp_path: Path) -> None:
+    nameless = [{"inputSchema": {"type": "object"}}, {"name": 7}, "no tool", None]
+    listed = [*({"name": name, **more} for name, more in ODD.items()), *nameless]
+    (tmp_path / "listed").write_text(json.dumps(listed))
+    async with source(tmp_path) as odd:
+        admission = Admission()
+        refused = admission.offer("mcp:odd", await odd.ready()).refused
+    tools = {tool.name: tool for tool in admission.tools}
+    assert {f"odd.{name}" for name in ODD} | {"odd.echo"} <= tools.keys()
+    assert [one.why for one in refused] == ["its name is empty, or cannot be printed"]
+    assert {tool.health for tool in tools.values()} == {"ready"}
+    assert {str(tool.schema["type"]) for tool in tools.values()} == {"object"}
+    assert tools["odd.required_among_properties"].schema["properties"] == {"coin": {"type": "string"}}
+    assert "anyOf" in tools["odd.any_of"].schema
+
+
+async def test_what_a_server_says_of_its_schema_stays_what_is_looked_at(tmp_path: Path) -> None:
+    """Its tools are known by what they said before they were made usable, whatever that takes."""
+    (tmp_path / "listed").write_text(json.dumps([{"name": name, **more} for name, more in ODD.items()]))
+    async with source(tmp_path) as odd:
+        tools = {tool.name: tool for tool in await odd.ready()}
+    for name, more in ODD.items():
+        given = more.get("inputSchema")
+        assert tools[f"odd.{name}"].schema == (given if isinstance(given, dict) else {})
+
+
+async def test_a_list_that_cannot_be_read_is_said_where(tmp_path: Path) -> None:
+    (tmp_path / "listed").write_text(json.dumps([]))
+    async with source(tmp_path, "cursor") as odd:
+        await odd.until(lambda: odd._health == "away")
+        assert "nextCursor" in odd._why
 
 
 async def test_only_the_tools_that_are_wanted_are_taken(tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 """An MCP server over stdio that does, when asked, what a server should not. Standard library only.
 
-    python misbehaving.py FOLDER [stubborn]
+    python misbehaving.py FOLDER [stubborn] [cursor]
 
 FOLDER: where it writes what a test wants to know: `cancelled` (ids, one a line), `children` (process ids), `starts`
-(one line for each start), and reads `version` (the description of `echo`). stubborn: it ends at nothing but SIGKILL.
+(one line for each start), and reads `version` (the description of `echo`), `listed` (what its list has besides, JSON)
+and `results` (results of tools that are called so, JSON). stubborn: it ends at nothing but SIGKILL; cursor: its list is
+no list.
 """
 
 import json
@@ -112,6 +114,8 @@ TOOLS: dict[str, Callable[[dict[str, Any]], dict[str, Any] | None]] = {
 
 
 def listed(cursor: str | None) -> dict[str, Any]:
+    if "cursor" in sys.argv:
+        return {"tools": [], "nextCursor": 5}
     begin = int(cursor or 0)
     version = FOLDER / "version"
     first = version.read_text() if version.exists() else "Says it again."
@@ -124,8 +128,14 @@ def listed(cursor: str | None) -> dict[str, Any]:
         }
         for name in list(TOOLS)[begin : begin + PAGE]
     ]
-    more = {"nextCursor": str(begin + PAGE)} if begin + PAGE < len(TOOLS) else {}
-    return {"tools": tools, **more}
+    if begin + PAGE < len(TOOLS):
+        return {"tools": tools, "nextCursor": str(begin + PAGE)}
+    return {"tools": [*tools, *told("listed", [])]}
+
+
+def told(name: str, otherwise: Any) -> Any:
+    file = FOLDER / name
+    return json.loads(file.read_text()) if file.exists() else otherwise
 
 
 def answer(message: dict[str, Any]) -> dict[str, Any] | None:
@@ -138,6 +148,10 @@ def answer(message: dict[str, Any]) -> dict[str, Any] | None:
         return listed(params.get("cursor"))
     if method == "tools/call":
         _token[0] = params.get("_meta", {}).get("progressToken")
+        results = told("results", {})
+        if params["name"] in results:
+            result: dict[str, Any] = results[params["name"]]
+            return result
         return TOOLS[params["name"]](params.get("arguments") or {})
     if method == "notifications/cancelled":
         with (FOLDER / "cancelled").open("a") as file:
