@@ -4,14 +4,16 @@
 
 Each tool of a list is looked at alone, and what is used here of it is handed on: nothing reads its annotations, and an
 output schema would only lose results that do not keep to it. An input schema that does not fit the protocol travels in
-`_meta`, where `given_schema` finds it; whether a tool can be used is not decided here.
+`_meta`, where `given_schema` finds it; whether a tool can be used is not decided here. A call that is answered has been
+made, so each part of its result is looked at alone, too: one that is not known leaves a word in its place.
 
-Source: https://modelcontextprotocol.io/specification/2025-11-25/schema (ListToolsResult, Tool).
+Source: https://modelcontextprotocol.io/specification/2025-11-25/schema (ListToolsResult, Tool, CallToolResult).
 
 Above it: `mcp_source`, `mcp_parts`. Below it: `mcp_stdio`, `mcp_types`. Outside it: making schemas usable
 (`pipelines.tools.admission`).
 """
 
+import json
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
@@ -31,6 +33,12 @@ _REVISION = "2025-11-25"
 _GIVEN = "penstock/inputSchema"
 _EMPTY: dict[str, Json] = {"type": "object"}
 _WORDS = ("name", "title", "description")
+
+_UNREAD = ("annotations", "_meta", "icons", "size")
+"""What nothing here reads of a result's part."""
+
+_MOST_KIND = 40
+"""Characters that are told of a kind of part that is not known."""
 
 
 @asynccontextmanager
@@ -78,6 +86,8 @@ def _put_right(said: Any) -> Any:
         result = said.message.result
         if isinstance(result.get("tools"), list):
             said.message.result = {**result, "tools": [_tool(entry) for entry in result["tools"]]}
+        elif "content" in result or "structuredContent" in result:
+            said.message.result = _call_result(result)
     return said
 
 
@@ -104,8 +114,44 @@ def _tool(entry: Json) -> dict[str, Json]:
 
 def _fits(tool: dict[str, Json]) -> bool:
     """Whether the client reads this tool."""
+    return _is_read("tools/list", {"tools": [{"inputSchema": _EMPTY, **tool}]})
+
+
+def _call_result(result: dict[str, Json]) -> dict[str, Json]:
+    """A call's result with nothing but content: where there is none, what is structured as JSON."""
+    found = {key: value for key, value in result.items() if key not in ("structuredContent", "_meta")}
+    if found.get("isError", False) is None:
+        del found["isError"]
+    content, structured = result.get("content") or [], result.get("structuredContent")
+    if not content and structured is not None:
+        content = [_text(json.dumps(structured, ensure_ascii=False))]
+    found["content"] = [_block(block) for block in content] if isinstance(content, list) else content
+    return found
+
+
+def _block(given: Json) -> dict[str, Json]:
+    """One part of a result, fit to be read: as it is, or its text, or a word in its place."""
+    block = {key: value for key, value in given.items() if key not in _UNREAD} if isinstance(given, dict) else {}
+    inner = block.get("resource")
+    if isinstance(inner, dict):
+        inner = block["resource"] = {key: value for key, value in inner.items() if key not in _UNREAD}
+    if _is_read("tools/call", {"content": [block]}):
+        return block
+    for text in (given, block.get("text"), inner.get("text") if isinstance(inner, dict) else None):
+        if isinstance(text, str):
+            return _text(text)
+    kind = block.get("type")
+    return _text(f"[a part of the kind {str(kind)[:_MOST_KIND]!r} that cannot be read]")
+
+
+def _text(words: str) -> dict[str, Json]:
+    return {"type": "text", "text": words}
+
+
+def _is_read(method: str, result: dict[str, Json]) -> bool:
+    """Whether the client reads this answer."""
     try:
-        parse_server_result("tools/list", _REVISION, {"tools": [{"inputSchema": _EMPTY, **tool}]})
+        parse_server_result(method, _REVISION, result)
     except ValidationError:
         return False
     return True

@@ -7,7 +7,6 @@ be run as a task is listed and cannot be used.
 Above it: `mcp_source`. Below it: `mcp_answers`, `pipelines.tools.catalogue`. Outside it: asking the server.
 """
 
-import json
 from collections.abc import Mapping
 
 import mcp_types
@@ -36,10 +35,8 @@ def tool_of(listed: mcp_types.Tool, prefix: str, source: str, toolset: str, poli
 
 
 def parts_of(result: mcp_types.CallToolResult) -> tuple[Part, ...]:
-    """What a call gave: its content, or where there is none its structured content as JSON."""
-    if result.content or result.structured_content is None:
-        return tuple(_part(block) for block in result.content)
-    return (Text(json.dumps(result.structured_content, ensure_ascii=False)),)
+    """What a call gave: its content, which has what was structured only (`mcp_answers`)."""
+    return tuple(_part(block) for block in result.content)
 
 
 def _part(block: mcp_types.ContentBlock) -> Part:

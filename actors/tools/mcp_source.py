@@ -293,7 +293,9 @@ class McpSource:
         except TimeoutError:
             error, way = "the server did not take the call", "timeout"
             self._look.set()
-        except (ValidationError, RuntimeError) as failure:
+        except ValidationError as failure:
+            error, way = f"the call was made, but {_not_the_protocols(failure)}", "error"
+        except RuntimeError as failure:
             error, way = f"the server's answer is not what the protocol has: {redacted(str(failure))[:500]}", "error"
         seconds = asyncio.get_running_loop().time() - began
         return Ran(parts=parts, error=error, exit=way, seconds=seconds)

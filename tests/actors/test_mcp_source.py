@@ -14,7 +14,7 @@ import pytest
 from actors.tools import mcp_source, mcp_stdio
 from actors.tools.mcp_source import McpSource
 from actors.tools.tool_source import SourceSpec
-from pipelines.conversation import Text
+from pipelines.conversation import Image, Text
 from pipelines.errors import ConfigurationError
 from pipelines.tools.admission import Admission
 from pipelines.tools.catalogue import Progress, Ran, Tool, ToolRun
@@ -84,7 +84,7 @@ async def eventually(holds: Callable[[], bool]) -> None:
 class Went:
     """Equal to a Ran with these parts that went well, however long it took."""
 
-    def __init__(self, *parts: Text) -> None:
+    def __init__(self, *parts: Text | Image) -> None:
         self.parts = parts
 
     def __eq__(self, other: object) -> bool:
@@ -218,6 +218,46 @@ async def test_rubbish_among_the_messages_is_passed_over(tmp_path: Path) -> None
         assert "protocol" in wrong.error
         assert await odd.result("echo", message="still here") == Went(Text("still here"))
         assert len(odd.noted("starts")) == 1
+
+
+GREETING = {"type": "text", "text": "good day"}
+READ: dict[str, tuple[dict[str, Any], tuple[Text | Image, ...]]] = {
+    "its_own_schema": ({"content": [GREETING], "structuredContent": {"n": "one"}}, (Text("good day"),)),
+    "nothing_structured": ({"content": [GREETING]}, (Text("good day"),)),
+    "a_list_structured": ({"content": [GREETING], "structuredContent": [1]}, (Text("good day"),)),
+    "only_structured": ({"content": [], "structuredContent": {"a": "ä"}}, (Text('{"a": "ä"}'),)),
+    "only_a_list": ({"structuredContent": [1, 2], "isError": None}, (Text("[1, 2]"),)),
+    "an_unknown_part": (
+        {"content": [GREETING, {"type": "hologram", "data": "x"}]},
+        (Text("good day"), Text("[a part of the kind 'hologram' that cannot be read]")),
+    ),
+    "odd_annotations": (
+        {"content": [{**GREETING, "annotations": {"audience": 7}, "_meta": 5}], "_meta": [1]},
+        (Text("good day"),),
+    ),
+    "no_kind": ({"content": [{"text": "good day"}, "and good night"]}, (Text("good day"), Text("and good night"))),
+    "no_address": ({"content": [{"type": "resource", "resource": {"text": "good day"}}]}, (Text("good day"),)),
+    "a_picture": (
+        {"content": [{"type": "image", "data": "aGk=", "mimeType": "image/png", "annotations": "x"}]},
+        (Image(data="aGk=", media_type="image/png"),),
+    ),
+}
+
+
+async def test_what_can_be_read_of_a_result_is_read(tmp_path: Path) -> None:
+    """The call has been made, and whoever hears of an error makes it again."""
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    listed = [{"name": name, "inputSchema": {"type": "object"}, "outputSchema": schema} for name in READ]
+    (tmp_path / "listed").write_text(json.dumps(listed))
+    (tmp_path / "results").write_text(json.dumps({name: result for name, (result, _) in READ.items()}))
+    async with source(tmp_path) as odd:
+        await odd.ready()
+        assert {name: await odd.result(name) for name in READ} == {
+            name: Went(*parts) for name, (_, parts) in READ.items()
+        }
+        wrong = await odd.result("wrong")
+        assert wrong.exit == "error"
+        assert wrong.error.startswith("the call was made, but ")
 
 
 async def test_a_change_is_seen_at_once(tmp_path: Path) -> None:
