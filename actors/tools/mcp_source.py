@@ -35,6 +35,7 @@ from actors.tools.mcp_answers import as_read
 from actors.tools.mcp_parts import Part, parts_of, text_of, tool_of
 from actors.tools.mcp_stdio import ServerCommand, Streams, started
 from actors.tools.tool_source import SourceSpec
+from pipelines.conversation import Text
 from pipelines.errors import ConfigurationError, ToolFailed, redacted
 from pipelines.resilience import RetryPolicy
 from pipelines.tools.catalogue import Exit, Health, Progress, Ran, Tool, ToolPolicy, ToolRun
@@ -286,6 +287,7 @@ class McpSource:
             parts = parts_of(result)
             if result.is_error:
                 error, way = text_of(parts) or "the tool failed without a word", "error"
+                parts = tuple(part for part in parts if not isinstance(part, Text))
         except MCPError as failure:
             error, way = _failure(failure)
             if failure.code not in _OF_THE_CALL:

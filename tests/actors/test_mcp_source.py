@@ -18,6 +18,8 @@ from pipelines.conversation import Image, Text
 from pipelines.errors import ConfigurationError
 from pipelines.tools.admission import Admission
 from pipelines.tools.catalogue import Progress, Ran, Tool, ToolRun
+from pipelines.tools.redaction import Redactor
+from pipelines.tools.results import result_of
 
 SERVER = Path(__file__).parents[1] / "mcp_servers" / "misbehaving.py"
 PATIENCE = 30.0
@@ -258,6 +260,17 @@ async def test_what_can_be_read_of_a_result_is_read(tmp_path: Path) -> None:
         wrong = await odd.result("wrong")
         assert wrong.exit == "error"
         assert wrong.error.startswith("the call was made, but ")
+
+
+async def test_what_a_failed_tool_says_is_told_once(tmp_path: Path) -> None:
+    picture = {"type": "image", "data": "aGk=", "mimeType": "image/png"}
+    results = {"search": {"content": [{"type": "text", "text": "not found"}, picture], "isError": True}}
+    (tmp_path / "results").write_text(json.dumps(results))
+    async with source(tmp_path) as odd:
+        await odd.ready()
+        told = result_of("c", await odd.result("search"), 65_536, Redactor())
+    assert told.is_error
+    assert told.parts == (Text("Error: not found"), Image(data="aGk=", media_type="image/png"))
 
 
 async def test_a_change_is_seen_at_once(tmp_path: Path) -> None:
