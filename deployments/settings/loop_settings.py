@@ -24,7 +24,7 @@ class LoopSettings(Settings):
     call_seconds: float = Field(30.0, gt=0, description="Seconds of one call, where the tool's own limit is not less.")
     max_seconds: float = Field(600.0, gt=0, description="Seconds after which no further turn is asked for.")
     max_cost: float | None = Field(None, ge=0, description="US dollars after which no further turn is asked for.")
-    max_result: int = Field(65_536, ge=256, description="Bytes of one result that a model is shown.")
+    max_result: int = Field(65_536, ge=256, description="Bytes of one result's text that a model is shown.")
     repeats: int = Field(3, ge=2, description="The same call that often ends the loop, and is not run.")
     mistakes: int = Field(2, ge=0, description="Bad calls that a model may make; the next one ends the loop.")
     same_model: bool = Field(False, description="Whether all turns of a request go to the model of the first.")

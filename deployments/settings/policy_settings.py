@@ -30,7 +30,7 @@ class PolicySettings(Settings):
     contained: bool | None = Field(None, description="In a process of its own under another user, or not at all.")
     network: bool | None = Field(None, description="It may open connections.")
     seconds: float | None = Field(None, gt=0, description="Time limit of a call.")
-    result: int | None = Field(None, gt=0, description="Bytes of a result that the model is shown.")
+    result: int | None = Field(None, gt=0, description="Bytes of a result's text that the model is shown.")
     concurrent: int | None = Field(None, gt=0, description="Calls at the same time.")
     memory: int | None = Field(None, gt=0, description="Bytes that a call may use.")
     guards: tuple[GuardSettings, ...] | None = Field(None, description="Of its arguments; they replace its own.")

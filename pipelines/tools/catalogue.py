@@ -40,7 +40,7 @@ class ToolPolicy(_Value, frozen=True):
 
     sequential: never beside another call of its turn; requires_approval: a person allows each call; contained: it
     needs a process of its own under another user, and is refused where that cannot be had; network: what runs it may
-    open connections. seconds: the time limit of a call; result: bytes of a result that the model is shown;
+    open connections. seconds: the time limit of a call; result: bytes of a result's text that the model is shown;
     concurrent: calls at the same time in the cluster; memory: bytes; guards: of its arguments.
     """
 
@@ -123,7 +123,7 @@ Exit = Literal["ok", "error", "timeout", "crash", "refused", "cancelled"]
 class Ran(_Value, frozen=True, tag="ran"):
     """The end of a run. parts: the result; error: what went wrong in words for the model, "" where nothing did.
 
-    seconds: that it took; size: bytes of the result before it was cut; cut: whether it was.
+    seconds: that it took; size: bytes of the result, an error's words too, before it was cut; cut: whether it was.
     """
 
     parts: tuple[Text | Image | File, ...] = ()

@@ -3,13 +3,16 @@
 Above it: `actors.tools.workshop`, `actors.tools.executor`, `results`. Below it: `catalogue`.
 """
 
+from collections.abc import Iterable
+
 import msgspec
 
 from pipelines.conversation import File, Image, Text
 from pipelines.tools.catalogue import Ran
 
 MOST_DATA = 4 * 1024 * 1024
-"""Bytes of pictures and files, in base64, of one result. Half a picture is none, so these are kept or left out."""
+"""Bytes of pictures and files, in base64, of one result. Half a picture is none, so these are kept or left out, and do
+not count as text."""
 
 MARGIN = 4096
 """Bytes beyond what a model is shown that are handed on, to be looked at for secrets with the rest: cut there, the one
@@ -17,12 +20,16 @@ that a limit halves is not known any more."""
 
 
 def cut(ran: Ran, most: int) -> Ran:
-    """`ran` with `most` bytes of text and MOST_DATA bytes of data at most; size and cut say what there was."""
-    size = sum(map(size_of, ran.parts))
+    """`ran` with `most` bytes of text and MOST_DATA bytes of data at most; size and cut say what there was.
+
+    An error's words are the first of the text.
+    """
+    size = sum(sizes_of(ran.error, ran.parts))
     if size <= most:
         return ran if ran.cut or ran.size == size else msgspec.structs.replace(ran, size=size)
     kept: list[Text | Image | File] = []
-    text, data = most, MOST_DATA
+    error = _shorter(ran.error, most)
+    text, data = max(0, most - size_of(Text(ran.error))), MOST_DATA
     for part in ran.parts:
         if isinstance(part, Text):
             kept.append(msgspec.structs.replace(part, text=_shorter(part.text, text)))
@@ -30,9 +37,9 @@ def cut(ran: Ran, most: int) -> Ran:
         elif size_of(part) <= data:
             kept.append(part)
             data -= size_of(part)
-    if sum(map(size_of, kept)) == size:
+    if sum(sizes_of(error, kept)) == size:
         return msgspec.structs.replace(ran, size=size)
-    return msgspec.structs.replace(ran, parts=tuple(kept), size=max(size, ran.size), cut=True)
+    return msgspec.structs.replace(ran, parts=tuple(kept), error=error, size=max(size, ran.size), cut=True)
 
 
 def size_of(part: Text | Image | File) -> int:
@@ -40,6 +47,17 @@ def size_of(part: Text | Image | File) -> int:
     if isinstance(part, Text):
         return len(part.text) if part.text.isascii() else len(part.text.encode(errors="surrogatepass"))
     return len(part.data) + len(part.url) + (len(part.text) if isinstance(part, File) else 0)
+
+
+def sizes_of(error: str, parts: Iterable[Text | Image | File]) -> tuple[int, int]:
+    """Bytes of a result's text, an error's words among it, and of its data."""
+    text, data = size_of(Text(error)), 0
+    for part in parts:
+        if isinstance(part, Text):
+            text += size_of(part)
+        else:
+            data += size_of(part)
+    return text, data
 
 
 def _shorter(text: str, most: int) -> str:

@@ -9,7 +9,7 @@ from itertools import takewhile
 
 from pipelines.conversation import File, Image, Text, ToolResult
 from pipelines.tools.catalogue import Exit, Ran
-from pipelines.tools.cutting import MARGIN, size_of
+from pipelines.tools.cutting import MARGIN, MOST_DATA, size_of, sizes_of
 from pipelines.tools.redaction import Redactor
 
 _WORDS: dict[Exit, str] = {
@@ -26,29 +26,34 @@ def failed(call_id: str, why: str) -> ToolResult:
     return ToolResult(call_id, (Text(f"Error: {why}"),), is_error=True)
 
 
-def result_of(call_id: str, ran: Ran, limit: int, redactor: Redactor) -> ToolResult:
-    """The answer to a call that ran. limit: bytes of it that the model is shown; pictures and files count too."""
-    parts: list[Text | Image | File] = []
-    left, total = limit, max(ran.size, sum(map(size_of, ran.parts)))
-    noted = False
+def result_of(call_id: str, ran: Ran, limit: int, redactor: Redactor, data: int = MOST_DATA) -> ToolResult:
+    """The answer to a call that ran, as the model is shown it.
+
+    limit: bytes of its text, an error's words first; data: bytes of its pictures and files together, in base64. Each of
+    those is whole, or a word says what was there.
+    """
     error = ran.error or ("" if ran.exit == "ok" else _WORDS[ran.exit])
-    if error:
-        parts.append(Text(f"Error: {shown(error, limit, redactor)}"))
-        left -= len(error)
-    for part in ran.parts:
+    given = (Text(error), *ran.parts) if error else ran.parts
+    text_given, data_given = sizes_of(error, ran.parts)
+    total = max(ran.size, text_given + data_given)
+    parts: list[Text | Image | File] = []
+    left, noted = limit, False
+    for part in given:
         size = size_of(part)
         if not isinstance(part, Text):
-            fits = size <= left
+            fits = size <= data
             parts.append(part if fits else Text(f"[{type(part).__name__} of {size} bytes: too large to be shown]"))
-            left -= size if fits else 0
+            data -= size if fits else 0
             continue
         # Where it was cut a character of up to four bytes was not halved.
         halved = ran.cut and size > left + MARGIN - 4
         kept, whole = _beginning(part.text, max(left, 0), redactor, halved=halved)
         left -= size
         if whole or not noted:
-            parts.append(Text(kept if whole else f"{kept}\n{_note(limit, total)}"))
+            parts.append(Text(kept if whole else f"{kept}\n{_note(limit, total - data_given)}"))
         noted = noted or not whole
+    if error and isinstance(first := parts[0], Text):
+        parts[0] = Text(f"Error: {first.text}")
     if ran.cut and not noted:
         parts.append(Text(f"[cut: there were at least {total} bytes]"))
     return ToolResult(call_id, tuple(parts) or (Text(""),), is_error=bool(error))

@@ -18,8 +18,9 @@ class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
 
     turns: answers of models; calls: of tools that run here; parallel: of them at the same time; call_seconds: of one
     call, which the tool's own limit may make less; seconds: of the whole loop; cost: US dollars of all turns, None for
-    no limit; result: bytes of one result that the model is shown, the tool's own limit likewise; repeats: the same
-    call with the same arguments that often ends the loop, and is not run; mistakes: bad calls that the model may make.
+    no limit; result: bytes of one result's text that the model is shown, the tool's own limit likewise; data: bytes of
+    pictures and files, in base64, of all results together, which every later turn sends again; repeats: the same call
+    with the same arguments that often ends the loop, and is not run; mistakes: bad calls that the model may make.
     """
 
     turns: int = 10
@@ -29,6 +30,7 @@ class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
     seconds: float = 600.0
     cost: float | None = None
     result: int = 65_536
+    data: int = 8 * 1024 * 1024
     repeats: int = 3
     mistakes: int = 2
 
@@ -37,7 +39,7 @@ class Tally(msgspec.Struct, omit_defaults=True):
     """How far it has gone; it is kept with a call that waits for approval, so that waiting wins nothing.
 
     repeats: by the call's fingerprint; parts: of all turns, which is the index of the next one; seconds, cost: before
-    the last wait; ids: of every call so far.
+    the last wait; data: bytes of pictures and files that the model is shown; ids: of every call so far.
     """
 
     turns: int = 0
@@ -47,6 +49,7 @@ class Tally(msgspec.Struct, omit_defaults=True):
     parts: int = 0
     seconds: float = 0.0
     cost: float = 0.0
+    data: int = 0
     ids: set[str] = set()
     usages: list[Usage] = []
 

@@ -15,6 +15,7 @@ from pipelines.conversation import ToolCall, ToolResult
 from pipelines.events import Event, ToolEnded, ToolProgress, ToolStarted
 from pipelines.stages import merged
 from pipelines.tools.catalogue import Progress, Ran, Tool, ToolRun
+from pipelines.tools.cutting import MOST_DATA, sizes_of
 from pipelines.tools.results import failed, result_of, shown, text_of
 from pipelines.turns.judging import Allowed, Ready, Refused, Waiting, judged
 from pipelines.turns.limits import Limit, Tally
@@ -103,8 +104,12 @@ class TurnCalls:
             ran = Ran(exit="crash", error=f"the tool cannot be run now ({type(failure).__name__})")
         finally:
             seconds = ran.seconds or setting.now() - began
-            self._record(ready, msgspec.structs.replace(ran, seconds=seconds, cut=ran.cut or ran.size > limit))
-        self.results[call.id] = result = result_of(call.id, ran, limit, setting.redactor)
+            room = max(0, min(MOST_DATA, setting.limits.data - self._tally.data))
+            text, data = sizes_of(ran.error, ran.parts)
+            is_cut = ran.cut or text > limit or data > room
+            self._record(ready, msgspec.structs.replace(ran, seconds=seconds, cut=is_cut))
+        self.results[call.id] = result = result_of(call.id, ran, limit, setting.redactor, room)
+        self._tally.data += sizes_of("", result.parts)[1]
         error = text_of(result).removeprefix("Error: ") if result.is_error else ""
         yield ToolEnded(call.id, text_of(result), error)
 

@@ -135,8 +135,34 @@ def test_a_result_is_always_an_answer() -> None:
     assert result_of("c", Ran(), 100, Redactor()).parts == (Text(""),)
     failed = result_of("c", Ran(exit="timeout"), 100, Redactor())
     assert (failed.is_error, failed.parts) == (True, (Text("Error: the tool took too long and was stopped"),))
-    both = result_of("c", Ran(parts=(Text("a" * 60), Image(data="b" * 60))), 100, Redactor())
-    assert isinstance(both.parts[1], Text)
+
+
+def test_pictures_have_a_bound_of_their_own_together() -> None:
+    screenshot = Image(data="A" * 160_000, media_type="image/png")
+    words = Text("### Page state")
+    shot = cut(Ran(parts=(words, screenshot)), 65_536 + MARGIN)
+    assert result_of("c", shot, 65_536, Redactor()).parts == (words, screenshot)
+    long = cut(Ran(parts=(Text("x" * 200), screenshot)), 100 + MARGIN)
+    assert result_of("c", long, 100, Redactor()).parts == (
+        Text("x" * 100 + "\n[cut: the first 100 of 200 bytes]"),
+        screenshot,
+    )
+    many = cut(Ran(parts=(screenshot, words, *[screenshot] * 60)), 65_536 + MARGIN)
+    told = result_of("c", many, 65_536, Redactor())
+    assert sum(isinstance(part, Image) for part in told.parts) == MOST_DATA // 160_000
+    assert "[cut: there were at least" in text_of(told)
+    few = result_of("c", Ran(parts=(screenshot, words, screenshot)), 65_536, Redactor(), 200_000)
+    assert few.parts == (screenshot, words, Text("[Image of 160000 bytes: too large to be shown]"))
+
+
+def test_an_error_is_cut_like_any_text() -> None:
+    assert cut(Ran(error="x" * 10, parts=(Text("abc"),)), 11) == Ran(
+        error="x" * 10, parts=(Text("a"),), size=13, cut=True
+    )
+    ran = cut(Ran(error="x" * 200_000, exit="error"), 65_536 + MARGIN)
+    assert len(ran.error) == 65_536 + MARGIN
+    told = text_of(result_of("c", ran, 65_536, Redactor()))
+    assert told == "Error: " + "x" * 65_536 + "\n[cut: the first 65536 of 200000 bytes]"
 
 
 def checked(schema: dict[str, Any], arguments: str, source: str = "python") -> dict[str, Any]:

@@ -360,8 +360,25 @@ async def test_a_result_is_cut_and_secrets_are_taken_out() -> None:
     assert key[:30] not in everything.replace(msgspec.json.encode(loop.of(ToolStarted)).decode()[2:-2], "")
     assert "[redacted]" in loop.model.results[0].parts[0].text
     assert "[cut: the first 100 of" in loop.model.results[0].parts[0].text
-    assert "too large" in loop.model.results[0].parts[1].text
+    assert loop.model.results[0].parts[1] == Image(data="A" * 500)
     assert loop.records[0].cut
+
+
+async def test_pictures_are_bounded_over_all_turns_and_apart_from_text() -> None:
+    picture = Image(data="A" * 600)
+
+    async def script(run: ToolRun) -> AsyncGenerator[Progress | Ran, None]:
+        yield Ran(parts=(Text("see"), picture), size=603)
+
+    calls = [turn(calling(ECHO.name, {"turn": number}, call_id=f"c{number}")) for number in range(3)]
+    loop = Loop(Model(*calls, DONE), Tools(script), limits=Limits(result=500, data=1500))
+    await loop.run()
+
+    left_out = Text("[Image of 600 bytes: too large to be shown]")
+    assert [result.parts for result in loop.model.results] == [
+        (Text("see"), shown) for shown in (picture, picture, left_out)
+    ]
+    assert [record.cut for record in loop.records] == [False, False, True]
 
 
 async def test_a_result_offers_no_tool_and_moves_no_limit() -> None:
