@@ -2,7 +2,8 @@
 
     stdin   one JSON-RPC message a line       ours, written as the session sends them
     stdout  one JSON-RPC message a line       the server's; a line of more than MOST_LINE, more than MOST_MESSAGES
-                                              in a second, more rubbish than MOST_RUBBISH end the connection
+                                              in a second, more rubbish than MOST_RUBBISH without a message end
+                                              the connection
     stderr  anything                          goes to a log file, which is never longer than MOST_LOG
 
 The client library has such a transport too; this one bounds what a server may send, gives it no variable that is not
@@ -16,7 +17,6 @@ Above it: `mcp_source`. Below it: asyncio's subprocesses, `mcp_types`. Outside i
 
 import asyncio
 import contextlib
-import logging
 import os
 import shutil
 import signal
@@ -39,8 +39,8 @@ MOST_LINE = 16 * 1024 * 1024
 MOST_MESSAGES = 5_000
 """Messages of one second."""
 
-MOST_RUBBISH = 100
-"""Lines that are no message: some servers greet on the wrong channel."""
+MOST_RUBBISH = 1_000
+"""Lines in a row that are no message: some servers greet, or keep their log, on the wrong channel."""
 
 MOST_LOG = 1024 * 1024
 """Bytes of a log; the one before it is kept beside it."""
@@ -66,8 +66,6 @@ os.getppid() == int(parent) or os._exit(1)
 os.execv(program, words)
 """
 """Becomes the server, after it has become its user and has asked to die with us; a change of user forgets that wish."""
-
-_log = logging.getLogger("penstock.tools")
 
 Streams = Any
 """What an MCP session is made of: the stream that it reads from, and the one that it writes to."""
@@ -109,7 +107,8 @@ class _Protocol(asyncio.subprocess.SubprocessStreamProtocol):
 async def started(given: ServerCommand, ended: Callable[[], None]) -> AsyncGenerator[Streams, None]:
     """A running server's streams; it is gone, with all that it started, when the context is left.
 
-    ended is called when the server says no more. Raises ToolFailed where it cannot be started.
+    ended is called when the server says no more. Raises ToolFailed where it cannot be started, and in place of what a
+    session makes of it where it has ended.
     """
     mark = uuid.uuid4().hex
     process = await _process(given, {**given.environment, MARK: mark})
@@ -125,6 +124,13 @@ async def started(given: ServerCommand, ended: Callable[[], None]) -> AsyncGener
     ]
     try:
         yield read, write
+    except Exception as error:
+        why = await _why_ended(process, hearing, log)
+        if not why:
+            raise
+        if await asyncio.to_thread(_is_filled, given.log):
+            why += f": see {given.log.parent.name}/{given.log.name}"
+        raise ToolFailed(why) from error
     finally:
         ending = asyncio.create_task(_end(process, mark, log))
         try:
@@ -161,15 +167,15 @@ async def _process(given: ServerCommand, environment: Mapping[str, str]) -> _Pro
     return _Process(transport, protocol)
 
 
-async def _watch(process: _Process, hearing: asyncio.Task[None]) -> None:
+async def _watch(process: _Process, hearing: asyncio.Task[str]) -> None:
     """End the hearing with the process."""
     await process.ended.wait()
     await asyncio.wait([hearing], timeout=LAST_WORDS)
     hearing.cancel()
 
 
-async def _hear(process: _Process, coming: Any, ended: Callable[[], None]) -> None:
-    """Hand on what the server says, until it has said all, or too much."""
+async def _hear(process: _Process, coming: Any, ended: Callable[[], None]) -> str:
+    """Hand on what the server says, until it has said all, or too much. Returns what was too much, "" for nothing."""
     rubbish, messages, second = 0, 0, 0
     loop = asyncio.get_running_loop()
     assert process.stdout is not None
@@ -179,23 +185,41 @@ async def _hear(process: _Process, coming: Any, ended: Callable[[], None]) -> No
                 now = int(loop.time())
                 messages, second = (messages + 1, second) if now == second else (1, now)
                 if messages > MOST_MESSAGES:
-                    _log.warning("a tool server sent more than %d messages in a second: it is ended", MOST_MESSAGES)
-                    return
+                    return f"it sent more than {MOST_MESSAGES} messages in a second, and was ended"
                 try:
                     message = jsonrpc_message_adapter.validate_json(line, by_name=False)
                 except ValueError:
                     rubbish += 1
                     if rubbish > MOST_RUBBISH:
-                        _log.warning("a tool server sent %d lines that are no messages: it is ended", rubbish)
-                        return
+                        return f"it sent {rubbish} lines in a row that are no messages, and was ended"
                     continue
+                rubbish = 0
                 await coming.send(SessionMessage(message))
     except ValueError:
-        _log.warning("a tool server sent a line of more than %d bytes: it is ended", MOST_LINE)
+        return f"it sent a line of more than {MOST_LINE} bytes, and was ended"
     except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
         pass
     finally:
         ended()
+    return ""
+
+
+async def _why_ended(process: _Process, hearing: asyncio.Task[str], log: asyncio.Task[None]) -> str:
+    """Why the server says no more, in words; "" where it may say more."""
+    await asyncio.wait([hearing], timeout=LAST_WORDS)
+    if not hearing.done():
+        return ""
+    too_much = "" if hearing.cancelled() else hearing.result()
+    if too_much:
+        return too_much
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LAST_WORDS):
+            await process.ended.wait()
+    await asyncio.wait([log], timeout=LAST_WORDS)
+    code = process.returncode
+    if code is None:
+        return "the server has closed its output"
+    return f"the server ended with exit code {code}" if code >= 0 else f"the server was ended by signal {-code}"
 
 
 async def _tell(process: _Process, going: Any) -> None:
@@ -220,6 +244,10 @@ async def _keep_log(process: _Process, path: Path) -> None:
             with path.open("ab") as file:
                 file.write(piece)
             written += len(piece)
+
+
+def _is_filled(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
 
 
 def _make_room(path: Path) -> int:

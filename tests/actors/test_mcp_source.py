@@ -199,6 +199,7 @@ async def test_a_server_that_ends_or_floods_costs_one_call_and_comes_back(
 ) -> None:
     monkeypatch.setattr(mcp_stdio, "MOST_LINE", 1024 * 1024)
     monkeypatch.setattr(mcp_stdio, "MOST_MESSAGES", 500)
+    monkeypatch.setattr(mcp_stdio, "MOST_RUBBISH", 100)
     async with source(tmp_path) as odd, source(tmp_path) as other:
         await asyncio.gather(odd.ready(), other.ready())
         lost = await odd.result(deed)
@@ -209,6 +210,34 @@ async def test_a_server_that_ends_or_floods_costs_one_call_and_comes_back(
         await odd.ready()
         assert await odd.result("echo", message="back") == Went(Text("back"))
         assert len(odd.noted("starts")) == 3
+
+
+async def test_a_server_whose_log_is_among_its_messages_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mcp_stdio, "MOST_RUBBISH", 20)
+    async with source(tmp_path) as odd:
+        await odd.ready()
+        for _ in range(20):
+            assert await odd.result("rubbish") == Went(Text("after the rubbish"))
+        assert len(odd.noted("starts")) == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [
+        ("echo 'no API key' >&2; exit 3", "the server ended with exit code 3: see tool_servers/odd.log"),
+        ("exit 1", "the server ended with exit code 1"),
+        ("kill -9 $$", "the server was ended by signal 9"),
+        ("while echo rubbish; do :; done", "it sent 101 lines in a row that are no messages, and was ended"),
+    ],
+)
+async def test_how_a_server_ended_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, command: str, why: str
+) -> None:
+    monkeypatch.setattr(mcp_stdio, "MOST_RUBBISH", 100)
+    async with source(tmp_path, command=["sh", "-c", command]) as odd:
+        await odd.until(lambda: odd._health == "away")
+        assert odd._why == why
+    assert f"the tool server odd is away: {why}" in caplog.messages
 
 
 async def test_rubbish_among_the_messages_is_passed_over(tmp_path: Path) -> None:
