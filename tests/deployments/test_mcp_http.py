@@ -26,12 +26,13 @@ PATIENCE = 30.0
 
 
 class Server:
-    """A small server that answers in JSON. asked: method and headers of each request; odd: what it does at a call."""
+    """A small server that answers in JSON. asked: method and headers of each request; odd: what it does at odd_at."""
 
     def __init__(self) -> None:
         self.port = free_port()
         self.asked: list[tuple[str, dict[str, str]]] = []
         self.odd: Callable[[], web.Response] | None = None
+        self.odd_at = {"tools/call"}
         self.tools = ["echo"]
         self.session = 1
         self._runner: web.AppRunner | None = None
@@ -51,7 +52,7 @@ class Server:
         said = await request.json()
         method = said["method"]
         self.asked.append((method, dict(request.headers)))
-        if method == "tools/call" and self.odd is not None:
+        if self.odd is not None and method in self.odd_at:
             return self.odd()
         if method != "initialize" and request.headers.get("mcp-session-id", str(self.session)) != str(self.session):
             return web.Response(status=404)
@@ -190,6 +191,52 @@ async def test_a_call_that_is_not_answered_ends_with_its_time(tmp_path: Path) ->
         assert (await source.result()).exit == "error"
         server.odd = lambda: web.Response(text="not found", status=404)
         assert (await source.result()).exit == "error"
+
+
+ELSEWHERE = "https://somebody@login.example:8443/token-in-a-path?key=k"
+
+
+@pytest.mark.parametrize(
+    ("status", "more", "why"),
+    [
+        (401, {}, "the server answers 401: are its `headers` right?"),
+        (401, {"content_type": "application/json", "text": '{"error": "invalid_token"}'}, "answers 401"),
+        (403, {"text": "token-in-a-body"}, "the server answers 403: are its `headers` right?"),
+        (404, {}, "the server answers 404: is its `url` right?"),
+        (405, {}, "the server answers 405: is its `url` right?"),
+        (500, {"text": "token-in-a-body"}, "the server answers 500"),
+        (302, {"headers": {"location": "/token-in-a-path/"}}, "the server redirects to another path"),
+        (307, {"headers": {"location": ELSEWHERE}}, "the server redirects to https://login.example:8443: is its `url`"),
+        (307, {"headers": {"location": "http://a:b/"}}, "the server redirects to what is no address"),
+        (200, {"headers": {"content-encoding": "gzip"}}, "the answer is compressed, which was not asked for"),
+    ],
+)
+async def test_why_a_server_is_away_is_told_without_a_secret(
+    tmp_path: Path, status: int, more: dict[str, Any], why: str
+) -> None:
+    async with opened() as server:
+        server.odd, server.odd_at = partial(web.Response, status=status, **more), {"server/discover", "initialize"}
+        async with remote(tmp_path, f"http://127.0.0.1:{server.port}/mcp") as source:
+            await source.until("away")
+            assert why in source._why
+            assert "token" not in source._why
+            assert "somebody" not in source._why
+
+
+async def test_an_error_of_the_protocol_keeps_its_words(tmp_path: Path) -> None:
+    text = '{"jsonrpc": "2.0", "id": null, "error": {"code": -32600, "message": "The licence has ended."}}'
+    async with opened() as server:
+        server.odd = partial(web.Response, status=403, text=text, content_type="application/json")
+        server.odd_at = {"server/discover", "initialize"}
+        async with remote(tmp_path, f"http://127.0.0.1:{server.port}/mcp") as source:
+            await source.until("away")
+            assert source._why == "The licence has ended."
+
+
+async def test_a_port_where_nothing_listens_is_told(tmp_path: Path) -> None:
+    async with remote(tmp_path, f"http://127.0.0.1:{free_port()}/mcp") as source:
+        await source.until("away")
+        assert source._why.startswith("it cannot be connected to")
 
 
 async def test_an_authority_of_its_own_can_be_trusted(tmp_path: Path) -> None:
