@@ -133,12 +133,38 @@ def test_stop_with_tool_calls() -> None:
         ("content_filter", "content_filter"),
         ("function_call", "tool_calls"),
         ("eos", "stop"),
+        ("COMPLETE", "stop"),
+        ("eos_token", "stop"),
+        ("FinishReason.STOP", "stop"),
+        ("end-turn", "stop"),
+        ("MAX_TOKENS", "length"),
+        ("FINISH_REASON_MAX_TOKENS", "length"),
+        ("model_context_window_exceeded", "length"),
+        ("token_limit", "length"),
+        ("time_limit", "length"),
+        ("repetition", "length"),
+        ("not_finished", "length"),
+        ("sensitive", "content_filter"),
+        ("SAFETY", "content_filter"),
+        ("RECITATION", "content_filter"),
+        ("IMAGE_PROHIBITED_CONTENT", "content_filter"),
+        ("content_filter: PROHIBITED_CONTENT", "content_filter"),
+        ("guardrail_intervened", "content_filter"),
+        ("content_filtered", "content_filter"),
+        ("ERROR_TOXIC", "content_filter"),
         ("something_new", "other"),
     ],
 )
 def test_finish_reasons(raw: str, reason: str) -> None:
     finished = completion(chunk(choice({"content": "a"}, raw)), DONE).finished
     assert (finished.reason, finished.raw_reason) == (reason, raw)
+
+
+def test_a_finish_reason_that_says_that_there_is_none_ends_nothing() -> None:
+    going = chunk(choice({"content": "a"}, "null"))
+    assert completion(going, chunk(choice({"content": "b"}, "stop")), DONE).finished.raw_reason == "stop"
+    with pytest.raises(StreamBroken):
+        completion(going)
 
 
 def test_finish_reason_on_the_last_content_and_again() -> None:
@@ -310,6 +336,12 @@ FAILURES = [
     (chunk(choice(reason="error")), UpstreamError, "server_error"),
     (chunk(choice(reason="abort")), UpstreamError, "broken"),
     (chunk(choice(reason="insufficient_system_resource")), UpstreamError, "overloaded"),
+    (chunk(choice(reason="network_error")), UpstreamError, "server_error"),
+    (chunk(choice(reason="ERROR")), UpstreamError, "server_error"),
+    (chunk(choice(reason="cancelled")), UpstreamError, "broken"),
+    (chunk(choice(reason="TIMEOUT")), UpstreamError, "timeout"),
+    (chunk(choice(reason="malformed_model_output")), UpstreamError, "server_error"),
+    (chunk(choice(reason="function_call_filter: MALFORMED_FUNCTION_CALL")), UpstreamError, "server_error"),
     (chunk({**choice(), "error": {"code": 503, "message": "no"}}), UpstreamError, "overloaded"),
     (sse.frame(b'{"message":"context length exceeded"}', "error"), UpstreamError, "context_too_long"),
     (sse.frame(b"out of order", "error"), UpstreamError, "server_error"),

@@ -15,7 +15,7 @@ from pipelines.conversation import Json, Usage
 from pipelines.dialects import base, lenient, sse
 from pipelines.dialects.openai_chat.choice import Choice
 from pipelines.dialects.openai_chat.failures import stream_failure
-from pipelines.dialects.openai_chat.reasons import FAILURES, read_reason
+from pipelines.dialects.openai_chat.reasons import is_failure, read_reason, said_reason
 from pipelines.dialects.openai_chat.thoughts import KEY
 from pipelines.dialects.openai_chat.usage import read_usage
 from pipelines.errors import ProtocolError, StreamBroken
@@ -112,7 +112,8 @@ class ChatDecoder(base.Decoder):
         raw = entry.get("finish_reason") or ""
         if not isinstance(raw, str):
             raise ProtocolError("a finish reason is no text")
-        if entry.get("error") or raw in FAILURES:
+        raw = said_reason(raw)
+        if entry.get("error") or (raw and is_failure(raw)):
             raise stream_failure(entry)
         events = choice.read(delta, entry.get("logprobs"))
         if raw:

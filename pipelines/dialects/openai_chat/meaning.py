@@ -62,7 +62,7 @@ _BY_WORD: tuple[tuple[re.Pattern[str], Reason], ...] = (
     (re.compile(r"(?i)authentication|unauthorized"), "authentication"),
     (re.compile(r"(?i)permission|forbidden"), "permission"),
     (re.compile(r"(?i)timed? ?out"), "timeout"),
-    (re.compile(r"(?i)abort"), "broken"),
+    (re.compile(r"(?i)abort|cancel"), "broken"),
     (re.compile(r"(?i)invalid_request|invalid request|validation"), "invalid_request"),
 )
 """For an error in mid-stream, which has no status."""

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from pipelines.dialects.base import Plain
-from pipelines.dialects.openai_chat.reasons import FAILURES, read_reason
+from pipelines.dialects.openai_chat.reasons import is_failure, read_reason, said_reason
 from pipelines.dialects.openai_chat.usage import read_usage
 from pipelines.events import Finished
 
@@ -44,9 +44,9 @@ def read_plain(body: bytes) -> Plain | None:
     if answer.error or answer.object == "error" or not answer.usage or len(answer.choices) != 1:
         return None
     choice = answer.choices[0]
-    message, raw = choice.message, choice.finish_reason
+    message, raw = choice.message, said_reason(choice.finish_reason)
     content = message.get("content")
-    if choice.error or not raw or raw in FAILURES or not content or type(content) is not str:
+    if choice.error or not raw or is_failure(raw) or not content or type(content) is not str:
         return None
     if len(message) > 2 and any(value for name, value in message.items() if name not in _WORDS):
         return None
