@@ -217,6 +217,10 @@ class ProviderSettings(ReplicaSettings):
     api_version: Literal["", "2023-06-01", "2026-10-21"] = Field(
         "", description="Kind `anthropic` only: the version its models want; empty: the caller's own."
     )
+    stream_usage: bool | None = Field(
+        None,
+        description="Kind `local`: whether a stream's usage is asked for; unset: unless the host is known to refuse.",
+    )
     models: tuple[ModelSettings, ...] = Field((), description="Models known beforehand.")
     any_model: bool | None = Field(None, description="Whether names outside `models` are taken.")
     timeouts: TimeoutSettings = Field(default_factory=TimeoutSettings)
@@ -233,6 +237,8 @@ class ProviderSettings(ReplicaSettings):
     def _fits_its_kind(self) -> Self:
         if self.api_version and self.kind != "anthropic":
             raise ValueError("api_version is for the kind anthropic only")
+        if self.stream_usage is not None and self.kind != "local":
+            raise ValueError("stream_usage is for the kind local only")
         if self.keys and (self.key_variable or self.key_file):
             raise ValueError("keys takes the place of key_variable and key_file")
         if self.proxy and self.proxy_variable:
@@ -282,6 +288,8 @@ class ProviderSettings(ReplicaSettings):
         }
         if self.api_version:
             given["api_version"] = self.api_version
+        if self.stream_usage is not None:
+            given["stream_usage"] = self.stream_usage
         if self.models:
             given["models"] = tuple(model.value() for model in self.models)
         return given
