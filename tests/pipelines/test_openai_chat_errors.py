@@ -8,6 +8,7 @@ import pytest
 
 from pipelines.dialects.openai_chat import OPENAI_CHAT
 from pipelines.errors import BadRequest, Denied, Overloaded, ProtocolError, RateLimited, StreamBroken, UpstreamError
+from pipelines.events import assemble
 
 
 def refusal(status: int, body: Any, **headers: str) -> UpstreamError:
@@ -130,11 +131,32 @@ def test_an_error_in_a_200_is_an_error() -> None:
         b'{"choices":[]}',
         b'{"choices":[{"index":0,"message":{"content":"a"}}]}',
         b'{"choices":[{"index":0,"finish_reason":"stop"}]}',
+        b'{"choices":[{"index":0,"finish_reason":"stop","message":null}]}',
+        b'{"choices":[{"index":0,"finish_reason":"tool_calls"}]}',
+        b'{"choices":[{"index":0,"finish_reason":"null"}]}',
+        b'{"choices":[{"index":0}]}',
+        b'{"choices":[{"index":0,"finish_reason":"length","message":"Hello"}]}',
     ],
 )
 def test_what_is_no_answer_is_refused(body: bytes) -> None:
     with pytest.raises(ProtocolError):
         OPENAI_CHAT.read_answer(body)
+
+
+@pytest.mark.parametrize("message", [b"", b',"message":null'])
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [(b"content_filter: PROHIBITED_CONTENT", "content_filter"), (b"SAFETY", "content_filter"), (b"length", "length")],
+)
+def test_a_choice_that_was_cut_off_before_its_first_word_is_an_empty_answer(
+    raw: bytes, reason: str, message: bytes
+) -> None:
+    body = b'{"choices":[{"finish_reason":"%b","index":0%b}],"usage":{"prompt_tokens":3}}' % (raw, message)
+    answer = assemble(OPENAI_CHAT.read_answer(body))
+    assert answer.finished.reason == reason
+    assert answer.message.parts == ()
+    assert answer.finished.usage is not None
+    assert answer.finished.usage.input == 3
 
 
 def test_what_callers_hear() -> None:

@@ -14,7 +14,7 @@ from pipelines.dialects.openai_chat.decoder import ChatDecoder
 from pipelines.dialects.openai_chat.encoder import handed_on
 from pipelines.dialects.openai_chat.legacy import is_legacy
 from pipelines.dialects.openai_chat.message_writer import assistant
-from pipelines.dialects.openai_chat.reasons import write_reason
+from pipelines.dialects.openai_chat.reasons import read_reason, said_reason, write_reason
 from pipelines.dialects.openai_chat.thoughts import FIELD, own
 from pipelines.dialects.openai_chat.usage import write_usage
 from pipelines.errors import ProtocolError, StreamBroken
@@ -42,16 +42,28 @@ def read_answer(body: bytes) -> list[Event]:
 
 
 def _delta(choice: Json) -> Json:
-    """A choice of a whole answer as one of a stream; its calls are numbered, as in a stream."""
-    if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
+    """A choice of a whole answer as one of a stream; its calls are numbered, as in a stream.
+
+    Without a message one that was cut off is empty (so Gemini answers a prompt that it refuses); one that is whole is
+    no answer.
+    """
+    said = choice.get("message") if isinstance(choice, dict) else None
+    if said is None and isinstance(choice, dict) and not _is_whole(choice.get("finish_reason")):
+        said = {}
+    if not isinstance(said, dict):
         raise ProtocolError("a choice has no message")
-    message = dict(choice["message"])
+    message = dict(said)
     calls = message.get("tool_calls")
     if isinstance(calls, list):
         message["tool_calls"] = [
             {**call, "index": place} if isinstance(call, dict) else call for place, call in enumerate(calls)
         ]
     return {**choice, "delta": message}
+
+
+def _is_whole(raw: Json) -> bool:
+    """Whether a finish reason, or what stands in its place, says that all is said."""
+    return not isinstance(raw, str) or not said_reason(raw) or read_reason(raw, calls=False) in ("stop", "tool_calls")
 
 
 def write_answer(completion: Completion, request: Request) -> dict[str, Json]:
