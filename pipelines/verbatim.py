@@ -108,6 +108,6 @@ def _answers_wanted(body: Mapping[str, Json]) -> int:
 def _usage(answer: dict[str, Json]) -> Usage | None:
     """The usage of a whole answer: OpenAI's object, or Anthropic's count of tokens, which is the answer itself."""
     if "usage" in answer:
-        return read_usage(answer["usage"])
+        return read_usage(answer["usage"], str(answer.get("model", "")))
     given = answer.get("input_tokens")
     return Usage(input=given) if isinstance(given, int) else None

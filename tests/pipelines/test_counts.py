@@ -24,6 +24,32 @@ def test_a_count_is_the_same_in_every_dialect(dialect, said, meant):
     assert (usage.input, usage.output) == (meant, 1)
 
 
+@pytest.mark.parametrize("read", [chat.read_usage, responses.read_usage])
+@pytest.mark.parametrize(
+    ("said", "dollars"),
+    [
+        ({}, None),
+        ({"cost": 0.5}, 0.5),
+        ({"cost": 0}, 0.0),
+        ({"cost": True}, None),
+        ({"cost": "0.5"}, None),
+        ({"cost": -1.0}, None),
+        ({"cost": float("nan")}, None),
+        ({"cost": {"request_cost": 0.005, "total_cost": 0.00511}}, 0.00511),
+        ({"cost": {"request_cost": 0.005}}, None),
+        ({"cost_in_usd_ticks": 20_000_000}, 0.002),
+        ({"estimated_cost": 0.25}, 0.25),
+        ({"cost": 0, "is_byok": True, "cost_details": {"upstream_inference_cost": 0.024645}}, 0.024645),
+        ({"cost": 0.001, "is_byok": True, "cost_details": {"upstream_inference_cost": 0.02}}, 0.021),
+        ({"cost": 0, "is_byok": True, "cost_details": None}, None),
+        ({"cost": 0.02, "is_byok": False, "cost_details": {"upstream_inference_cost": 0.02}}, 0.02),
+        ({"cost": 0.02, "cost_details": {"upstream_inference_cost": 0.02}}, 0.02),
+    ],
+)
+def test_what_a_provider_says_that_it_cost(read, said, dollars):
+    assert read(said).cost == pytest.approx(dollars)
+
+
 @pytest.mark.parametrize("said", [None, [], {}, float("nan"), float("inf")])
 def test_what_is_no_number_counts_nothing(said):
     assert counts.count(said) == 0

@@ -253,6 +253,7 @@ def test_usage_wherever_it_stands() -> None:
         chunk(end, usage=counts),
         chunk(end) + chunk(usage=counts),
         chunk(end, x_groq={"usage": counts}),
+        chunk({**end, "usage": counts}),
     ]
     for stream in streams:
         usage = completion(chunk(choice({"content": "a"})), stream, DONE).finished.usage
@@ -284,6 +285,10 @@ def test_arithmetic_of_usage() -> None:
     )
     assert xai.output == 12
     assert xai.cost == pytest.approx(0.002)
+    moonshot = usage(prompt_tokens=1800, completion_tokens=13, total_tokens=1813, cached_tokens=1792)
+    assert (moonshot.input, moonshot.cached_read) == (1800, 1792)
+    dashscope = usage(prompt_tokens=53, prompt_tokens_details={"cached_tokens": 20, "cache_creation_input_tokens": 17})
+    assert (dashscope.input, dashscope.cached_read, dashscope.cache_write) == (53, 20, 17)
     beside = usage(prompt_tokens=10, completion_tokens=1, cache_read_input_tokens=50)
     assert (beside.input, beside.cached_read) == (60, 50)
     assert usage(prompt_tokens=None, completion_tokens="x").input == 0
@@ -292,6 +297,29 @@ def test_arithmetic_of_usage() -> None:
     for odd in ({"cached_tokens": None, "audio_tokens": 3}, {"cached_tokens": -1, "audio_tokens": 3.0}):
         some = usage(prompt_tokens=7, completion_tokens=True, prompt_tokens_details=odd, completion_tokens_details=None)
         assert (some.input, some.output, some.cached_read, some.input_audio) == (7, 0, 0, 3)
+
+
+def test_thinking_that_only_the_total_counts_is_output() -> None:
+    counts = {"prompt_tokens": 20, "completion_tokens": 11, "total_tokens": 520}
+
+    def usage(model: str, **more: Any) -> tuple[int, int, int]:
+        usage = {**counts, **more}
+        counted = completion(chunk(choice({"content": "a"}, "stop"), usage=usage, model=model), DONE).finished.usage
+        said = {"content": "a", "role": "assistant"}
+        body = {"model": model, "choices": [{"message": said, "finish_reason": "stop"}], "usage": usage}
+        plain = OPENAI_CHAT.read_plain(json.dumps(body).encode())
+        assert plain is not None
+        assert counted == plain.finished.usage
+        assert counted is not None
+        return counted.input, counted.output, counted.reasoning
+
+    assert usage("gemini-2.5-flash") == (20, 500, 489)
+    assert usage("google/gemini-3-pro-preview") == (20, 500, 489)
+    assert usage("m") == (20, 11, 0)
+    assert usage("gemini-2.5-flash", total_tokens=31) == (20, 11, 0)
+    assert usage("gemini-2.5-flash", total_tokens=None) == (20, 11, 0)
+    named = {"completion_tokens_details": {"reasoning_tokens": 489}}
+    assert usage("gemini-2.5-flash", **named) == (20, 500, 489)
 
 
 def test_log_probabilities_stay_with_their_words() -> None:

@@ -8,6 +8,7 @@ Above it: `dialect`. Below it: `choice`, `usage`, `reasons`, `failures`, `events
 """
 
 import itertools
+from collections.abc import Sequence
 
 import msgspec
 
@@ -63,9 +64,9 @@ class ChatDecoder(base.Decoder):
         if chunk.get("error") or chunk.get("object") == "error":
             raise stream_failure(chunk)
         choices = chunk.get("choices") or ()
-        usage = read_usage(chunk.get("usage") or _groq_usage(chunk))
         if not isinstance(choices, list | tuple):
             raise ProtocolError("choices is no list")
+        usage = read_usage(chunk.get("usage") or _usage_elsewhere(chunk, choices), _text(chunk, "model"))
         events = self._start(chunk) if choices or usage else []
         for choice in choices:
             events += self._read(choice)
@@ -155,6 +156,9 @@ def _text(chunk: dict[str, Json], name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _groq_usage(chunk: dict[str, Json]) -> Json:
+def _usage_elsewhere(chunk: dict[str, Json], choices: Sequence[Json]) -> Json:
+    """The usage that stands in a member of Groq's, or in a choice (Moonshot)."""
     groq = chunk.get("x_groq")
-    return groq.get("usage") if isinstance(groq, dict) else None
+    if isinstance(groq, dict) and groq.get("usage"):
+        return groq["usage"]
+    return next((choice["usage"] for choice in choices if isinstance(choice, dict) and choice.get("usage")), None)

@@ -50,7 +50,7 @@ def read_plain(body: bytes) -> Plain | None:
         return None
     if len(message) > 2 and any(value for name, value in message.items() if name not in _WORDS):
         return None
-    usage = read_usage(answer.usage)
+    usage = read_usage(answer.usage, answer.model)
     if usage is not None and answer.service_tier:
         usage = msgspec.structs.replace(usage, tier=answer.service_tier)
     return Plain(answer.model, Finished(read_reason(raw, calls=False), raw, usage))

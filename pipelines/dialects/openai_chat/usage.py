@@ -1,8 +1,9 @@
 """Token counts of chat completions: `prompt_tokens` include cached ones, `completion_tokens` include reasoning.
 
-Sources: OpenAI API reference, "The completion usage object"; OpenRouter, "Usage accounting" (`cost`,
-`cache_write_tokens`); DeepSeek (`prompt_cache_hit_tokens`); xAI (`cost_in_usd_ticks`, reasoning counted beside
-`completion_tokens`); gateways before Anthropic (`cache_read_input_tokens`, `cache_creation_input_tokens`).
+Sources: OpenAI API reference, "The completion usage object"; OpenRouter, "Usage accounting" (`cache_write_tokens`);
+DeepSeek (`prompt_cache_hit_tokens`); Moonshot (`cached_tokens`); xAI (reasoning counted beside `completion_tokens`);
+Gemini (thinking counted in `total_tokens` alone); gateways before Anthropic (`cache_read_input_tokens`,
+`cache_creation_input_tokens`); DashScope (the latter among the prompt's details).
 
 Above it: the decoder, the encoder and the answers of this package. Below it: `counts`, `conversation`.
 """
@@ -12,10 +13,7 @@ from typing import Annotated, Any
 import msgspec
 
 from pipelines.conversation import Json, Usage
-from pipelines.dialects.counts import LARGEST, count
-
-DOLLARS_PER_TICK = 1e-10
-"""US dollars of one of xAI's ticks."""
+from pipelines.dialects.counts import LARGEST, count, reported_cost
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=LARGEST)]
 
@@ -23,6 +21,7 @@ _Count = Annotated[int, msgspec.Meta(ge=0, le=LARGEST)]
 class _OfPrompt(msgspec.Struct, frozen=True):
     cached_tokens: _Count = 0
     cache_write_tokens: _Count = 0
+    cache_creation_input_tokens: _Count = 0
     audio_tokens: _Count = 0
 
 
@@ -37,6 +36,7 @@ class _Counts(msgspec.Struct, frozen=True):
     prompt_tokens: _Count = 0
     completion_tokens: _Count = 0
     total_tokens: _Count = 0
+    cached_tokens: _Count = 0
     prompt_cache_hit_tokens: _Count = 0
     cache_read_input_tokens: _Count = 0
     cache_creation_input_tokens: _Count = 0
@@ -44,8 +44,11 @@ class _Counts(msgspec.Struct, frozen=True):
     completion_tokens_details: _OfOutput | None = None
 
 
-def read_usage(raw: Json) -> Usage | None:
-    """The provider's usage object; None for anything but an object. Counts that are no numbers are 0."""
+def read_usage(raw: Json, model: str = "") -> Usage | None:
+    """The provider's usage object; None for anything but an object. Counts that are no numbers are 0.
+
+    model: who answered, as the provider names it.
+    """
     if not isinstance(raw, dict):
         return None
     try:
@@ -55,8 +58,18 @@ def read_usage(raw: Json) -> Usage | None:
     of_prompt = counts.prompt_tokens_details or _OfPrompt()
     of_output = counts.completion_tokens_details or _OfOutput()
     prompt, output, reasoning = counts.prompt_tokens, counts.completion_tokens, of_output.reasoning_tokens
-    cached = of_prompt.cached_tokens or counts.prompt_cache_hit_tokens or counts.cache_read_input_tokens
-    written = of_prompt.cache_write_tokens or counts.cache_creation_input_tokens
+    cached = (
+        of_prompt.cached_tokens
+        or counts.prompt_cache_hit_tokens
+        or counts.cached_tokens
+        or counts.cache_read_input_tokens
+    )
+    written = (
+        of_prompt.cache_write_tokens or of_prompt.cache_creation_input_tokens or counts.cache_creation_input_tokens
+    )
+    unnamed = counts.total_tokens - prompt - output
+    if unnamed > 0 and not reasoning and "gemini" in model.lower():
+        reasoning = unnamed
     if reasoning and counts.total_tokens == prompt + output + reasoning:
         output += reasoning
     if cached + written > prompt:
@@ -68,7 +81,7 @@ def read_usage(raw: Json) -> Usage | None:
         cached_read=cached,
         cache_write=written,
         reasoning=reasoning,
-        cost=_cost(raw),
+        cost=reported_cost(raw),
         raw=raw,
         input_audio=of_prompt.audio_tokens,
         output_audio=of_output.audio_tokens,
@@ -103,13 +116,3 @@ def _leniently(raw: dict[str, Json]) -> _Counts:
 def _each(kind: type[msgspec.Struct], raw: Json) -> dict[str, Any]:
     value = raw if isinstance(raw, dict) else {}
     return {name: count(value.get(name)) for name in kind.__struct_fields__}
-
-
-def _cost(raw: dict[str, Json]) -> float | None:
-    cost = raw.get("cost")
-    if isinstance(cost, int | float) and not isinstance(cost, bool):
-        return float(cost)
-    ticks = raw.get("cost_in_usd_ticks")
-    if isinstance(ticks, int) and not isinstance(ticks, bool):
-        return ticks * DOLLARS_PER_TICK
-    return None

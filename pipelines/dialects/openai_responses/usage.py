@@ -1,10 +1,10 @@
 """Token counts and the reason of the end, to and from this wire.
 
 Source: https://platform.openai.com/docs/api-reference/responses/object. `input_tokens` includes cached ones and
-`output_tokens` includes reasoning, as in `conversation.Usage`, so nothing is converted. OpenRouter adds `cost`, in
-US dollars; xAI `cost_in_usd_ticks`, of which `TICKS` are a dollar.
+`output_tokens` includes reasoning, as in `conversation.Usage`, so nothing is converted. What
+it cost, where a provider says that: `counts`.
 
-Above it: `decoder`, `output`. Below it: `fields`, `events`.
+Above it: `decoder`, `output`. Below it: `counts`, `fields`, `events`.
 """
 
 from collections.abc import Mapping, Set
@@ -12,12 +12,10 @@ from collections.abc import Mapping, Set
 import msgspec
 
 from pipelines.conversation import Json, Usage
-from pipelines.dialects.openai_responses.fields import count_of, fits, object_of, objects_of, text_of
+from pipelines.dialects.counts import reported_cost
+from pipelines.dialects.openai_responses.fields import count_of, object_of, objects_of, text_of
 from pipelines.dialects.openai_responses.opaque import owned
 from pipelines.events import Finished, FinishReason, PartKind
-
-TICKS = 10_000_000_000
-"""xAI's units of cost in a US dollar, as its API reference has it."""
 
 CALLER_CALLS = frozenset(
     {
@@ -84,18 +82,13 @@ def read_usage(raw: dict[str, Json]) -> Usage:
     """A provider's counts. What it calls otherwise stays in `raw`."""
     given = object_of(raw, "input_tokens_details")
     made = object_of(raw, "output_tokens_details")
-    cost: float | None = None
-    if fits(raw.get("cost"), float):
-        cost = float(raw["cost"])
-    elif fits(raw.get("cost_in_usd_ticks"), float):
-        cost = raw["cost_in_usd_ticks"] / TICKS
     return Usage(
         input=count_of(raw, "input_tokens"),
         output=count_of(raw, "output_tokens"),
         cached_read=count_of(given, "cached_tokens"),
         cache_write=count_of(given, "cache_write_tokens"),
         reasoning=count_of(made, "reasoning_tokens"),
-        cost=cost,
+        cost=reported_cost(raw),
         raw=raw,
     )
 
