@@ -143,6 +143,15 @@ def test_what_is_no_answer_is_refused(body: bytes) -> None:
         OPENAI_CHAT.read_answer(body)
 
 
+def test_an_answer_that_failed_half_way_is_an_error_without_its_words() -> None:
+    body = (
+        b'{"choices":[{"finish_reason":"network_error","index":0,"message":{"role":"assistant","content":"Half a"}}]}'
+    )
+    with pytest.raises(UpstreamError, match="'network_error'") as caught:
+        OPENAI_CHAT.read_answer(body)
+    assert "Half a" not in caught.value.message
+
+
 @pytest.mark.parametrize("message", [b"", b',"message":null'])
 @pytest.mark.parametrize(
     ("raw", "reason"),

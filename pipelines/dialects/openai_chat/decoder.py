@@ -115,7 +115,8 @@ class ChatDecoder(base.Decoder):
             raise ProtocolError("a finish reason is no text")
         raw = said_reason(raw)
         if entry.get("error") or (raw and is_failure(raw)):
-            raise stream_failure(entry)
+            # Without its words: those of a whole answer stand in `message`, as those of an error do.
+            raise stream_failure({"error": entry.get("error"), "finish_reason": raw})
         events = choice.read(delta, entry.get("logprobs"))
         if raw:
             choice.stop(raw)
