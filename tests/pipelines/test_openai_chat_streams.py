@@ -238,6 +238,48 @@ def test_thoughts_as_parts_of_content() -> None:
     assert [getattr(part, "text", "") for part in answer.message.parts] == ["hm", "a"]
 
 
+THOUGHTS: list[list[dict[str, Any]]] = [
+    [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}],
+    [{"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]}],
+    [{"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm", "signature": "s"}]}],
+    [
+        {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm", "signature": "s"}]},
+        {"type": "reasoning", "summary": [{"type": "summary_text", "text": "so", "signature": "t"}]},
+    ],
+]
+
+
+@pytest.mark.parametrize("thoughts", THOUGHTS)
+@pytest.mark.parametrize("calling", [False, True])
+def test_thoughts_as_parts_of_content_go_back_as_such(thoughts: list[dict[str, Any]], calling: bool) -> None:
+    content = [*thoughts, {"type": "text", "text": "a"}]
+    called = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}] if calling else []
+    said = {"role": "assistant", "content": content, **({"tool_calls": called} if called else {})}
+    body = {"choices": [{"index": 0, "finish_reason": "tool_calls" if called else "stop", "message": said}]}
+    whole = assemble(OPENAI_CHAT.read_answer(json.dumps(body).encode())).message
+    assert [part.text for part in whole.parts if isinstance(part, Reasoning)] == ["hm", "so"][: len(thoughts)]
+
+    written = OPENAI_CHAT.write_request(Request("m", (whole,))).body["messages"]
+    assert written == [{**said, "content": content}]
+    seen = OPENAI_CHAT.write_answer(assemble(OPENAI_CHAT.read_answer(json.dumps(body).encode())), Request("m", ()))
+    assert seen["choices"][0]["message"].keys() <= {"role", "content", "refusal", "reasoning_content", "tool_calls"}
+
+
+def test_a_thought_in_content_that_comes_in_pieces_is_one() -> None:
+    pieces = [{"text": "h", "signature": ""}, {"text": "m"}, {"text": "", "signature": "s"}]
+    deltas = [
+        chunk(choice({"content": [{"type": "reasoning", "summary": [{"type": "summary_text", **piece}]}]}))
+        for piece in pieces
+    ]
+    events = decode(*deltas, chunk(choice({"content": "a"}, "stop")), DONE)
+    share = {"field": "content.reasoning", "signature": "s"}
+    assert assemble(events).message.parts == (Reasoning("hm", {"openai_chat": share}), Text("a"))
+    encoder = OPENAI_CHAT.encoder(Request("m", ()))
+    told = b"".join(encoder.encode(event) for event in events)
+    assert b"signature" not in told
+    assert b"summary" not in told
+
+
 def test_null_members_are_nothing() -> None:
     quiet = {"role": None, "content": None, "tool_calls": None, "refusal": None, "function_call": None}
     answer = completion(

@@ -13,7 +13,7 @@ import msgspec
 
 from pipelines.conversation import Json, Opaque
 from pipelines.dialects.openai_chat.calls import ToolCalls
-from pipelines.dialects.openai_chat.thoughts import KEY, joined, mark, thought, words
+from pipelines.dialects.openai_chat.thoughts import KEY, joined, mark, thought, thoughts_in, words
 from pipelines.errors import ProtocolError
 from pipelines.events import Event, PartDelta, PartEnded, PartKind, PartStarted
 
@@ -30,6 +30,7 @@ class _Open:
         self.annotations: list[Json] = []
         self.details: list[Json] = []
         self.media: dict[str, Json] = {}
+        self.signature = ""
 
     def kept(self) -> Opaque | None:
         """What goes with the part's end."""
@@ -38,6 +39,8 @@ class _Open:
             share["annotations"] = self.annotations
         if self.details:
             share["reasoning_details"] = joined(self.details)
+        if self.signature:
+            share["signature"] = self.signature
         return {KEY: share} if share else None
 
 
@@ -94,7 +97,7 @@ class Choice:
         return [*self._shut(), *self.calls.end()]
 
     def _content(self, content: Json, events: list[Event]) -> None:
-        """Text; or a list of text and thoughts (Mistral's reasoning models)."""
+        """Text; or a list of text and thoughts (reasoning models of Mistral and Databricks)."""
         if isinstance(content, str):
             self._say("text", content, events)
             return
@@ -103,11 +106,12 @@ class Choice:
         for part in content:
             if not isinstance(part, dict):
                 raise ProtocolError("a part of content is no object")
-            if part.get("type") == "thinking":
-                inner = part.get("thinking")
-                pieces = inner if isinstance(inner, list) else [{"text": inner}]
-                self._reason("reasoning_content", "".join(piece.get("text") or "" for piece in pieces), [], events)
-            elif isinstance(part.get("text"), str):
+            thoughts = list(thoughts_in(part))
+            for field, text, signature in thoughts:
+                self._sign(field, text, signature, events)
+            if thoughts:
+                continue
+            if isinstance(part.get("text"), str):
                 self._say("text", part["text"], events)
             else:
                 self._show("parts", [part], events)
@@ -115,6 +119,14 @@ class Choice:
     def _say(self, kind: PartKind, text: str, events: list[Event]) -> None:
         if text:
             events.append(PartDelta(self._turn_to(kind, events).index, text))
+
+    def _sign(self, field: str, text: str, signature: str, events: list[Event]) -> None:
+        """A piece of thought in `content`: what follows on a signature is another thought."""
+        if text and self._open is not None and self._open.signature:
+            events += self._shut()
+        self._reason(field, text, [], events)
+        if signature and self._open is not None:
+            self._open.signature = signature
 
     def _reason(self, field: str, text: str, details: list[Json], events: list[Event]) -> None:
         current = self._turn_to("reasoning", events, mark(field, []))

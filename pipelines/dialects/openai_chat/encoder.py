@@ -39,6 +39,9 @@ DONE = b"data: [DONE]\n\n"
 """The frame after a whole answer."""
 
 _WORDS = {"text": "content", "refusal": "refusal", "reasoning": FIELD}
+_OURS = frozenset(("field", "signature"))
+"""Of a thought: how a provider wants it back, no member of a message."""
+
 _TIERS = frozenset(("auto", "default", "flex", "scale", "priority"))
 _json = msgspec.json.Encoder().encode
 
@@ -152,10 +155,8 @@ class ChatEncoder(base.Encoder):
     def _part_ended(self, event: PartEnded) -> bytes:
         part = self._parts.pop(event.index)
         opaque = merged(part.opaque, event.opaque) if part.kind == "foreign" else event.opaque
-        share = own(opaque)
-        if part.kind == "tool_call" or not share:
-            return b""
-        return self._chunk(part.choice, {key: value for key, value in share.items() if key != "field"})
+        share = {key: value for key, value in own(opaque).items() if key not in _OURS}
+        return self._chunk(part.choice, share) if share and part.kind != "tool_call" else b""
 
     def _finished(self, event: Finished) -> bytes:
         frames = []

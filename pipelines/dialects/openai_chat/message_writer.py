@@ -24,7 +24,7 @@ from pipelines.conversation import (
 )
 from pipelines.dialects.openai_chat.legacy import marked
 from pipelines.dialects.openai_chat.part_writer import Dropped, content, own_share
-from pipelines.dialects.openai_chat.thoughts import FIELD, joined, own
+from pipelines.dialects.openai_chat.thoughts import FIELD, KEY, joined, own, thinking_part
 
 
 def write_messages(messages: Iterable[Message], dropped: Dropped) -> list[Json]:
@@ -75,7 +75,7 @@ def assistant(message: Message, dropped: Dropped | None = None, *, answer: bool 
             case ToolCall():
                 calls.append(_call(part, dropped))
             case Reasoning():
-                _think(part, written, dropped, answer=answer)
+                _think(part, written, said, dropped, answer=answer)
             case Refusal():
                 written["refusal"] = written.get("refusal", "") + part.text
             case Audio(id=identity) if identity:
@@ -116,8 +116,12 @@ def _call(call: ToolCall, dropped: Dropped) -> dict[str, Json]:
     return {**others, "id": call.id, "type": "function", "function": function}
 
 
-def _think(part: Reasoning, written: dict[str, Json], dropped: Dropped, *, answer: bool) -> None:
+def _think(part: Reasoning, written: dict[str, Json], said: list[Part], dropped: Dropped, *, answer: bool) -> None:
     share = own(part.opaque)
+    inside = None if answer else thinking_part(part.text, share)
+    if inside is not None:
+        said.append(Foreign({KEY: inside}))
+        return
     if not share and not answer:
         dropped["reasoning"] = None
         return

@@ -2,12 +2,17 @@
 
 DeepSeek, vLLM, llama.cpp, xAI: `reasoning_content`. OpenRouter, Groq, Ollama, newer vLLM: `reasoning`. OpenRouter
 also: `reasoning_details`, a list with signatures and encrypted thoughts, which it wants back unchanged
-(https://openrouter.ai/docs/use-cases/reasoning-tokens). Under "openai_chat", the `opaque` of a `Reasoning` part
-holds `field`, the name that was used, and `reasoning_details`. Callers are given `reasoning_content`, which most
-clients read.
+(https://openrouter.ai/docs/use-cases/reasoning-tokens). Mistral and Databricks: parts of `content`, of the types
+`thinking` and `reasoning`, wanted back as such (https://docs.mistral.ai/studio-api/conversations/reasoning,
+https://docs.databricks.com/aws/en/machine-learning/model-serving/query-reason-models).
+
+Under "openai_chat", the `opaque` of a `Reasoning` part holds `field`, the name that was used, `reasoning_details`, and
+the `signature` of a part of `content`. Callers are given `reasoning_content`, which most clients read.
 
 Above it: the readers and writers of this package. Below it: `conversation`.
 """
+
+from collections.abc import Iterator
 
 from pipelines.conversation import Json, Opaque
 
@@ -16,6 +21,9 @@ KEY = "openai_chat"
 
 FIELD = "reasoning_content"
 """The member in which callers are given reasoning."""
+
+_PARTS = {"thinking": ("thinking", "text"), "reasoning": ("summary", "summary_text")}
+"""Types of the parts of `content` that hold thoughts: the member with their pieces, and the type of a piece."""
 
 _WORDS = {"reasoning.text": "text", "reasoning.summary": "summary"}
 
@@ -52,6 +60,32 @@ def joined(details: list[Json]) -> list[Json]:
         else:
             whole.append(detail)
     return whole
+
+
+def thoughts_in(part: dict[str, Json]) -> Iterator[tuple[str, str, str]]:
+    """(field, text, signature) of each piece of a part of `content`; none where it holds no thoughts."""
+    kind = part.get("type")
+    if not isinstance(kind, str) or kind not in _PARTS:
+        return
+    inner = part.get(_PARTS[kind][0])
+    for piece in inner if isinstance(inner, list) else [{"text": inner}]:
+        said = piece if isinstance(piece, dict) else {}
+        text, signature = said.get("text"), said.get("signature")
+        yield (
+            f"content.{kind}",
+            text if isinstance(text, str) else "",
+            signature if isinstance(signature, str) else "",
+        )
+
+
+def thinking_part(text: str, share: dict[str, Json]) -> dict[str, Json] | None:
+    """A thought as the part of `content` that it came in; None for one that came in a member of its own."""
+    kind = str(share.get("field")).removeprefix("content.")
+    if kind not in _PARTS or share.get("field") == kind:
+        return None
+    member, piece = _PARTS[kind]
+    signed = {"signature": share["signature"]} if share.get("signature") else {}
+    return {"type": kind, member: [{"type": piece, "text": text, **signed}]}
 
 
 def mark(field: str, details: list[Json]) -> Opaque:
