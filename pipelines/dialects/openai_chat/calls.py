@@ -8,6 +8,10 @@ call, unless it stands at a used index without a name; without an id the index d
 the call is already whole. Results name the call that they answer, so an id that is taken, or missing, is replaced by
 one of ours.
 
+Gemini signs a call in `extra_content` and refuses a later turn without it
+(https://ai.google.dev/gemini-api/docs/thought-signatures). A caller of another dialect keeps no members of a call that
+he does not know, but gives back reasoning: so an empty thought before the call carries them too.
+
 Above it: `choice`. Below it: `events`, `errors`.
 """
 
@@ -19,7 +23,7 @@ import msgspec
 
 from pipelines.conversation import Json, Opaque
 from pipelines.dialects.arguments import is_whole
-from pipelines.dialects.openai_chat.thoughts import KEY
+from pipelines.dialects.openai_chat.thoughts import KEY, SIGNED, mark_calls, own
 from pipelines.errors import ProtocolError
 from pipelines.events import Event, PartDelta, PartEnded, PartStarted
 
@@ -163,7 +167,17 @@ class ToolCalls:
         call.part = next(self._indices)
         started = PartStarted(call.part, "tool_call", call.identity, call.name, self._number, call.opaque)
         text = "".join(call.pieces)
-        return [started, PartDelta(call.part, text)] if text else [started]
+        said = [started, PartDelta(call.part, text)] if text else [started]
+        return [*self._carrier(call), *said]
+
+    def _carrier(self, call: _Call) -> list[Event]:
+        """The thought that carries what the provider wants back with the call; nothing where there is none."""
+        signed = {name: value for name, value in own(call.opaque).items() if name in SIGNED}
+        if not signed:
+            return []
+        index = next(self._indices)
+        opaque = mark_calls({call.identity: signed})
+        return [PartStarted(index, "reasoning", choice=self._number, opaque=opaque), PartEnded(index)]
 
     def _ended(self, calls: list[_Call]) -> list[Event]:
         for call in calls:

@@ -24,7 +24,7 @@ from pipelines.conversation import (
 )
 from pipelines.dialects.openai_chat.legacy import marked
 from pipelines.dialects.openai_chat.part_writer import Dropped, content, own_share
-from pipelines.dialects.openai_chat.thoughts import FIELD, KEY, joined, own, thinking_part
+from pipelines.dialects.openai_chat.thoughts import FIELD, KEY, carried, joined, own, thinking_part
 
 
 def write_messages(messages: Iterable[Message], dropped: Dropped) -> list[Json]:
@@ -68,12 +68,13 @@ def assistant(message: Message, dropped: Dropped | None = None, *, answer: bool 
     written: dict[str, Json] = {}
     said: list[Part] = []
     calls: list[Json] = []
+    signed = carried(message.parts)
     for part in message.parts:
         match part:
             case ToolCall() if marked(part.opaque) and not answer:
                 written["function_call"] = {"name": part.name, "arguments": part.arguments}
             case ToolCall():
-                calls.append(_call(part, dropped))
+                calls.append(_call(part, signed.get(part.id, {}), dropped))
             case Reasoning():
                 _think(part, written, said, dropped, answer=answer)
             case Refusal():
@@ -107,8 +108,8 @@ def _beside(said: list[Part]) -> dict[str, Json]:
     return {"annotations": notes} if notes else {}
 
 
-def _call(call: ToolCall, dropped: Dropped) -> dict[str, Json]:
-    share = own_share(call.opaque, "tool_call", dropped)
+def _call(call: ToolCall, signed: dict[str, Json], dropped: Dropped) -> dict[str, Json]:
+    share = {**signed, **own_share(call.opaque, "tool_call", dropped)}
     others = {name: value for name, value in share.items() if name not in ("type", "logprobs", "legacy")}
     if share.get("type") == "custom":
         return {**others, "id": call.id, "type": "custom", "custom": {"name": call.name, "input": call.arguments}}

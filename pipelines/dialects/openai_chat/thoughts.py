@@ -7,20 +7,24 @@ also: `reasoning_details`, a list with signatures and encrypted thoughts, which 
 https://docs.databricks.com/aws/en/machine-learning/model-serving/query-reason-models).
 
 Under "openai_chat", the `opaque` of a `Reasoning` part holds `field`, the name that was used, `reasoning_details`, and
-the `signature` of a part of `content`. Callers are given `reasoning_content`, which most clients read.
+the `signature` of a part of `content`; `calls`, what it carries for the calls of its message. Callers are given
+`reasoning_content`, which most clients read.
 
 Above it: the readers and writers of this package. Below it: `conversation`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from pipelines.conversation import Json, Opaque
+from pipelines.conversation import Json, Opaque, Part, Reasoning
 
 KEY = "openai_chat"
 """The name of this dialect in `opaque` and `extra`."""
 
 FIELD = "reasoning_content"
 """The member in which callers are given reasoning."""
+
+SIGNED = frozenset(("extra_content",))
+"""Members of a tool call that its provider wants back with it (Gemini)."""
 
 _PARTS = {"thinking": ("thinking", "text"), "reasoning": ("summary", "summary_text")}
 """Types of the parts of `content` that hold thoughts: the member with their pieces, and the type of a piece."""
@@ -91,6 +95,22 @@ def thinking_part(text: str, share: dict[str, Json]) -> dict[str, Json] | None:
 def mark(field: str, details: list[Json]) -> Opaque:
     """What a `Reasoning` part carries, so that it can be handed back as it came."""
     return {KEY: {"field": field, **({"reasoning_details": details} if details else {})}}
+
+
+def mark_calls(calls: dict[str, dict[str, Json]]) -> Opaque:
+    """What an empty `Reasoning` part carries for the calls of its message: by their ids, members of them."""
+    return {KEY: {"calls": calls}}
+
+
+def carried(parts: Iterable[Part]) -> dict[str, dict[str, Json]]:
+    """What the thoughts among the parts of a message carry for its calls, by their ids."""
+    found: dict[str, dict[str, Json]] = {}
+    for part in parts:
+        calls = own(part.opaque).get("calls") if isinstance(part, Reasoning) else None
+        for identity, members in (calls if isinstance(calls, dict) else {}).items():
+            if isinstance(members, dict):
+                found[identity] = {name: value for name, value in members.items() if name in SIGNED}
+    return found
 
 
 def own(opaque: Opaque | None) -> dict[str, Json]:
