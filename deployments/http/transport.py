@@ -38,6 +38,8 @@ IDEMPOTENT = frozenset(("GET", "HEAD", "PUT", "DELETE", "OPTIONS"))
 _BODILESS = frozenset(("GET", "HEAD", "OPTIONS"))
 """Methods of which no server expects a body; of the others an empty one is announced (RFC 9110, section 8.6)."""
 
+_NO_CODING = frozenset(("", "identity", "none", "utf-8", "utf8", "chunked"))
+
 _INFLATED_PIECE = 256 * 1024
 
 
@@ -68,15 +70,12 @@ class HttpAnswer:
             self._incoming.pass_to(take)
 
     @property
-    def _encoding(self) -> str:
-        return self.headers.get("content-encoding", "")
-
-    @property
     def _plain(self) -> bool:
-        return self._encoding in ("", "identity")
+        encoding = self.headers.get("content-encoding")
+        return not encoding or not _codings(encoding)
 
     async def _inflated(self, pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-        inflate = _Inflater(self._encoding)
+        inflate = _Inflater(_codings(self.headers["content-encoding"]))
         async with aclosing(pieces):
             async for piece in pieces:
                 for data in inflate(piece):
@@ -93,11 +92,10 @@ class HttpAnswer:
 class _Inflater:
     """gzip and deflate in pieces, bounded: a bomb is a ProtocolError before it fills the memory."""
 
-    def __init__(self, encoding: str) -> None:
-        # The names' case does not matter, and x-gzip is gzip (RFC 9110, section 8.4.1).
-        self._gzip = encoding.lower() in ("gzip", "x-gzip")
-        if not self._gzip and encoding.lower() != "deflate":
-            raise ProtocolError(f"the provider's answer has the encoding {encoding[:40]!r}")
+    def __init__(self, codings: tuple[str, ...]) -> None:
+        self._gzip = codings in (("gzip",), ("x-gzip",))  # one and the same (RFC 9110, section 8.4.1.3)
+        if not self._gzip and codings != ("deflate",):
+            raise ProtocolError(f"the provider's answer has the encoding {', '.join(codings)[:40]!r}")
         self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)
         self._inflated = 0
         self._begun = False
@@ -197,6 +195,14 @@ class HttpTransport:
         if self._pool is not None:
             self._pool.close()
             await asyncio.sleep(0)  # the loop closes their sockets when it turns
+
+
+@lru_cache(maxsize=64)
+def _codings(header: str) -> tuple[str, ...]:
+    """The codings that a `content-encoding` names, in lower case (RFC 9110, section 8.4.1), without words that servers
+    write where there is none: a charset, `none`."""
+    names = (name.strip().lower() for name in header.split(","))
+    return tuple(name for name in names if name not in _NO_CODING)
 
 
 @lru_cache(maxsize=1024)

@@ -146,8 +146,13 @@ async def test_what_is_compressed_against_our_wish_is_inflated(
         (gzip.compress(b"one\n") + gzip.compress(b"two\n") + bytes(5), "gzip"),
         (gzip.compress(b"one\ntwo\n"), "X-GZIP"),
         (zlib.compress(b"one\ntwo\n")[2:-4], "deflate"),
+        (gzip.compress(b"one\ntwo\n"), "gzip, identity"),
+        (b"one\ntwo\n", "none"),
+        (b"one\ntwo\n", "UTF-8"),
+        (b"one\ntwo\n", "Identity"),
+        (b"one\ntwo\n", " , identity"),
     ],
-    ids=["members", "another name", "bare"],
+    ids=["members", "another name", "bare", "with none", "none", "charset", "identity", "nothing"],
 )
 async def test_other_forms_of_compression(http: HttpTransport, upstream: Upstream, body: bytes, encoding: str) -> None:
     upstream.plan("m", given(body, content_encoding=encoding))
@@ -163,7 +168,12 @@ async def test_a_compressed_answer_that_is_cut_off_is_broken(http: HttpTransport
 
 @pytest.mark.parametrize(
     ("body", "encoding", "said"),
-    [(b"\x1f\x8bnonsense", "gzip", "does not decompress"), (b"x", "br", "has the encoding 'br'")],
+    [
+        (b"\x1f\x8bnonsense", "gzip", "does not decompress"),
+        (b"x", "br", "has the encoding 'br'"),
+        (b"x", "zstd, identity", "has the encoding 'zstd'"),
+        (b"x", "gzip, br", "has the encoding 'gzip, br'"),
+    ],
 )
 async def test_an_encoding_that_cannot_be_read(
     http: HttpTransport, upstream: Upstream, body: bytes, encoding: str, said: str
