@@ -15,7 +15,7 @@ from pipelines.conversation import Json, Usage
 from pipelines.dialects import DIALECTS, lenient
 from pipelines.dialects.base import Dialect
 from pipelines.dialects.content import bytes_of_content
-from pipelines.dialects.openai_chat.failures import stream_failure
+from pipelines.dialects.openai_chat.failures import is_refusal, stream_failure
 from pipelines.dialects.openai_chat.usage import read_usage
 from pipelines.dialects.sse import Framer, frame, parse
 from pipelines.errors import PenstockError, ProtocolError, StreamBroken
@@ -67,7 +67,7 @@ class Verbatim(Exchange):
         value = lenient.read(body)
         if not isinstance(value, dict):
             raise ProtocolError("the provider's answer is not a JSON object")
-        if value.get("error") or value.get("object") == "error":
+        if is_refusal(value):
             raise stream_failure(value)
         said = body
         if self.stream and "choices" in value:

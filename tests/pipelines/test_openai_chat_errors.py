@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pipelines.dialects import sse
 from pipelines.dialects.openai_chat import OPENAI_CHAT
 from pipelines.errors import BadRequest, Denied, Overloaded, ProtocolError, RateLimited, StreamBroken, UpstreamError
 from pipelines.events import assemble
@@ -114,6 +115,61 @@ def test_a_used_up_quota_is_not_asked_again_soon() -> None:
     assert error.retry_after == 60.0
     assert refusal(429, quota, retry_after="5").retry_after == 5.0
     assert refusal(429, said("Rate limit reached")).retry_after is None
+
+
+def test_the_wait_that_google_names_in_its_body_counts() -> None:
+    delay = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "4.5s"}
+    help_ = {"@type": "type.googleapis.com/google.rpc.Help", "links": []}
+    quota = said("You exceeded your current quota", code=429, status="RESOURCE_EXHAUSTED", details=[help_, delay])
+    for body in (quota, [quota]):
+        assert refusal(429, body).retry_after == 4.5
+        assert refusal(429, body, retry_after="5").retry_after == 5.0
+    for odd in (None, "soon", "-1s", "nans", 4, {}):
+        wrong = said("You exceeded your current quota", details=[{"retryDelay": odd}, "x"])
+        assert refusal(429, wrong).retry_after == 60.0
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"errors": [{"message": "Model not found: @cf/x", "code": 5007}], "success": False}, "Model not found: @cf/x"),
+        ({"errors": ["No such route"]}, "No such route"),
+        ({"message": "Validation failed", "errors": [{"field": "model"}]}, "Validation failed"),
+        ({"Message": "User is not authorized to perform: bedrock:InvokeModel"}, "User is not authorized"),
+        ({"base_resp": {"status_code": 2013, "status_msg": "invalid params"}}, "invalid params"),
+    ],
+)
+def test_a_providers_own_words_are_heard(body: Any, words: str) -> None:
+    assert words in refusal(400, body).message
+
+
+MINIMAX = [
+    (1002, "rate limit", "rate_limited", 429),
+    (1004, "login fail", "authentication", 401),
+    (1008, "insufficient balance", "rate_limited", 402),
+    (1026, "input new_sensitive", "content_policy", 400),
+    (2013, "invalid params, unknown model", "not_found", 400),
+    (1000, "unknown error", "server_error", 500),
+]
+
+
+@pytest.mark.parametrize(("code", "words", "reason", "status"), MINIMAX)
+def test_a_status_inside_a_200_is_an_error(code: int, words: str, reason: str, status: int) -> None:
+    base = {"status_code": code, "status_msg": words}
+    answer = {"id": "1", "choices": None, "model": "MiniMax-M2", "usage": {"total_tokens": 0}, "base_resp": base}
+    with pytest.raises(UpstreamError, match=words) as caught:
+        OPENAI_CHAT.read_answer(json.dumps(answer).encode())
+    assert (caught.value.reason, caught.value.status, caught.value.upstream_code) == (reason, status, str(code))
+    frame = sse.frame(json.dumps({**answer, "usage": None}).encode())
+    assert OPENAI_CHAT.telling.search(frame)
+    with pytest.raises(UpstreamError, match=words):
+        OPENAI_CHAT.decoder().feed(frame)
+
+
+def test_a_status_of_0_inside_a_200_is_none() -> None:
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hi"}}
+    body = json.dumps({"choices": [choice], "usage": {"prompt_tokens": 1}, "base_resp": {"status_code": 0}}).encode()
+    assert assemble(OPENAI_CHAT.read_answer(body)).message.text == "Hi"
 
 
 def test_an_error_in_a_200_is_an_error() -> None:

@@ -12,6 +12,7 @@ from pipelines.dialects import lenient
 from pipelines.dialects.base import our_members
 from pipelines.dialects.openai_chat.decoder import ChatDecoder
 from pipelines.dialects.openai_chat.encoder import handed_on
+from pipelines.dialects.openai_chat.failures import is_refusal
 from pipelines.dialects.openai_chat.legacy import is_legacy
 from pipelines.dialects.openai_chat.message_writer import assistant
 from pipelines.dialects.openai_chat.reasons import read_reason, said_reason, write_reason
@@ -32,7 +33,7 @@ def read_answer(body: bytes) -> list[Event]:
         raise ProtocolError("the answer is no JSON object")
     decoder = ChatDecoder()
     choices = answer.get("choices")
-    if not answer.get("error") and answer.get("object") != "error" and not (isinstance(choices, list) and choices):
+    if not is_refusal(answer) and not (isinstance(choices, list) and choices):
         raise ProtocolError("the answer has no choices")
     events = decoder.chunk({**answer, "choices": [_delta(choice) for choice in choices or ()]})
     try:

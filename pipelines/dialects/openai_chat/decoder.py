@@ -15,7 +15,7 @@ import msgspec
 from pipelines.conversation import Json, Usage
 from pipelines.dialects import base, lenient, sse
 from pipelines.dialects.openai_chat.choice import Choice
-from pipelines.dialects.openai_chat.failures import stream_failure
+from pipelines.dialects.openai_chat.failures import is_refusal, stream_failure
 from pipelines.dialects.openai_chat.reasons import is_failure, read_reason, said_reason
 from pipelines.dialects.openai_chat.thoughts import KEY
 from pipelines.dialects.openai_chat.usage import read_usage
@@ -61,7 +61,7 @@ class ChatDecoder(base.Decoder):
 
     def chunk(self, chunk: dict[str, Json]) -> list[Event]:
         """One decoded chunk. Raises as `frame` does."""
-        if chunk.get("error") or chunk.get("object") == "error":
+        if is_refusal(chunk):
             raise stream_failure(chunk)
         choices = chunk.get("choices") or ()
         if not isinstance(choices, list | tuple):

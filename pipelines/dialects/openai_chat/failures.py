@@ -4,7 +4,8 @@
 the same error bodies and shares them.
 
 Sources: OpenAI, "Error codes"; Azure OpenAI, "Content filtering"; OpenRouter, "Errors" (`metadata.raw`, 402, 403 for
-moderation); vLLM and Mistral (`object: "error"`); FastAPI (`detail`); RFC 9110, section 10.2.3 (Retry-After).
+moderation); vLLM and Mistral (`object: "error"`); FastAPI (`detail`); Cloudflare (`errors`); AWS (`Message`); MiniMax,
+"Error Codes" (`base_resp`); Google, `google.rpc.RetryInfo` (`retryDelay`); RFC 9110, section 10.2.3 (Retry-After).
 
 Above it: `dialect`, `decoder`, `openai_responses`. Below it: `meaning`, `errors`. Outside it: HTTP.
 """
@@ -38,6 +39,24 @@ _STATUS: dict[Reason, int] = {
 }
 """The caller's status for a failure that came without one of its own, in mid-stream for instance; else 502."""
 
+_OWN_STATUS = {
+    1001: 504,
+    1002: 429,
+    1004: 401,
+    1008: 402,
+    1026: 400,
+    1027: 400,
+    1039: 429,
+    1041: 429,
+    2013: 400,
+    2049: 401,
+    2056: 429,
+}
+"""MiniMax's statuses, which come in `base_resp` with a 200, as those of HTTP; the others are faults of its own."""
+
+_SENSITIVE = (1026, 1027)
+"""Those of a question or an answer that its filter has stopped."""
+
 _CODES: dict[Reason, str] = {"context_too_long": "context_length_exceeded", "content_policy": "content_filter"}
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
@@ -65,6 +84,8 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> Upstream
         words = _Words(_plain(body[:MOST_WORDS].decode("utf-8", "replace")))
     else:
         words = _words(decoded)
+        if "retry-after" not in headers:
+            headers = {**headers, "retry-after": _retry_delay(decoded)}
     return _error(words, status, _wait(headers))
 
 
@@ -75,6 +96,11 @@ def stream_failure(chunk: dict[str, Json]) -> UpstreamError:
     if not words.message and isinstance(reason, str):
         words = words._replace(message=f"the provider stopped with finish reason {reason!r}", type=reason)
     return _error(words, words.status, None)
+
+
+def is_refusal(answer: Mapping[str, Json]) -> bool:
+    """Whether what came with a 200, whole or as a chunk, tells of an error."""
+    return bool(answer.get("error")) or answer.get("object") == "error" or _own_status(answer.get("base_resp")) != 0
 
 
 def write_error(error: PenstockError) -> dict[str, Json]:
@@ -119,12 +145,28 @@ def _words(body: Json) -> _Words:
         body = body[0]
     if not isinstance(body, dict):
         return _Words(str(body) if body else "")
+    errors = body.get("errors")
+    if not body.get("error") and isinstance(errors, list) and errors:
+        # Cloudflare: several, of which the first is the reason.
+        words = _words(errors[0])
+        if words.message:
+            return words
+    own = body.get("base_resp")
+    if (code := _own_status(own)) and isinstance(own, dict):
+        more = _CODES["content_policy"] if code in _SENSITIVE else ""
+        return _Words(str(own.get("status_msg") or ""), code=str(code), status=_OWN_STATUS.get(code, 500), more=more)
     error = body.get("error")
     if isinstance(error, dict):
         return _object_words({"status_code": body.get("status_code"), **error})
     if isinstance(error, str):
         return _object_words({**body, "message": body.get("message") or error})
     return _object_words(body)
+
+
+def _own_status(said: Json) -> int:
+    """The status in `base_resp`, 0 where there is none: all is well."""
+    code = said.get("status_code") if isinstance(said, dict) else 0
+    return code if isinstance(code, int) else 0
 
 
 def _object_words(error: dict[str, Json]) -> _Words:
@@ -152,7 +194,8 @@ def _object_words(error: dict[str, Json]) -> _Words:
 
 
 def _message(error: dict[str, Json]) -> str:
-    message = error.get("message") or error.get("detail") or error.get("error_message") or ""
+    names = ("message", "detail", "error_message", "Message")
+    message = next((error[name] for name in names if error.get(name)), "")
     if isinstance(message, str):
         return message
     if isinstance(message, dict) and message.get("detail"):
@@ -210,6 +253,19 @@ def _wait(headers: Mapping[str, str]) -> float | None:
         if 0.0 <= seconds < float("inf"):
             return seconds
     return None
+
+
+def _retry_delay(body: Json) -> str:
+    """The seconds of Google's `retryDelay` ("3.5s", as JSON has a `Duration`), "" where there is none."""
+    while isinstance(body, list) and body:
+        body = body[0]
+    error = body.get("error") if isinstance(body, dict) else None
+    details = error.get("details") if isinstance(error, dict) else None
+    for detail in details if isinstance(details, list) else ():
+        delay = detail.get("retryDelay") if isinstance(detail, dict) else None
+        if isinstance(delay, str) and delay.endswith("s"):
+            return delay[:-1]
+    return ""
 
 
 def _until(text: str, now: str) -> float:

@@ -28,6 +28,7 @@ class _Answer(msgspec.Struct):
     model: str = ""
     object: str = ""
     error: Any = None
+    base_resp: Any = None
     service_tier: str | None = None
 
 
@@ -41,7 +42,9 @@ def read_plain(body: bytes) -> Plain | None:
         answer = _DECODER.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    if answer.error or answer.object == "error" or not answer.usage or len(answer.choices) != 1:
+    if not answer.usage or len(answer.choices) != 1:
+        return None
+    if answer.error or answer.base_resp or answer.object == "error":
         return None
     choice = answer.choices[0]
     message, raw = choice.message, said_reason(choice.finish_reason)

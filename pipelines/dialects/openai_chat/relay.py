@@ -14,14 +14,14 @@ from pipelines.dialects import base
 TELLING = re.compile(
     rb"\A(?!data: ?\{(?:[^:\r\n]*+:(?!(?<=[nertx]\":)(?:"
     rb'(?<=finish_reason":)\s*"[^"]|(?<="usage":)\s*\{|(?<="error":)\s*[^\sn]|(?<="object":)\s*"error"'
-    rb'|(?<="index":)\s*[1-9])))*+[^:\r\n]*+[\r\n]*+\Z)'
+    rb'|(?<="index":)\s*[1-9]|(?<="status_code":)\s*[1-9])))*+[^:\r\n]*+[\r\n]*+\Z)'
 )
 """Matches a frame that is more than content of the first choice.
 
 Written as what content is: one line `data: {…`, in which no colon is that of a finish reason, a usage object, an
-error, or an index above 0 (a second choice or tool call, which the decoder must know of). Inside a JSON string every
-quote is escaped, so `"usage":` stands only for a member. Going from colon to colon costs a third of what an
-alternation of names costs.
+error or its status (MiniMax), or an index above 0 (a second choice or tool call, which the decoder must know of).
+Inside a JSON string every quote is escaped, so `"usage":` stands only for a member. Going from colon to colon costs a
+third of what an alternation of names costs.
 """
 
 
