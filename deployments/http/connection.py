@@ -21,10 +21,10 @@ Above it: `listener`; `visit`, by `line`. Below it: uvicorn, httptools. Outside 
 
 import asyncio
 import math
-import re
 from collections.abc import Callable
 from typing import Any, cast
 
+import httptools
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
@@ -49,8 +49,6 @@ LINGER_SECONDS = 2.0
 MAX_PIPELINED = 64
 """Requests of one connection that may wait for their turn."""
 
-_UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
-
 
 class State(ServerState):
     """What the connections of one listener share. leaving: it takes its leave; each answer says `close`."""
@@ -71,17 +69,8 @@ class Connection(HttpToolsProtocol):
 
     # Together with uvicorn's own they would be more than the 30 that Python keeps without a dict for each connection.
     __slots__ = (
-        "_due",
-        "_end",
-        "_in_message",
-        "_lingering",
-        "_persistent",
-        "_state",
-        "_timer",
-        "_unused",
-        "gone",
-        "lost",
-    )
+        "_due", "_end", "_in_message", "_lingering", "_persistent", "_state", "_timer", "_unused", "gone", "lost",
+    )  # fmt: skip
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
@@ -131,17 +120,40 @@ class Connection(HttpToolsProtocol):
         """The next bytes."""
         if self._lingering:
             return
-        if not self._in_message:
-            if self._due == math.inf:
-                self._due = self.loop.time() + HEAD_SECONDS
-                if self._timer is None:
-                    self._arm(HEAD_SECONDS)
-            if b"pgrade:" in data or b"PGRADE:" in data:
-                data = _without_upgrade(data)
+        if not self._in_message and self._due == math.inf:
+            self._due = self.loop.time() + HEAD_SECONDS
+            if self._timer is None:
+                self._arm(HEAD_SECONDS)
         self._unused += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        while data:
+            data = self._parse(data)
         if self._unused > MAX_HEADER_BYTES:
             self._overfed()
+
+    def _parse(self, data: bytes) -> bytes:
+        """Feed the parser; what is to be fed after that."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._wants_upgrade():
+                return self._again() + data[upgrade.args[0] :]
+        return b""
+
+    def _wants_upgrade(self) -> bool:
+        """Whether the head that has come asks for another protocol. We offer none (RFC 9110, section 7.8)."""
+        return self.parser.should_upgrade() and b"upgrade" in dict(self.headers)
+
+    def _again(self) -> bytes:
+        """The head once more, wanting no upgrade, for a new parser: one that has seen an upgrade passes over the body,
+        and each request of Java's own client wants one."""
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        kept = [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
+        return b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version, b"".join(kept))
 
     def _overfed(self) -> None:
         if self.transport.is_closing():
@@ -155,6 +167,8 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """A request's headers are whole; until its body is too, the connection ends with the answer."""
+        if self._wants_upgrade():
+            return
         if len(self.pipeline) >= MAX_PIPELINED:
             raise ValueError("too many requests in the pipeline")
         self._due = math.inf
@@ -163,7 +177,7 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
         self.scope["extensions"] = {EXTENSION: {"line": Answering(self, self.cycle)}}
         self.headers = []  # trailers go here, and nowhere
-        # Where the parser has seen an upgrade all the same, it passes over whatever comes.
+        # After a CONNECT the parser passes over whatever comes.
         self._persistent = self.cycle.keep_alive and not self.parser.should_upgrade()
         self.cycle.keep_alive = False
 
@@ -174,14 +188,13 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """A request is whole."""
+        if self._wants_upgrade():
+            return
         self._unused = 0
         self._in_message = False
         super().on_message_complete()
         if not self.cycle.response_started:
             self.cycle.keep_alive = self._persistent and not self._state.leaving
-
-    def _unsupported_upgrade_warning(self) -> None:
-        """That is no news."""
 
     # How it ends.
 
@@ -381,10 +394,3 @@ class _End:
         else:
             self.is_closing = lambda: True
             self._transport.write_eof()
-
-
-def _without_upgrade(data: bytes) -> bytes:
-    """The beginning of a request, wanting no upgrade: we offer none (RFC 9110, section 7.8), and httptools passes over
-    the body of a request that wants one, as each of Java's own client does."""
-    head, end, rest = data.partition(b"\r\n\r\n")
-    return _UPGRADE.sub(b"\r\nx-upgrade:", head) + end + rest

@@ -167,24 +167,42 @@ async def test_trailers_are_no_headers(place: Place) -> None:
 
 
 @pytest.mark.parametrize("name", [b"Upgrade", b"UPGRADE", b"upgrade"])
-@pytest.mark.parametrize("cut", [0, 70], ids=["whole", "in two segments"])
-async def test_an_upgrade_that_is_not_offered_is_passed_over(place: Place, cut: int, name: bytes) -> None:
+@pytest.mark.parametrize("cut", [1, 60, 70, 90, 140, 150], ids="cut at {}".format)
+@pytest.mark.parametrize("before", [0, 1, 3])
+async def test_an_upgrade_that_is_not_offered_is_passed_over(place: Place, before: int, cut: int, name: bytes) -> None:
     upgrade = b"Connection: Upgrade, HTTP2-Settings\r\n%b: h2c\r\nHTTP2-Settings: AAMAAABk\r\n" % name
     raw = POST + upgrade + b"Content-Length: 11\r\n\r\n\r\nUpgrade:x"
+    chunked = POST + upgrade + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+    first = GET * before
     async with await Caller.connect(place.url) as caller:
-        await caller.send(raw[:cut])
+        await caller.send(first + raw[:cut])
         await asyncio.sleep(0.01)
-        await caller.send(raw[cut:])
-        head = await caller.head()
-        assert head.status == 200
-        assert await caller.body() == b"ok"
-        if cut:
-            assert head.headers["connection"] == "close"
+        await caller.send(raw[cut:] + chunked + raw + GET)
+        for _ in range(before + 4):
+            head = await caller.head()
+            assert (head.status, head.headers.get("connection")) == (200, None)
+            assert await caller.body() == b"ok"
+    bodies = [body for _, _, body in place.seen]
+    assert bodies == [b""] * before + [b"\r\nUpgrade:x", b"abc", b"\r\nUpgrade:x", b""]
+    assert all(b"upgrade" not in headers for _, headers, _ in place.seen)
+
+
+async def test_a_body_that_does_not_come_behind_an_upgrade_is_waited_for(place: Place) -> None:
+    async with await Caller.connect(place.url) as caller:
+        await caller.send(POST + b"Connection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 4\r\n\r\n")
+        await asyncio.sleep(0.01)
+        assert not place.seen
+        await caller.send(b"body")
+        assert (await caller.head()).status == 200
+    assert place.seen[0][2] == b"body"
+
+
+async def test_connect_is_answered_once_and_ends(place: Place) -> None:
+    for upgrade in (b"", b"Connection: Upgrade\r\nUpgrade: h2c\r\n"):
+        async with await Caller.connect(place.url) as caller:
+            await caller.send(b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n" + upgrade + b"\r\nwhatever")
+            assert (await caller.head()).headers["connection"] == "close"
             assert await caller.hung_up()
-        else:
-            await caller.send(GET)
-            assert (await caller.head()).status == 200
-            assert place.seen[0][2] == b"\r\nUpgrade:x"
 
 
 @pytest.mark.usefixtures("hasty")
