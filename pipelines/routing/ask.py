@@ -90,7 +90,7 @@ class Candidate(_Value, frozen=True, gc=False):
     """A model that can be asked. `terms` add up to `score`, which is between 0 and 1.
 
     quality (0 to 1), dollars (None: unknown) and seconds are what is expected of it for this request; beyond says in
-    words which bound it does not keep.
+    words which bound it does not keep. unnamed: it is one of all that `auto` may choose. broken: its breaker is open.
     """
 
     provider: str
@@ -101,6 +101,8 @@ class Candidate(_Value, frozen=True, gc=False):
     dollars: float | None = None
     seconds: float = 0.0
     beyond: str = ""
+    unnamed: bool = False
+    broken: bool = False
 
     @property
     def name(self) -> str:

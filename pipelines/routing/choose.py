@@ -4,7 +4,7 @@ A wanted name is read in this order: an alias; `auto`; `provider/model`, if the 
 provider of the table; else a bare model name, which may contain slashes, at whichever provider lists it. Each
 wanted name gives a group of candidates, best score first (`worth`); groups stand in the caller's order, those of an
 alias in the order of its strategy (`strategies`). Those beyond a bound of the request come after all others, and last
-those whose circuit breaker is open. Neither is ever taken out: the last candidate is asked.
+those whose circuit breaker is open. Neither is ever taken out: how many of them are asked is for the `walk` to say.
 
 `auto` leaves out whatever lacks a capability; a model that was named is refused with the field that needs it.
 
@@ -180,7 +180,7 @@ class _Search:
             found, broken = self.valued_at_once(accepted, expected, drawn)
         for candidate in self.sorted(found):
             (self.beyond if candidate.beyond else self.able).append(candidate)
-        self.broken += self.sorted(broken)
+        self.broken += (msgspec.structs.replace(candidate, broken=True) for candidate in self.sorted(broken))
         return min(failures, key=lambda wrong: wrong.status) if failures and not accepted else None
 
     def free(self) -> bool:

@@ -105,7 +105,7 @@ class Market:
             amounts[index] = None
         columns = (column.tolist() for column in (scores, qualities, costs, times, seconds))
         found = [
-            Candidate(provider, model, score, {"quality": q, "cost": c, "time": t}, good, amount, duration)
+            Candidate(provider, model, score, {"quality": q, "cost": c, "time": t}, good, amount, duration, "", True)
             for provider, model, good, amount, score, q, c, t, duration in zip(
                 self._providers, self._models, quality, amounts, *columns, strict=True
             )

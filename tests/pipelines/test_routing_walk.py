@@ -1,10 +1,15 @@
 """Who is asked next, and what the caller hears when nobody is left."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from pipelines.errors import BadRequest, Overloaded, PenstockError, Reason, UpstreamError
-from pipelines.routing.ask import Candidate, Decision
-from pipelines.routing.walk import Walk
+from pipelines.routing.ask import Ask, Candidate, Decision
+from pipelines.routing.choose import choose
+from pipelines.routing.table import ModelCard, Performance, Table
+from pipelines.routing.walk import MOST_FAILURES, MOST_UNNAMED, Walk
+from tests.pipelines.routing_tables import provider, table
 
 CONTEXT = {"small": 8_000, "same": 8_000, "large": 200_000, "unknown": 0}
 
@@ -70,3 +75,58 @@ def test_the_first_meaningful_error_is_heard() -> None:
     for name, error in (("a", full), ("b", first), ("c", second)):
         way.failed(candidate(name), error)
     assert way.nobody() is first
+
+
+MANY = tuple(ModelCard(f"m{number}", quality=0.9) for number in range(350))
+OPEN = Performance(breaker="open", open_until=1e9)
+
+
+def asked(among: Table, error: PenstockError, *wanted: str) -> Iterator[str]:
+    """Who is asked in turn where everybody fails so."""
+    way = Walk(choose(among, Ask(wanted), 0.0, lambda: 0.5), lambda _: 0, reasons=("authentication",))
+    while (one := way.next()) is not None:
+        yield one.name
+        assert way.failed(one, error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *map(
+            failure, ("rate_limited", "overloaded", "server_error", "broken", "timeout", "protocol", "authentication")
+        ),
+        Overloaded("full"),
+    ],
+)
+def test_a_provider_of_many_models_that_fails_does_not_hide_the_others(error: PenstockError) -> None:
+    among = table(provider("large", *MANY), provider("small", ModelCard("m", quality=0.1)))
+    names = list(asked(among, error, "auto"))
+    assert names.index("small/m") == MOST_FAILURES
+    assert len(names) == MOST_UNNAMED
+
+
+def test_those_that_were_named_are_all_asked() -> None:
+    among = table(provider("large", *MANY), provider("small", ModelCard("m", quality=0.1)))
+    named = [f"large/m{number}" for number in range(9)]
+    names = list(asked(among, failure("server_error"), *named, "small/m"))
+    assert names == [*named[:MOST_FAILURES], "small/m", *named[MOST_FAILURES:]]
+    assert len(list(asked(among, failure("server_error"), *named, "auto"))) == len(named) + MOST_UNNAMED
+
+
+def test_where_every_breaker_is_open_one_is_asked_all_the_same() -> None:
+    performance = {card.name: OPEN for card in MANY}
+    closed = provider("small", ModelCard("m", quality=0.1))
+    broken = provider("large", *MANY, performance=performance)
+    assert len(list(asked(table(broken), failure("server_error"), "auto"))) == 1
+    first, second = asked(table(broken, closed), failure("server_error"), "auto")
+    assert (first, second.split("/")[0]) == ("small/m", "large")
+    assert list(asked(table(broken), failure("server_error"), "large/m0", "large/m1")) == ["large/m0", "large/m1"]
+
+
+def test_a_stream_that_broke_may_be_gone_on_with_by_its_own_candidate_last() -> None:
+    way = Walk(choose(table(provider("large", *MANY)), Ask(("auto",)), 0.0, lambda: 0.5), lambda _: 0)
+    names = [one.name for one in iter(way.next, None) if one is not None]
+    assert len(names) == MOST_UNNAMED
+    last = Candidate("large", names[-1].removeprefix("large/"), 0.5, {}, unnamed=True)
+    way.broken(last, failure("broken"))
+    assert way.next() == last
