@@ -15,8 +15,11 @@ from pipelines.routing.table import (
     ReplicaEntry,
 )
 
-REMEMBERED = 60.0
-"""Seconds for which a provider whose last replica went silent is still listed, as unreachable."""
+REMEMBERED = 86_400.0
+"""Seconds for which a provider whose last replica went silent is still listed, as unreachable: it will come back."""
+
+LEFT = 60.0
+"""Seconds for which one is that said that it leaves: it is being replaced, or was taken out of the configuration."""
 
 
 class _Heard(NamedTuple):
@@ -27,12 +30,19 @@ class _Heard(NamedTuple):
     last: float
 
 
+class _Silent(NamedTuple):
+    """A provider without a replica, as it is listed, and until when (seconds)."""
+
+    entry: ProviderEntry
+    until: float
+
+
 class Roster:
     """The announcements that are alive, by provider and replica."""
 
     def __init__(self) -> None:
         self._heard: dict[str, dict[str, _Heard]] = {}
-        self._silent: dict[str, tuple[ProviderEntry, float]] = {}
+        self._silent: dict[str, _Silent] = {}
 
     def announce(self, announcement: Announcement, now: float) -> bool:
         """Take an announcement; say whether it changes more than a replica's load."""
@@ -54,9 +64,9 @@ class Roster:
                     changed = True
             if not replicas:
                 del self._heard[name]
-                self._silent[name] = (_silent(entry), now)
-        for name, (_, since) in list(self._silent.items()):
-            if now - since > REMEMBERED:
+                self._silent[name] = _Silent(_silent(entry), now + (LEFT if entry.state == "draining" else REMEMBERED))
+        for name, silent in list(self._silent.items()):
+            if now > silent.until:
                 del self._silent[name]
                 changed = True
         return changed
@@ -70,7 +80,7 @@ class Roster:
     def entries(self) -> list[ProviderEntry]:
         """All providers by name, without performance."""
         entries = [_entry(name, replicas) for name, replicas in self._heard.items()]
-        entries += [entry for entry, _ in self._silent.values()]
+        entries += [silent.entry for silent in self._silent.values()]
         return sorted(entries, key=lambda entry: entry.name)
 
     def __contains__(self, provider: str) -> bool:
@@ -82,7 +92,10 @@ def _without_load(announcement: Announcement) -> Announcement:
 
 
 def _silent(entry: ProviderEntry) -> ProviderEntry:
-    why = f"no replica has been heard of for {ANNOUNCEMENT_LIFETIME:.0f} s"
+    """The provider without a replica. One that nobody set up stays that: it is none that `auto` waits for."""
+    if entry.state == "unconfigured":
+        return msgspec.structs.replace(entry, others=())
+    why = f"no replica has been heard of for more than {ANNOUNCEMENT_LIFETIME:.0f} s"
     return msgspec.structs.replace(entry, state="unreachable", why=why, replicas=(), others=())
 
 

@@ -1,12 +1,14 @@
 import random
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.errors import Overloaded
 from pipelines.routing.ask import Ask
 from pipelines.routing.choose import choose
-from pipelines.routing.roster import REMEMBERED
+from pipelines.routing.roster import LEFT, REMEMBERED
 from pipelines.routing.state import MAXIMUM_MODELS, SETTLING, RouterState
 from pipelines.routing.table import (
     ANNOUNCEMENT_LIFETIME,
@@ -107,7 +109,44 @@ def test_a_silent_replica_drops_out_and_its_provider_is_remembered_for_a_while()
     clocked.wait(ANNOUNCEMENT_LIFETIME + 1.2)
     assert (clocked.entry.state, clocked.entry.replicas) == ("unreachable", ())
     assert "5 s" in clocked.entry.why
-    assert clocked.wait(REMEMBERED + 1).providers == ()
+    clocked.wait(LEFT + 1)
+    assert clocked.entry.state == "unreachable"
+    clocked.now += REMEMBERED
+    assert clocked.wait(1).providers == ()
+
+
+def test_a_provider_that_said_that_it_leaves_is_forgotten_soon() -> None:
+    clocked = Clocked()
+    clocked.announce(ONE)
+    clocked.announce(msgspec.structs.replace(ONE, state="draining"))
+    clocked.alive = []
+    clocked.wait(ANNOUNCEMENT_LIFETIME + 1.2)
+    assert clocked.entry.state == "unreachable"
+    assert clocked.wait(LEFT + 1).providers == ()
+
+
+def test_while_a_provider_is_away_its_models_are_known_and_nobody_invents_its_answers() -> None:
+    clocked = Clocked()
+    clocked.announce(ONE)
+    clocked.announce(Announcement("sim", "s1", "http://h:3", models=(ModelCard("m"),), simulated=True))
+    clocked.alive = clocked.alive[1:]
+    for _ in range(3):
+        clocked.wait(60)
+        for wanted in ("auto", "p/m"):
+            with pytest.raises(Overloaded):
+                choose(clocked.table, Ask((wanted,)), clocked.now, random.random)
+    clocked.announce(ONE)
+    assert choose(clocked.table, Ask(("auto",)), clocked.now, random.random).candidates[0].name == "p/m"
+
+
+def test_one_that_nobody_set_up_is_not_waited_for_when_it_goes() -> None:
+    clocked = Clocked()
+    clocked.announce(msgspec.structs.replace(ONE, state="unconfigured", why="P_API_KEY is not set"))
+    clocked.announce(Announcement("sim", "s1", "http://h:3", models=(ModelCard("m"),), simulated=True))
+    clocked.alive = clocked.alive[1:]
+    clocked.wait(ANNOUNCEMENT_LIFETIME + 1.2)
+    assert (clocked.entry.state, clocked.entry.others) == ("unconfigured", ())
+    assert choose(clocked.table, Ask(("auto",)), clocked.now, random.random).candidates[0].name == "sim/m"
 
 
 def test_a_router_that_stood_still_counts_no_silence() -> None:
