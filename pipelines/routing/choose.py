@@ -51,9 +51,10 @@ def choose(
     now is in seconds since 1970; random gives numbers in [0, 1), for ties and for strategies of chance. estimate is
     only asked where there is a choice between models, or a bound on their quality; without it the cards' own
     qualities count. A name that leads nowhere
-    is passed over while another one leads somewhere (`Decision.excluded` says why). If none does, raises what is
-    wrong with the first: UnknownModel, BadRequest (a capability is missing; `param` names the field),
-    ConfigurationError (nobody set the provider up), Overloaded (no replica is there), Denied (the key may not).
+    is passed over while another one leads somewhere (`Decision.excluded` says why). If none does, raises Overloaded
+    where one of them will again (no replica of its provider is there now), else what is wrong with the first:
+    UnknownModel, BadRequest (a capability is missing; `param` names the field), ConfigurationError (nobody set the
+    provider up), Denied (the key may not).
     With `ask.excluded` set, a decision without candidates means that nobody is left.
     """
     return _Search(table, ask, now, random, estimate).decision()
@@ -85,7 +86,7 @@ class _Search:
         failures = [failure for failure in map(self.want, self.ask.wanted) if failure is not None]
         candidates = (*self.able, *self.beyond, *self.broken)
         if not candidates and failures and not self.ask.excluded:
-            raise failures[0]
+            raise _first_for_now(failures)
         return Decision(candidates, self.excluded, self.ask.wanted)
 
     def want(self, name: str, permitted: bool = False, aliases: frozenset[str] = frozenset()) -> PenstockError | None:
@@ -95,6 +96,8 @@ class _Search:
             return self.alias(name, permitted, aliases | {name})
         targets, failure = self.everything() if name == AUTO else self.named(name)
         failure = failure or self.add(targets, permitted, strict=name != AUTO)
+        if failure is not None and not isinstance(failure, Overloaded):
+            failure = self.away(name, permitted) or failure
         if failure is not None and name != AUTO:
             self.excluded.setdefault(printable(name[:100]), failure.message)
         return failure
@@ -116,7 +119,8 @@ class _Search:
             targets += [target] * (len(self.able) - start - len(targets))
         if plan.strategy != "ordered" and len(targets) > 1:
             self.able[start:] = self.ranked(self.able[start:], targets, plan, situation)
-        return failures[0] if failures and all(failures) else None
+        wrong = [failure for failure in failures if failure is not None]
+        return _first_for_now(wrong) if wrong and len(wrong) == len(failures) else None
 
     def ranked(
         self, candidates: list[Candidate], targets: list[str], plan: Plan, situation: Situation
@@ -158,6 +162,17 @@ class _Search:
         if ready:
             return ready, None
         return [], unready(targets[0].entry) if targets else self.unknown(name)
+
+    def away(self, name: str, permitted: bool) -> PenstockError | None:
+        """Why a model of that name, or any one for `auto`, cannot be asked for now that could be asked otherwise."""
+        for entry in self.table.providers:
+            failure = unready(entry)
+            if not isinstance(failure, Overloaded) or (name == AUTO and entry.simulated and self.table.market.real):
+                continue
+            named = (target for target in entry.targets if name in (AUTO, target.model))
+            if any(self.refused(target, permitted, strict=name != AUTO) is None for target in named):
+                return failure
+        return None
 
     def add(self, targets: Sequence[Target], permitted: bool, *, strict: bool) -> PenstockError | None:
         """Sort the targets that can be asked in; return what is wrong with the others if none can.
@@ -310,6 +325,11 @@ def lacking(card: ModelCard, needs: Needs, prompt_tokens: int = 0, max_tokens: i
         message = f"the model {card.name} answers with {card.max_output} tokens at most, {max_tokens} are asked for"
         return BadRequest(message, param="max_tokens")
     return None
+
+
+def _first_for_now(failures: Sequence[PenstockError]) -> PenstockError:
+    """What will pass, if one of them is such; else the first: whoever comes again later should be told so."""
+    return next((failure for failure in failures if isinstance(failure, Overloaded)), failures[0])
 
 
 def suggestions(name: str, providers: Iterable[ProviderEntry], aliases: Iterable[str]) -> list[str]:

@@ -36,19 +36,19 @@ _UNMEASURED = Performance()
 class Market:
     """targets: the listed models of all providers that can be asked; unready: why the other providers cannot, by name.
 
-    A simulated provider only counts while no real one is set up: when real ones fail, an invented answer in their
-    place is worse than an error. shortest is the least context length that is known, tersest the least bound of an
-    answer, in tokens (0: none is).
+    real: a provider is set up that is not simulated. A simulated one only counts while there is none: when real ones
+    fail, an invented answer in their place is worse than an error. shortest is the least context length that is known,
+    tersest the least bound of an answer, in tokens (0: none is).
     """
 
     def __init__(self, table: Table) -> None:
         self.targets: list[Target] = []
         self.unready: dict[str, str] = {}
         queues: list[float] = []
-        real = any(not entry.simulated and entry.state != "unconfigured" for entry in table.providers)
+        self.real = any(not entry.simulated and entry.state != "unconfigured" for entry in table.providers)
         for entry in table.providers:
             failure = unready(entry)
-            if failure is None and entry.simulated and real:
+            if failure is None and entry.simulated and self.real:
                 failure = Overloaded("simulated, while real providers are set up")
             if failure is not None:
                 self.unready[entry.name] = failure.message

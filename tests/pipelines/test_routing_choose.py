@@ -189,6 +189,47 @@ def test_a_provider_without_replicas_is_overloaded() -> None:
     assert caught.value.retry_after is not None
 
 
+AWAY = provider("openai", ModelCard("a", vision=True), state="unreachable")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "more"),
+    [
+        (("auto",), {"needs": Needs(vision=True)}),
+        (("a",), {"needs": Needs(vision=True)}),
+        (("auto",), {"allowed": ("openai/*",)}),
+        (("a",), {"allowed": ("openai/*",)}),
+        (("azure/a", "openai/a"), {"allowed": ("openai/*",)}),
+        (("azure/a", "auto"), {"needs": Needs(vision=True)}),
+        (("nonsense", "openai/a"), {}),
+        (("best",), {"aliases": {"best": ("azure/a", "openai/a")}, "needs": Needs(vision=True)}),
+    ],
+)
+def test_while_the_one_that_could_answer_is_away_no_request_is_refused_for_good(
+    wanted: tuple[str, ...], more: dict[str, object]
+) -> None:
+    blind = provider("azure", ModelCard("a"))
+    with pytest.raises(Overloaded, match="openai is unreachable") as caught:
+        decide(*wanted, among=table(AWAY, blind), **more)
+    assert (caught.value.status, caught.value.retryable) == (503, True)
+    assert names(decide(*wanted, among=table(provider("openai", *AWAY.models), blind), **more))[0] == "openai/a"
+
+
+def test_who_is_away_and_could_not_answer_either_is_not_waited_for() -> None:
+    blind, deaf = provider("azure", ModelCard("a")), Needs(audio=True)
+    unset = provider("openai", *AWAY.models, state="unconfigured")
+    simulated = provider("sim", ModelCard("s", vision=True), state="unreachable", simulated=True)
+    for wanted in ("auto", "a"):
+        with pytest.raises(BadRequest):
+            decide(wanted, among=table(AWAY, blind), needs=deaf)
+        with pytest.raises(BadRequest):
+            decide(wanted, among=table(unset, blind), needs=Needs(vision=True))
+        with pytest.raises(BadRequest):
+            decide(wanted, among=table(simulated, blind), needs=Needs(vision=True))
+        with pytest.raises(Denied):
+            decide(wanted, among=table(AWAY, blind), allowed=("other/*",))
+
+
 def test_before_the_router_has_heard_everybody_a_name_is_not_called_unknown() -> None:
     with pytest.raises(Overloaded):
         decide("simulator/fast", among=Table())
