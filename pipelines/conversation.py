@@ -9,6 +9,7 @@ keyed by that dialect's name, and is handed back to that dialect unchanged.
 Above it: everything. Below it: msgspec. Outside it: wire formats (`dialects`).
 """
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import msgspec
@@ -121,6 +122,19 @@ class Message(_Value, frozen=True):
     def tool_calls(self) -> tuple[ToolCall, ...]:
         """The calls that the message asks for, in order."""
         return tuple(part for part in self.parts if isinstance(part, ToolCall))
+
+
+def parts_of(messages: Iterable[Message]) -> list[Part]:
+    """All parts of these messages, and after them what their tool results hold."""
+    parts = [part for message in messages for part in message.parts]
+    if ToolResult in map(type, parts):
+        parts += [inner for part in parts if isinstance(part, ToolResult) for inner in part.parts]
+    return parts
+
+
+def is_picture(part: Part) -> bool:
+    """Whether it takes a model that sees: an image, or a file that is one."""
+    return isinstance(part, Image) or (isinstance(part, File) and part.media_type.startswith("image/"))
 
 
 class ToolSpec(_Value, frozen=True):

@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from pipelines.conversation import Audio, Image, Request
+from pipelines.conversation import Audio, File, Image, Part, Request, is_picture, parts_of
 from pipelines.routing.strategies import Plan
 
 Policy = Literal["quality", "balanced", "cheap", "fast"]
@@ -38,11 +38,13 @@ class Needs(_Value, frozen=True):
 
 def needs_of(request: Request) -> Needs:
     """What a model must be able to do for this request."""
-    parts = [part for message in request.messages for part in message.parts]
+    parts = parts_of(request.messages)
+    # There may be thousands of parts, and nearly all of them are text.
+    kinds: set[type[Part]] = set(map(type, parts))
     form = request.output_format
     return Needs(
-        vision=any(isinstance(part, Image) for part in parts),
-        audio=any(isinstance(part, Audio) for part in parts),
+        vision=Image in kinds or (File in kinds and any(map(is_picture, parts))),
+        audio=Audio in kinds,
         tools=bool(request.tools),
         json_schema=form is not None and form.kind == "json_schema",
     )

@@ -18,7 +18,7 @@ from typing import Literal, get_args
 
 import msgspec
 
-from pipelines.conversation import Image, Request, ToolResult
+from pipelines.conversation import Request, ToolResult, is_picture, parts_of
 from pipelines.routing.prompt import Prompt, prompt_of
 
 Task = Literal[
@@ -190,12 +190,12 @@ def _signals(request: Request, prompt: Prompt) -> Iterator[tuple[Task, str, floa
 
 def _fields(request: Request, prompt: Prompt) -> Iterator[tuple[Task, str, float]]:
     """What the request's fields say: pictures, tools, the form of the answer, choices, length."""
-    last = request.messages[-3:]
-    if any(isinstance(part, Image) for message in last for part in message.parts):
+    last = parts_of(request.messages[-3:])
+    if any(map(is_picture, last)):
         yield "vision", "image", 10.0
     if request.tools and (request.tool_choice is None or request.tool_choice.mode != "none"):
         yield "tool_use", "tools", 4.0
-    if any(isinstance(part, ToolResult) for message in last for part in message.parts):
+    if any(isinstance(part, ToolResult) for part in last):
         yield "tool_use", "tool result", 2.0
     if request.output_format is not None and request.output_format.kind != "text":
         yield "extraction", request.output_format.kind, 3.0

@@ -1,12 +1,17 @@
+import base64
 import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.conversation import File, Json, Message, Request, Text, ToolResult
+from pipelines.dialects import DIALECTS
 from pipelines.errors import BadRequest, ConfigurationError, Denied, Overloaded, PenstockError, UnknownModel
+from pipelines.routing.ask import needs_of
 from pipelines.routing.choose import Ask, Decision, Needs, choose, pick
 from pipelines.routing.table import ModelCard, Performance, ProviderEntry, ReplicaEntry, Table
+from pipelines.routing.tasks import profile
 from pipelines.routing.worth import WEIGHTS
 from tests.pipelines.routing_tables import able, provider, table, tables
 
@@ -261,6 +266,81 @@ def test_a_named_model_that_cannot_is_refused_with_the_field(needs: Needs, param
         with pytest.raises(BadRequest) as caught:
             decide(wanted, among=bare, needs=needs)
         assert (caught.value.status, caught.value.param) == (400, param)
+
+
+PIXELS = base64.b64encode(b"\x89PNG").decode()
+SCREENSHOTS: dict[str, tuple[str, dict[str, Json]]] = {
+    "a result in Anthropic's words": (
+        "anthropic_messages",
+        {
+            "max_tokens": 9,
+            "messages": [
+                {"role": "user", "content": "Click"},
+                {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "look", "input": {}}]},
+                {
+                    "role": "user",
+                    "content": [
+                        {
+                            "type": "tool_result",
+                            "tool_use_id": "t",
+                            "content": [
+                                {
+                                    "type": "image",
+                                    "source": {"type": "base64", "media_type": "image/png", "data": PIXELS},
+                                }
+                            ],
+                        }
+                    ],
+                },
+            ],
+        },
+    ),
+    "a result in the words of Responses": (
+        "openai_responses",
+        {
+            "input": [
+                {"type": "function_call", "call_id": "c", "name": "look", "arguments": "{}"},
+                {
+                    "type": "function_call_output",
+                    "call_id": "c",
+                    "output": [{"type": "input_image", "image_url": f"data:image/png;base64,{PIXELS}"}],
+                },
+            ]
+        },
+    ),
+    "a file that is a picture": (
+        "openai_chat",
+        {
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [
+                        {
+                            "type": "file",
+                            "file": {"filename": "a.png", "file_data": f"data:image/png;base64,{PIXELS}"},
+                        }
+                    ],
+                }
+            ]
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SCREENSHOTS)
+def test_pictures_go_to_models_that_see_wherever_they_stand(name: str) -> None:
+    dialect, body = SCREENSHOTS[name]
+    request = DIALECTS[dialect].read_request({"model": "auto", **body})
+    both = table(provider("p", ModelCard("blind", quality=0.9), ModelCard("seeing", vision=True, quality=0.1)))
+    assert names(decide("auto", among=both, needs=needs_of(request))) == ["p/seeing"]
+    assert profile(request).task == "vision"
+
+
+def test_a_result_of_text_takes_no_model_that_sees() -> None:
+    result = ToolResult("c", (Text("12 degrees"), File(data="JVBERi0=", media_type="application/pdf")))
+    request = Request("auto", (Message("tool", (result,)),))
+    assert needs_of(request) == Needs()
+    assert profile(request).task == "tool_use"
 
 
 def test_an_estimate_too_long_keeps_auto_away_and_lets_a_named_model_judge() -> None:
