@@ -14,6 +14,7 @@ Outside it: sending anything.
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from operator import attrgetter
 
 import msgspec
@@ -25,7 +26,7 @@ from pipelines.routing.estimate import Estimate
 from pipelines.routing.market import RETRY_AFTER, unready
 from pipelines.routing.replicas import pick
 from pipelines.routing.strategies import STRATEGIES, Option, Plan, Situation, takes_canary
-from pipelines.routing.table import ModelCard, Performance, ProviderEntry, Table, Target
+from pipelines.routing.table import ModelCard, Performance, Table, Target
 from pipelines.routing.worth import beyond, waiting, worth
 
 __all__ = ["AUTO", "Ask", "Candidate", "Decision", "Needs", "Policy", "choose", "pick"]
@@ -35,6 +36,9 @@ AUTO = "auto"
 
 SUGGESTIONS = 3
 """Close names, at most, in the message about an unknown one."""
+
+SEARCHED = 1000
+"""Names, at most, that an unknown one is compared with: each takes microseconds, and there may be many thousands."""
 
 _AS_LISTED = Plan()
 _NO_NEEDS = Needs()
@@ -75,6 +79,7 @@ class _Search:
         self.bounded = ask.bounds != NO_BOUNDS
         self.allowed = model_matcher(ask.allowed) if ask.allowed else None
         self.excluded: dict[str, str] = {}
+        self.unknown: list[str] = []
         self.seen: set[str] = set()
         self.able: list[Candidate] = []
         self.beyond: list[Candidate] = []
@@ -86,7 +91,7 @@ class _Search:
         failures = [failure for failure in map(self.want, self.ask.wanted) if failure is not None]
         candidates = (*self.able, *self.beyond, *self.broken)
         if not candidates and failures and not self.ask.excluded:
-            raise _first_for_now(failures)
+            raise self.suggesting(_first_for_now(failures))
         return Decision(candidates, self.excluded, self.ask.wanted)
 
     def want(self, name: str, permitted: bool = False, aliases: frozenset[str] = frozenset()) -> PenstockError | None:
@@ -155,13 +160,13 @@ class _Search:
             card = entry.card(model)
             failure = unready(entry)
             if failure is None and card is None and not (entry.any_model and model):
-                failure = self.unknown(name)
+                failure = self.nowhere(name)
             return ([] if failure else [Target(entry, model, card, name)]), failure
         targets = [target for entry in self.table.providers for target in entry.targets if target.model == name]
         ready = [target for target in targets if unready(target.entry) is None]
         if ready:
             return ready, None
-        return [], unready(targets[0].entry) if targets else self.unknown(name)
+        return [], unready(targets[0].entry) if targets else self.nowhere(name)
 
     def away(self, name: str, permitted: bool) -> PenstockError | None:
         """Why a model of that name, or any one for `auto`, cannot be asked for now that could be asked otherwise."""
@@ -293,14 +298,21 @@ class _Search:
             return performance.prober == self.ask.gateway
         return performance.in_flight == 0
 
-    def unknown(self, name: str) -> PenstockError:
+    def nowhere(self, name: str) -> PenstockError:
         """No such model; or, in the first seconds of a router, none that it has heard of yet."""
         if not self.table.settled or not self.table.providers:
             return Overloaded("the providers are starting", status=503, retry_after=RETRY_AFTER)
-        shown = printable(name[:100])
-        close = suggestions(name[:100], self.table.providers, self.ask.aliases)
+        self.unknown.append(name[:100])
+        return UnknownModel(f"no provider has the model {printable(name[:100])!r}", param="model")
+
+    def suggesting(self, failure: PenstockError) -> PenstockError:
+        """What is raised, with the names that are close where it is an unknown one: then it is the first of these."""
+        if not isinstance(failure, UnknownModel):
+            return failure
+        targets = [target for entry in self.table.providers for target in entry.targets]
+        close = suggestions(self.unknown[0], targets, self.ask.aliases)
         hint = f"; did you mean {' or '.join(close)}?" if close else ""
-        return UnknownModel(f"no provider has the model {shown!r}{hint}", param="model")
+        return UnknownModel(failure.message + hint, param=failure.param)
 
 
 def lacking(card: ModelCard, needs: Needs, prompt_tokens: int = 0, max_tokens: int = 0) -> BadRequest | None:
@@ -332,13 +344,22 @@ def _first_for_now(failures: Sequence[PenstockError]) -> PenstockError:
     return next((failure for failure in failures if isinstance(failure, Overloaded)), failures[0])
 
 
-def suggestions(name: str, providers: Iterable[ProviderEntry], aliases: Iterable[str]) -> list[str]:
-    """At most three names that look like `name`: models with and without their provider, aliases."""
+def suggestions(name: str, targets: Iterable[Target], aliases: Iterable[str]) -> list[str]:
+    """At most three names that look like `name`: models with and without their provider, aliases.
+
+    Of more than SEARCHED those are looked at first whose model begins like the one that is meant.
+    """
     known: dict[str, str] = {alias: alias for alias in aliases}
-    for entry in providers:
-        for card in entry.models:
-            full = f"{entry.name}/{card.name}"
-            known[full] = full
-            known.setdefault(card.name, full)
+    for target in targets:
+        known[target.name] = target.name
+        known.setdefault(target.model, target.name)
+    if len(known) > SEARCHED:
+        start = _start(name)
+        near = [one for one in known if _start(one) == start]
+        known = {one: known[one] for one in islice(dict.fromkeys([*near, *known]), SEARCHED)}
     close = difflib.get_close_matches(name, known, n=SUGGESTIONS)
     return list(dict.fromkeys(known[match] for match in close))
+
+
+def _start(name: str) -> str:
+    return name.rpartition("/")[2][:3].lower()

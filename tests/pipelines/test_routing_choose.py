@@ -1,5 +1,7 @@
 import base64
+import difflib
 import random
+from collections.abc import Collection
 
 import pytest
 from hypothesis import given
@@ -9,7 +11,7 @@ from pipelines.conversation import File, Json, Message, Request, Text, ToolResul
 from pipelines.dialects import DIALECTS
 from pipelines.errors import BadRequest, ConfigurationError, Denied, Overloaded, PenstockError, UnknownModel
 from pipelines.routing.ask import needs_of
-from pipelines.routing.choose import Ask, Decision, Needs, choose, pick
+from pipelines.routing.choose import SEARCHED, Ask, Decision, Needs, choose, pick
 from pipelines.routing.table import ModelCard, Performance, ProviderEntry, ReplicaEntry, Table
 from pipelines.routing.tasks import profile
 from pipelines.routing.worth import WEIGHTS
@@ -169,6 +171,33 @@ def test_an_unknown_name_is_named_with_at_most_three_close_ones() -> None:
     assert 1 <= caught.value.message.count("simulator/model-") <= 3
     with pytest.raises(UnknownModel, match="did you mean simulator/clever"):
         decide("clevr")
+
+
+MANY = table(*(provider(f"p{n}", *(ModelCard(f"{n:03}-model-{m}") for m in range(100))) for n in range(60)))
+
+
+def test_among_very_many_models_a_close_name_is_found_by_how_it_begins() -> None:
+    with pytest.raises(UnknownModel, match=r"did you mean (p57/057-model-[0-9]+( or )?){3}\?"):
+        decide("057-modle-1", among=MANY)
+
+
+def test_an_unknown_name_costs_a_bounded_search_and_one_that_is_passed_over_costs_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compared: list[int] = []
+    search = difflib.get_close_matches
+
+    def counted(name: str, known: Collection[str], n: int) -> list[str]:
+        compared.append(len(known))
+        return search(name, known, n=n)
+
+    monkeypatch.setattr(difflib, "get_close_matches", counted)
+    wrong = [f"anthropic/claude-{n}" for n in range(17)]
+    assert names(decide(*wrong, "p1/001-model-1", among=MANY)) == ["p1/001-model-1"]
+    assert compared == []
+    with pytest.raises(UnknownModel, match="'anthropic/claude-0'"):
+        decide(*wrong, among=MANY)
+    assert compared == [SEARCHED]
 
 
 def test_an_unknown_name_cannot_break_a_log() -> None:
