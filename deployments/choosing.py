@@ -149,8 +149,23 @@ class Chooser:
             "view": chosen.view[1],
             "explanation": chosen.decision.explain,
             "candidates": [_told(candidate) for candidate in chosen.decision.candidates],
-            "excluded": chosen.decision.excluded,
+            "excluded": self._excluded(chosen, call.caller),
         }
+
+    def _excluded(self, chosen: Chosen, caller: Caller) -> dict[str, str]:
+        """Why others are none of the candidates. Without the right `usage` only what `/v1/models` and `/v1/providers`
+        show as well: of the models that the caller may ask, or has named himself, and of providers no more than their
+        state."""
+        if caller.may("usage"):
+            return chosen.decision.excluded
+        shown: dict[str, str] = {}
+        for name, why in chosen.decision.excluded.items():
+            entry = chosen.table.provider(name)
+            if entry is not None:
+                shown[name] = entry.state if entry.why else why
+            elif name in chosen.ask.wanted or self._may_ask(caller, name, frozenset()):
+                shown[name] = why
+        return shown
 
     def aliases(self, caller: Caller) -> list[str]:
         """The aliases that stand for something which the caller may ask."""

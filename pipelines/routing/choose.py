@@ -98,11 +98,14 @@ class _Search:
         """Add the candidates that `name` stands for; return what is wrong if there are none."""
         permitted = permitted or self.granted(name)
         if name in self.ask.aliases and name not in aliases:
-            return self.alias(name, permitted, aliases | {name})
+            failure = self.alias(name, permitted, aliases | {name})
+            return _denied(name) if isinstance(failure, Denied) else failure
         targets, failure = self.everything() if name == AUTO else self.named(name)
         failure = failure or self.add(targets, permitted, strict=name != AUTO)
         if failure is not None and not isinstance(failure, Overloaded):
             failure = self.away(name, permitted) or failure
+        if isinstance(failure, Denied):
+            failure = _denied(name)
         if failure is not None and name != AUTO:
             self.excluded.setdefault(printable(name[:100]), failure.message)
         return failure
@@ -242,8 +245,7 @@ class _Search:
         """Why the target may not be asked, if so."""
         allowed, card = self.allowed, target.card
         if allowed is not None and not (permitted or allowed(target.entry.name, target.model)):
-            message = f"this key may not use the model {printable(target.name[:100])}"
-            return Denied(message, status=403, code="permission")
+            return _denied(target.name)
         if card is None or (strict and not self.demanding):
             return None
         if strict:
@@ -305,12 +307,21 @@ class _Search:
         self.unknown.append(name[:100])
         return UnknownModel(f"no provider has the model {printable(name[:100])!r}", param="model")
 
+    def usable(self) -> tuple[list[Target], list[str]]:
+        """The listed models and the aliases that the key may use: it learns of no others."""
+        targets = [target for entry in self.table.providers for target in entry.targets]
+        allowed = self.allowed
+        if allowed is None:
+            return targets, list(self.ask.aliases)
+        return [one for one in targets if allowed(one.entry.name, one.model)], list(
+            filter(self.granted, self.ask.aliases)
+        )
+
     def suggesting(self, failure: PenstockError) -> PenstockError:
         """What is raised, with the names that are close where it is an unknown one: then it is the first of these."""
         if not isinstance(failure, UnknownModel):
             return failure
-        targets = [target for entry in self.table.providers for target in entry.targets]
-        close = suggestions(self.unknown[0], targets, self.ask.aliases)
+        close = suggestions(self.unknown[0], *self.usable())
         hint = f"; did you mean {' or '.join(close)}?" if close else ""
         return UnknownModel(failure.message + hint, param=failure.param)
 
@@ -337,6 +348,11 @@ def lacking(card: ModelCard, needs: Needs, prompt_tokens: int = 0, max_tokens: i
         message = f"the model {card.name} answers with {card.max_output} tokens at most, {max_tokens} are asked for"
         return BadRequest(message, param="max_tokens")
     return None
+
+
+def _denied(name: str) -> Denied:
+    """The key may not use what the caller named: which models that stands for, he may not know either."""
+    return Denied(f"this key may not use the model {printable(name[:100])}", status=403, code="permission")
 
 
 def _first_for_now(failures: Sequence[PenstockError]) -> PenstockError:

@@ -277,9 +277,29 @@ async def test_only_what_a_key_may_ask_is_listed(tmp_path: Path, monkeypatch: py
         async with client_of(built.gateway, secret) as client:
             assert (await client.get("/v1/models/simulator/clever")).status_code == 404
             explained = (await client.post("/v1/route", json={"model": "any", "messages": HELLO})).json()
+            unknown = await client.post("/v1/chat/completions", json={"model": "clevr", "messages": HELLO})
         assert [candidate["model"] for candidate in explained["candidates"]] == ["simulator/fast"]
+        assert "clever" not in str(explained)
+        assert unknown.status_code == 404
+        assert "clever" not in unknown.text
         answer = await ask(built.gateway, secret, "any")
         assert (answer.status_code, answer.headers["x-penstock-model"]) == (200, "fast")
+
+
+async def test_why_a_provider_is_no_candidate_is_told_to_those_who_see_how_providers_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with house(tmp_path, monkeypatch) as built:
+        await built.provider(kind="openai", name="paid", key_variable="SECRET_PLACE", drain=1.0)
+        await built.until(lambda: built.gateway.router.table.provider("paid") is not None)
+        told: list[Any] = []
+        for rights in ([], ["usage"]):
+            secret = (await made(built, rights=rights))["secret"]
+            async with client_of(built.gateway, secret) as client:
+                answer = await client.post("/v1/route", json={"model": "auto", "messages": HELLO})
+                told.append(answer.json()["excluded"]["paid"])
+    assert told[0] == "unconfigured"
+    assert "SECRET_PLACE" in told[1]
 
 
 @every_dialect

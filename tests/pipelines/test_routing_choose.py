@@ -181,6 +181,22 @@ def test_among_very_many_models_a_close_name_is_found_by_how_it_begins() -> None
         decide("057-modle-1", among=MANY)
 
 
+def test_close_names_are_of_what_the_key_may_use_only() -> None:
+    secret = provider("acme", ModelCard("ft:gpt-5:merger"), ModelCard("ft:gpt-5:public"))
+    aliases = {"ft:gpt-5:best": ("acme/ft:gpt-5:merger",), "ft:gpt-5:own": ("acme/ft:gpt-5:public",)}
+    for allowed, expected in (
+        ((), {"acme/ft:gpt-5:merger", "acme/ft:gpt-5:public", "ft:gpt-5:best", "ft:gpt-5:own"}),
+        (("*public", "ft:gpt-5:own"), {"acme/ft:gpt-5:public", "ft:gpt-5:own"}),
+        (("openai/*",), set()),
+    ):
+        said = set[str]()
+        for wanted in ("ft:gpt-5:merge", "ft:gpt-5:publi", "ft:gpt-5:bes", "ft:gpt-5:ow"):
+            with pytest.raises(UnknownModel) as caught:
+                decide(wanted, among=table(secret), allowed=allowed, aliases=aliases)
+            said.update(caught.value.message.partition("did you mean ")[2].rstrip("?").split(" or "))
+        assert said - {""} == expected
+
+
 def test_an_unknown_name_costs_a_bounded_search_and_one_that_is_passed_over_costs_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -396,6 +412,14 @@ def test_a_key_may_use_what_it_is_allowed_only() -> None:
     with pytest.raises(Denied) as caught:
         decide("other/fast", allowed=("simulator/*",))
     assert caught.value.status == 403
+
+
+def test_who_may_not_use_what_a_name_stands_for_does_not_learn_what_it_is() -> None:
+    secret = table(provider("acme", ModelCard("merger", vision=True)), provider("open", ModelCard("m")))
+    for wanted in ("auto", "best", "outer", "merger", "acme/merger"):
+        aliases = {"best": ("acme/merger",), "outer": ("best",)}
+        with pytest.raises(Denied, match=f"^this key may not use the model {wanted}$"):
+            decide(wanted, among=secret, allowed=("other/*",), aliases=aliases)
 
 
 def test_a_pattern_with_a_slash_is_of_a_provider() -> None:
