@@ -27,7 +27,7 @@ from pipelines.conversation import Request
 Strategy = Literal["ordered", "weighted", "round_robin", "least_busy", "lowest_latency", "cheapest", "sticky"]
 
 PREFIX = 1000
-"""Characters of the instructions and of the first message that make a session, where the caller names none."""
+"""Characters of each instruction and of the user's first message that make a session, where the caller names none."""
 
 
 class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -141,13 +141,21 @@ def share(affinity: str, target: str) -> float:
 
 
 def affinity_of(request: Request) -> str:
-    """The session of a request: the caller's `user`, his `metadata.user_id`, or a hash of how the prompt begins."""
+    """The session of a request: the caller's `user`, his `metadata.user_id`, or a hash of how the prompt begins.
+
+    That is up to the user's first message, for what comes after it is not there yet at the first turn.
+    """
     named = request.user or (request.metadata or {}).get("user_id", "")
     if named:
         return named
-    beginning = [message.text[:PREFIX] for message in request.messages[:3] if message.role != "assistant"]
-    first = "\0".join(beginning[:2])
-    return hashlib.blake2b(first.encode("utf-8", "replace"), digest_size=16).hexdigest() if first else ""
+    beginning: list[str] = []
+    for message in request.messages:
+        if message.role in ("system", "developer", "user"):
+            beginning.append(message.text[:PREFIX])
+        if message.role == "user":
+            break
+    first = "\0".join(beginning)
+    return hashlib.blake2b(first.encode("utf-8", "replace"), digest_size=16).hexdigest() if any(beginning) else ""
 
 
 def _weights(options: Sequence[Option]) -> dict[str, float]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.conversation import Message, Request, Text
+from pipelines.conversation import Message, Request, Role, Text
 from pipelines.routing.choose import Ask, choose
 from pipelines.routing.strategies import STRATEGIES, Option, Plan, Situation, Strategy, affinity_of, takes_canary
 from pipelines.routing.table import ModelCard, Performance
@@ -83,6 +83,26 @@ def test_a_session_is_the_callers_word_or_the_beginning_of_the_prompt() -> None:
     assert affinity_of(request("s", "a", user="u1")) == "u1"
     assert affinity_of(request("s", "a")) == affinity_of(request("s", "b")) != affinity_of(request("t", "a"))
     assert affinity_of(Request("m", ())) == ""
+
+
+_turns = st.lists(
+    st.tuples(st.sampled_from(list[Role](["assistant", "user", "tool", "developer"])), st.text(min_size=1, max_size=5)),
+    max_size=6,
+)
+
+
+@given(st.lists(st.sampled_from(list[Role](["system", "developer"])), max_size=3), st.booleans(), _turns)
+def test_a_session_is_the_same_at_every_turn(
+    instructions: list[Role], greeted: bool, turns: list[tuple[Role, str]]
+) -> None:
+    leading = [Message(role, (Text(f"Be {number}"),)) for number, role in enumerate(instructions)]
+    greeting = [Message("assistant", (Text("Welcome"),))] if greeted else []
+    beginning = [*leading, *greeting, Message("user", (Text("Hello"),))]
+    later = [Message(role, (Text(said),)) for role, said in turns]
+    sessions = {affinity_of(Request("m", (*beginning, *later[:count]))) for count in range(len(later) + 1)}
+    assert len(sessions) == 1
+    other = (*beginning[:-1], Message("user", (Text("Goodbye"),)), *later)
+    assert affinity_of(Request("m", other)) not in sessions
 
 
 TABLE = table(
