@@ -181,7 +181,8 @@ class Chooser:
 
     def _question(self, call: Call, rehearsal: bool) -> Ask:
         request, wishes, usual = call.request, call.options.route, call.caller.route
-        wanted = (request.model, *fallbacks(call.body))
+        # Without a `model` in the body the request's is the first of `models`.
+        wanted = tuple(dict.fromkeys((request.model, *fallbacks(call.body))))
         planned = next((name for name in wanted if name in self._planned), "") if self._planned else ""
         turn = self._turns[planned]
         if planned and not rehearsal:

@@ -32,6 +32,7 @@ from deployments.visit import OUTCOME_HEADER, Leaving, Visit, Voice
 from pipelines.calls import Answer, Answering, Call, Caller, Lane
 from pipelines.conversation import Json, Request
 from pipelines.dialects import DIALECTS
+from pipelines.dialects.base import with_model
 from pipelines.errors import BadRequest, Denied, Overloaded, PenstockError
 from pipelines.idempotency import checked
 from pipelines.options import options_of
@@ -362,7 +363,7 @@ def _only(visit: Visit, *methods: str) -> None:
 
 def _bare_request(body: dict[str, Json]) -> Request:
     """What is known of a request that is no conversation: its model, whether it wants a stream, how much it wants."""
-    model = body.get("model")
+    model = with_model(body).get("model")
     if not isinstance(model, str) or not model:
         raise BadRequest("`model` must be a model's name", param="model")
     prompts = body.get("prompt")

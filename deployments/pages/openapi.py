@@ -54,10 +54,11 @@ def document(title: str, *, prefix: str = "", pages: Mapping[tuple[str, str], st
 def _post(summary: str, source: str, field: str) -> dict[str, Any]:
     body = {
         "type": "object",
-        "required": ["model", field],
+        "required": [field],
+        "anyOf": [{"required": ["model"]}, {"required": ["models"]}],
         "properties": {
             "model": {"type": "string", "description": "`provider/model`, an alias, or `auto`"},
-            "models": {"type": "array", "items": {"type": "string"}, "description": "Fallbacks, in order"},
+            "models": {"type": "array", "items": {"type": "string"}, "description": "Fallbacks, or all, in order"},
             "stream": {"type": "boolean"},
         },
         "additionalProperties": True,

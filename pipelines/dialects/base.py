@@ -157,6 +157,17 @@ OUR_FIELDS = frozenset(("models", "penstock"))
 """Members of a request that are for us: the list of fall-backs, and our own settings. No provider sees them."""
 
 
+def with_model(body: Mapping[str, Json]) -> Mapping[str, Json]:
+    """The body; where it names no `model` but `models`, with the first of these in its place.
+
+    Source: https://openrouter.ai/docs/features/model-routing (its SDK sends `models` alone).
+    """
+    models = body.get("models") if body.get("model") is None else None
+    if not isinstance(models, list) or not models or not isinstance(models[0], str):
+        return body
+    return {**body, "model": models[0]}
+
+
 _SAID_TOO = {
     "openai_chat": frozenset(
         ("max_tokens", "reasoning.effort", "reasoning.enabled", "reasoning.max_tokens", "reasoning.summary")

@@ -152,6 +152,28 @@ async def test_prometheus_reads_the_whole_cluster(running: House) -> None:
     assert all(0 < sample.value < 60 for sample in first)
 
 
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("/v1/chat/completions", {"messages": HELLO}),
+        ("/v1/messages", {"messages": HELLO, "max_tokens": 9}),
+        ("/v1/responses", {"input": "Hello"}),
+        ("/v1/completions", {"prompt": "Hello"}),
+        ("/v1/embeddings", {"input": "Hello"}),
+    ],
+)
+async def test_a_list_of_models_needs_no_model_beside_it(running: House, path: str, asked: dict[str, Any]) -> None:
+    async with client_of(running.gateway) as client:
+        for models in (["simulator/clever", "simulator/fast"], ["nobody/x", "simulator/clever"]):
+            answer = await client.post(path, json={"models": models, **asked})
+            assert (answer.status_code, answer.headers["x-penstock-model"]) == (200, "clever"), answer.text
+            assert answer.headers["x-penstock-route"].startswith(", ".join(models) + ":")
+        for models in ([], [1], [""], "simulator/fast"):
+            refused = await client.post(path, json={"models": models, **asked})
+            assert refused.status_code == 400
+            assert "model" in refused.text
+
+
 async def test_a_decision_is_explained_without_being_made(running: House, upstream: Upstream) -> None:
     body = {"model": "auto", "messages": HELLO, "tools": [{"type": "function", "function": {"name": "f"}}]}
     async with client_of(running.gateway) as client:

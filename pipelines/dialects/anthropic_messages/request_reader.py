@@ -15,7 +15,7 @@ from pipelines.conversation import Json, Message, OutputFormat, ReasoningRequest
 from pipelines.dialects.anthropic_messages.content_reader import read_messages, system_parts
 from pipelines.dialects.anthropic_messages.opaque import NAME, rest
 from pipelines.dialects.anthropic_messages.tool_reader import parallel, read_tool_choice, read_tools
-from pipelines.dialects.base import OUR_FIELDS
+from pipelines.dialects.base import OUR_FIELDS, with_model
 from pipelines.dialects.openai_responses.fields import fits, optional, required
 from pipelines.errors import BadRequest
 
@@ -52,7 +52,7 @@ def read_request(body: Mapping[str, Json]) -> Request:
 
 
 def _model(body: Mapping[str, Json]) -> str:
-    model = required(body, "model", str)
+    model = required(with_model(body), "model", str)
     if not model:
         raise BadRequest("`model` must not be empty", param="model")
     return model

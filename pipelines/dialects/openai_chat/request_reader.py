@@ -9,7 +9,7 @@ Above it: `dialect`. Below it: `message_reader`, `tool_reader`, `fields`, `conve
 """
 
 from pipelines.conversation import Json, OutputFormat, ReasoningRequest, Request
-from pipelines.dialects.base import OUR_FIELDS
+from pipelines.dialects.base import OUR_FIELDS, with_model
 from pipelines.dialects.openai_chat.fields import (
     Object,
     flag,
@@ -58,7 +58,7 @@ def read_request(body: Object) -> Request:
         extra["stream_options"] = rest(options, _OPTIONS)
     _check_ours(body)
     return Request(
-        model=needed_text(body, "model", ""),
+        model=needed_text(with_model(body), "model", ""),
         messages=read_messages(messages),
         tools=read_tools(body),
         tool_choice=read_tool_choice(body),

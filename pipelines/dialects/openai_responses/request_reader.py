@@ -19,7 +19,7 @@ from pipelines.conversation import (
     ToolChoice,
     ToolSpec,
 )
-from pipelines.dialects.base import OUR_FIELDS
+from pipelines.dialects.base import OUR_FIELDS, with_model
 from pipelines.dialects.openai_responses.fields import an_object, optional, required, rest
 from pipelines.dialects.openai_responses.input_reader import read_input
 from pipelines.dialects.openai_responses.opaque import NAME, owned
@@ -73,7 +73,7 @@ def read_request(body: Mapping[str, Json]) -> Request:
         if more:
             extra[key] = more
     request = Request(
-        model=required(body, "model", str),
+        model=required(with_model(body), "model", str),
         messages=_messages(body),
         tools=_tools(body),
         tool_choice=tool_choice,
