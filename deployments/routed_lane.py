@@ -24,8 +24,9 @@ from deployments.telemetry import spans
 from deployments.trials import Trials
 from pipelines.calls import Answer, Call
 from pipelines.dialects import DIALECTS
-from pipelines.errors import Overloaded, PenstockError, StreamBroken, UpstreamError
+from pipelines.errors import Overloaded, PenstockError, StreamBroken, TimedOut, UpstreamError
 from pipelines.metering.recorder import Recorder
+from pipelines.options import SHORTEST_TIMEOUT
 from pipelines.recovery import recoverable, recovering
 from pipelines.resilience import RetryBudget, RetryPolicy
 from pipelines.routing.ask import Candidate
@@ -102,7 +103,7 @@ class RoutedLane:
         """The first candidate of the walk that answers, and its answer with the headers that say so."""
 
         async def ask(candidate: Candidate, role: Role) -> Answer:
-            return await self._ask(call, candidate, role, began)
+            return await self._ask(call if role == "first" else _in_time(call, began), candidate, role, began)
 
         def patience(candidate: Candidate) -> float | None:
             return self._patience(call, candidate)
@@ -273,6 +274,23 @@ class RoutedLane:
     def _card(self, candidate: Candidate) -> ModelCard | None:
         entry = self._router.table.provider(candidate.provider)
         return entry.card(candidate.model) if entry is not None else None
+
+
+def _in_time(call: Call, began: float) -> Call:
+    """The call with what is left of the total time that it asked for itself. Raises TimedOut where nothing is.
+
+    It goes to the provider in its body.
+    """
+    timeouts = call.options.timeouts
+    if timeouts.total is None:
+        return call
+    left = timeouts.total - (time.monotonic() - began)
+    if left <= 0.0:
+        raise TimedOut(f"the request's {timeouts.total:g} s are over", phase="total")
+    timeouts = msgspec.structs.replace(timeouts, total=max(left, SHORTEST_TIMEOUT))
+    ours = {**call.body["penstock"], "timeouts": {**call.body["penstock"]["timeouts"], "total": timeouts.total}}
+    options = msgspec.structs.replace(call.options, timeouts=timeouts)
+    return msgspec.structs.replace(call, options=options, body={**call.body, "penstock": ours})
 
 
 def _known(card: ModelCard | None) -> int:

@@ -156,6 +156,23 @@ async def test_timeouts_are_the_calls_over_the_models_over_the_providers(
     assert all("penstock" not in seen.body for seen in upstream.requests)
 
 
+@stream_or_not
+async def test_a_requests_total_time_counts_over_all_its_candidates(
+    running: House, upstream: Upstream, stream: bool
+) -> None:
+    upstream.plan("refuses", Fault.server_error(), times=None)
+    upstream.plan("silent", Fault.never_answer(), times=None)
+    models, limit = ["flaky/refuses", "flaky/silent", "flaky/fine"], {"timeouts": {"total": 3.0}}
+    async with client_of(running.gateway) as client:
+        body = {"models": models, "messages": HELLO, "stream": stream, "penstock": limit}
+        answer = await client.post(CHAT, json=body)
+        # What the caller hears is the first thing that went wrong.
+        assert answer.status_code == 500, answer.text
+        assert [seen.body["model"] for seen in upstream.requests][-2:] == ["refuses", "silent"]
+        in_time = await client.post(CHAT, json={**body, "models": [models[0], models[2]]})
+        assert (in_time.status_code, in_time.headers["x-penstock-model"]) == (200, "fine")
+
+
 def test_a_models_timeouts_are_no_part_of_its_card() -> None:
     model = ModelSettings.model_validate({"name": "m", "timeouts": {"idle": 2}})
     assert model.value().name == "m"
