@@ -42,13 +42,15 @@ class _Known(NamedTuple):
 
 
 class Guard:
-    """Tells callers from strangers. secret: the cluster's; clock: seconds since 1970.
+    """Tells callers from strangers. secret: the cluster's; clock: seconds since 1970; application: our own, by a
+    name that no other of the cluster has.
 
     complete: the ledger has told of its keys, or never will.
     """
 
-    def __init__(self, secret: str = "", clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, secret: str = "", clock: Callable[[], float] = time.time, application: str = "") -> None:
         self.secret = secret
+        self._application = application
         self.complete = True
         self._clock = clock
         self._configured: dict[str, _Known] = {}
@@ -109,8 +111,12 @@ class Guard:
         return bool(self.secret) and hmac.compare_digest(secret, self.secret.encode())
 
     def proof(self, challenge: str) -> str:
-        """Shows that we know the cluster's secret, without saying it (HMAC-SHA-256 of the challenge)."""
-        return hmac.new(self.secret.encode(), challenge.encode("utf-8", "replace"), "sha256").hexdigest()
+        """Shows that we know the cluster's secret and are of this application, without saying the secret.
+
+        It is the HMAC-SHA-256 of both.
+        """
+        shown = f"{self._application}:{challenge}".encode("utf-8", "replace")
+        return hmac.new(self.secret.encode(), shown, "sha256").hexdigest()
 
 
 def permit(call: Call, provider: str) -> None:

@@ -91,7 +91,7 @@ class Replica:
         self.name = name
         self.title = title
         self.lane: Lane = lane
-        self.guard = Guard()
+        self.guard = Guard(application=_application() or f"{lane} {name}")
         self.limiter = Limiter(settings.concurrent, settings.queued, settings.patience)
         self.id = _replica_id()
         self._log_name = f"{name or 'gateway'}-{os.getpid()}"
@@ -368,6 +368,14 @@ class Replica:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self.front.empty()
+
+
+def _application() -> str:
+    """The name that Serve has for our application; "" outside of Serve."""
+    try:
+        return str(serve.get_replica_context().app_name)
+    except Exception:
+        return ""
 
 
 def _replica_id() -> str:

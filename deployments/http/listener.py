@@ -1,7 +1,8 @@
 """A replica's own listener: uvicorn (httptools, the replica's loop) on a port of ours, beside Serve's ingress.
 
-The replicas of a node share it by SO_REUSEPORT. That would let a stranger's second instance share a port in silence, so
-the first bind is exclusive, and who finds the port taken asks its holder to prove that it knows the cluster's secret.
+An application's replicas on a node share it by SO_REUSEPORT. That would let a stranger's second instance, or another
+application, share a port in silence, so the first bind is exclusive, and who finds the port taken asks its holder to
+prove that it knows the cluster's secret and is of the same application.
 
 It leaves in two steps, so that no caller notices: `leave` takes no new connection, after accepting every one that
 waits, and has each answer say `connection: close`; `stop` waits for what is under way.
@@ -93,7 +94,7 @@ class Listener:
         self.address: tuple[str, int] = ("", 0)
 
     async def start(self, host: str, port: int, guard: Guard) -> None:
-        """Listen; other replicas of this cluster may hold the port too.
+        """Listen; other replicas of this application may hold the port too.
 
         Raises ConfigurationError where somebody else holds it.
         """
@@ -170,7 +171,7 @@ async def _bound(host: str, port: int, guard: Guard) -> socket.socket:
         # The holder may be leaving: silent by now, and the port free in a moment.
         sibling = await _sibling(host, port, guard)
         if not sibling and (wrong := _taken(family, host, port)):
-            raise ConfigurationError(f"port {port} on {host} is taken by another program: {wrong}")
+            raise ConfigurationError(f"port {port} on {host} is taken by another program or application: {wrong}")
     # asyncio sets TCP_NODELAY only where the protocol is named.
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -196,7 +197,7 @@ def _taken(family: socket.AddressFamily, host: str, port: int) -> str:
 
 
 async def _sibling(host: str, port: int, guard: Guard) -> bool:
-    """Whether the port's holder knows the cluster's secret (challenge and response; the secret is not sent)."""
+    """Whether the port's holder is of our cluster and application (challenge and response; the secret is not sent)."""
     challenge = secrets.token_hex(16)
     address = "127.0.0.1" if host in ("0.0.0.0", "") else host
     transport = HttpTransport()

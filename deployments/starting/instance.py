@@ -88,6 +88,14 @@ class Address:
     variable: str
     owner: str
 
+    def overlaps(self, other: "Address") -> bool:
+        """Whether a connection to the one may come to the other."""
+        if self.port != other.port:
+            return False
+        hosts = {"127.0.0.1" if host == "localhost" else host for host in (self.host, other.host)}
+        # A socket on `::` takes IPv4 as well, unless it is told not to (ipv6(7), IPV6_V6ONLY).
+        return len(hosts) == 1 or "::" in hosts or ("0.0.0.0" in hosts and not any(":" in host for host in hosts))
+
 
 def settings(environment: Mapping[str, str]) -> Settings:
     """Read PORT, LISTEN_PORT, PENSTOCK_STATE_DIR, PENSTOCK_API_KEY. ConfigurationError if one makes no sense."""
@@ -124,7 +132,7 @@ def effective(config: Config, port: int, listen_port: int) -> Config:
     """`config` with the ingress on `port` and the lowest of the own listeners on `listen_port`.
 
     The other listeners keep their distance from the lowest. 0 leaves the ingress as configured; for the listeners
-    it keeps their distance from the ingress. Raises ConfigurationError if one falls outside 1…65535.
+    it keeps their distance from the ingress. Raises ConfigurationError if one falls outside 1…65535, or if two meet.
     """
     http = {"host": "127.0.0.1", "port": 8000, **(config.get("http_options") or {})}
     by = (port or http["port"]) - http["port"]
@@ -134,9 +142,13 @@ def effective(config: Config, port: int, listen_port: int) -> Config:
         by = listen_port - min(ports)
     applications = [_shifted(application, by) for application in config["applications"]]
     result = {**config, "http_options": http, "applications": applications}
-    for address in addresses(result):
+    found = addresses(result)
+    for number, address in enumerate(found):
         if not 1 <= address.port <= 65535:
             raise ConfigurationError(f"{address.owner}'s port would be {address.port}: set {address.variable}")
+        for other in found[:number]:
+            if address.overlaps(other):
+                raise ConfigurationError(f"{other.owner} and {address.owner} would share port {address.port}")
     return result
 
 

@@ -6,8 +6,12 @@ from typing import Any
 import openai
 import pytest
 
+from deployments.config import GatewaySettings, ListenSettings, ProviderSettings
+from deployments.gateway import Gateway
 from deployments.hop import asking as hop_module
+from deployments.provider_replica import ProviderReplica
 from deployments.replica import Replica
+from pipelines.errors import ConfigurationError
 from tests.clients import Caller
 from tests.deployments.house import KEY, House, client_of, url_of
 from tests.upstream import Fault, Upstream
@@ -303,6 +307,19 @@ async def test_a_stream_that_flows_outlives_its_replicas_entry_in_the_table(
     rest = await _lost_in_mid_stream(running, monkeypatch, "simulator/fast?gap=20&tokens=60")
     assert rest.endswith("[DONE]\n")
     assert "went away" not in rest
+
+
+async def test_another_application_does_not_get_a_port_that_the_gateway_has(running: House) -> None:
+    taken = running.gateway._ports[-1].address[1]
+    settings = ProviderSettings(kind="simulator", name="copy", listen=ListenSettings(port=taken), drain=1.0)
+    copy = ProviderReplica(settings, running.connect, running.connect_replays, running.connect_ledger)
+    running.replicas.append(copy)
+    with pytest.raises(ConfigurationError, match="taken by another program or application"):
+        await copy.start()
+    same = GatewaySettings(listen=ListenSettings(port=taken), drain=1.0)
+    second = Gateway(same, running.connect, running.connect_replays, running.connect_ledger, running.connect_registry)
+    running.replicas.append(second)
+    await second.start()
 
 
 async def test_the_handles_give_plain_dicts_and_errors_as_the_last_one(running: House) -> None:

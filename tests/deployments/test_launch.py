@@ -1,5 +1,6 @@
 """The launcher's pieces, on real files, sockets and processes; no cluster."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -139,6 +140,31 @@ class TestConfiguration:
     def test_a_port_beyond_the_last_names_the_variable(self) -> None:
         with pytest.raises(ConfigurationError, match="LISTEN_PORT"):
             instance.effective(config(), 65500, 0)
+
+    @pytest.mark.parametrize(
+        ("one", "other", "share"),
+        [
+            ("127.0.0.1", "127.0.0.1", True),
+            ("", "localhost", True),
+            ("0.0.0.0", "127.0.0.1", True),
+            ("::", "10.0.0.7", True),
+            ("::1", "::", True),
+            ("10.0.0.7", "127.0.0.1", False),
+            ("0.0.0.0", "::1", False),
+        ],
+    )
+    def test_two_applications_that_would_share_a_port_are_named(self, one: str, other: str, share: bool) -> None:
+        source = config()
+        for application, host in zip(source["applications"], (one, other), strict=False):
+            application["args"]["listen"] = {"host": host, "port": 8100}
+        with pytest.raises(ConfigurationError) if share else contextlib.nullcontext() as caught:
+            instance.effective(source, 0, 0)
+        if caught is not None:
+            assert caught.value.message == "the gateway listener and the openai listener would share port 8100"
+
+    def test_a_listener_on_the_ingress_port_is_named(self) -> None:
+        with pytest.raises(ConfigurationError, match="the ingress and the openai listener would share port 8000"):
+            instance.effective(config(), 0, 7999)
 
     @pytest.mark.parametrize("text", ["a: [", "- 1", "applications: 3", ""])
     def test_a_broken_file_is_one_line(self, tmp_path: Path, text: str) -> None:

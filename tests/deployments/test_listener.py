@@ -202,7 +202,7 @@ async def test_a_port_is_shared_with_siblings_and_with_nobody_else() -> None:
     port, first, second = free_port(), Place(), Place()
     await first.listener.start("127.0.0.1", port, GUARD)
     await second.listener.start("127.0.0.1", port, GUARD)
-    for stranger in (Guard("another"), Guard()):
+    for stranger in (Guard("another"), Guard(), Guard("secret", application="another")):
         with pytest.raises(ConfigurationError, match="taken by another program"):
             await Place().listener.start("127.0.0.1", port, stranger)
     await first.listener.stop()
