@@ -132,6 +132,10 @@ class ModelSettings(Settings):
         """As the router takes it."""
         return msgspec.convert(self.model_dump(exclude={"timeouts"}), ModelCard)
 
+    def over(self, listed: ModelCard) -> ModelCard:
+        """The model as the provider's own list has it, but for what is written here."""
+        return msgspec.structs.replace(listed, **self.model_dump(include=self.model_fields_set - {"timeouts"}))
+
 
 class LedgerSettings(Settings):
     """Where the ledger is, and what happens without it. The address is the same for every application."""

@@ -80,6 +80,7 @@ class ProviderReplica(Replica):
         self._pressure = Pressure(self.limiter, settings.least_concurrent) if settings.adaptive else None
         self._cards: tuple[ModelCard, ...] = self.provider.models
         self._unlisted = self.provider.models
+        self._written = settings.models
         self._unreachable = ""
         self._reading: asyncio.Task[None] | None = None
         self._pricing: asyncio.Task[None] | None = None
@@ -268,12 +269,17 @@ class ProviderReplica(Replica):
         models = tuple(model.value() for model in settings.models) or self._unlisted
         patient = {model.name: model.timeouts.value() for model in settings.models if model.timeouts}
         self.provider.adapt(models, settings.timeouts.value(), patient)
+        self._written = settings.models
         self._cards = self._known()
 
     def _known(self) -> tuple[ModelCard, ...]:
-        """Every model: what the operator wrote of one is better known than what a list says."""
+        """Every model: what the operator wrote of one is better known than what a list says, which has the rest."""
+        listed = self.provider.tariff.listed
         own = {card.name: card for card in self.provider.models}
-        return tuple({**self.provider.tariff.listed, **own}.values())
+        for model in self._written:
+            if (card := listed.get(model.name) or listed.get(self.provider.listed_as(model.name))) is not None:
+                own[model.name] = model.over(card)
+        return tuple({**listed, **own}.values())
 
     async def closing(self) -> None:
         """Close the provider's connections."""

@@ -157,6 +157,10 @@ class Provider:
         """One entry of the provider's own model list as a card."""
         return ModelCard(name=str(item.get("id", "")))
 
+    def listed_as(self, model: str) -> str:
+        """The name by which the provider's own list has a model that may be asked for by several."""
+        return model
+
     # What all have in common.
 
     async def answer(self, call: Call) -> Answer:

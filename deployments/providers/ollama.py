@@ -81,5 +81,9 @@ class OllamaProvider(Provider):
             return ModelCard(name)
         return ModelCard(name, vision="vision" in said, tools="tools" in said, reasoning="thinking" in said)
 
+    def listed_as(self, model: str) -> str:
+        """With the tag, which is `latest` where a name has none (docs/api.md, "Model names")."""
+        return model if ":" in model else f"{model}:latest"
+
     def _own(self, path: str) -> str:
         return self.base_url.removesuffix("/v1") + path

@@ -3,6 +3,7 @@
 Source: https://openrouter.ai/docs/api-reference/overview: `HTTP-Referer` and `X-Title` name the application;
 `usage.cost` is the cost in US dollars; comments keep the stream alive; an error in mid-stream is a chunk with an
 `error` object. The dialect's decoder knows the last three.
+https://openrouter.ai/docs/guides/routing/model-variants/overview: variants of a model's name.
 """
 
 import contextlib
@@ -49,6 +50,10 @@ class OpenRouterProvider(Provider):
             output_price=_per_million(pricing.get("completion")),
             cached_price=_per_million(pricing.get("input_cache_read")),
         )
+
+    def listed_as(self, model: str) -> str:
+        """Without a variant of routing (`:nitro`), which the list has not: what it says of the model holds."""
+        return model.partition(":")[0]
 
 
 def _per_million(price: Json) -> float | None:

@@ -182,6 +182,19 @@ async def test_the_models_and_what_they_can_do(built: House, server: OllamaServe
     assert "ollama/qwen3:4b" in [model["id"] for model in listed]
 
 
+async def test_what_is_written_of_a_model_leaves_the_rest_to_the_list(built: House, server: OllamaServer) -> None:
+    models: Any = [{"name": "qwen3:4b", "context": 4096, "reasoning": False}, {"name": "old", "vision": True}]
+    provider = await built.provider(kind="ollama", name="written", base_url=server.url, models=models)
+    await built.until(lambda: len(provider.announcement().models) == 3)
+    cards = {card.name: card for card in provider.announcement().models}
+    known = cards["qwen3:4b"]
+    assert (known.context, known.vision, known.tools, known.reasoning) == (4096, True, True, False)
+    assert (cards["old"].vision, cards["old:latest"].vision) == (True, False)
+    provider.reconfigure({"models": [{"name": "qwen3:4b", "vision": False}]})
+    (changed,) = [card for card in provider.announcement().models if card.name == "qwen3:4b"]
+    assert (changed.context, changed.vision, changed.reasoning) == (0, False, True)
+
+
 async def test_embeddings_and_other_paths_are_those_of_the_compatible_api(built: House, server: OllamaServer) -> None:
     async with client_of(built.gateway) as client:
         answer = await client.post("/v1/embeddings", json={"model": "ollama/qwen3:4b", "input": "Hi"})

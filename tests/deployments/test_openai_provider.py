@@ -1,4 +1,4 @@
-"""What OpenAI's own servers refuse that compatible ones take."""
+"""What OpenAI's own servers refuse that compatible ones take, and names of OpenRouter's."""
 
 from typing import Any
 
@@ -30,3 +30,8 @@ def test_openai_is_not_sent_what_only_other_dialects_know(base_url: str) -> None
 @pytest.mark.parametrize("kind", ["openai", "local", "openrouter"])
 def test_compatible_servers_are_sent_it(kind: str, base_url: str) -> None:
     assert sent(kind, base_url, "anthropic_messages") == (40, ())
+
+
+def test_a_variant_of_routing_is_listed_as_its_model() -> None:
+    provider = KINDS["openrouter"]()
+    assert [provider.listed_as(name) for name in ("openai/gpt-5:nitro", "openai/gpt-5")] == ["openai/gpt-5"] * 2
