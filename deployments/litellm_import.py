@@ -5,15 +5,15 @@ Source: https://docs.litellm.ai/docs/proxy/configs (the file).
 What has no counterpart here is named, never dropped in silence. A key that stands in the file itself is not carried
 over: it belongs into a variable, which is named in its place.
 
-Above it: `cli`. Below it: `config`, which checks the result, and `litellm_names`. Outside it: files.
+Above it: `cli`. Below it: `config`, which checks the result, `litellm_models` and `litellm_names`. Outside it: files.
 """
 
-import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from deployments.config import GatewaySettings, ProviderSettings
+from deployments.litellm_models import Notes, card_of, completed
 from deployments.litellm_names import (
     CARRIED,
     COMPATIBLE,
@@ -30,8 +30,6 @@ from pipelines.errors import ConfigurationError
 
 FIRST_PORT = 8100
 """Of the own listeners, as in `ray_config.yaml`."""
-
-_MILLION = 1_000_000
 
 
 class Imported(NamedTuple):
@@ -77,7 +75,7 @@ class _Import:
         self._library = _object(given, "litellm_settings")
         self._providers: dict[str, dict[str, Any]] = {}
         self._deployments: list[_Deployment] = []
-        self.notes: list[str] = []
+        self.notes = Notes()
 
     def result(self) -> Imported:
         """Read everything, and check what came of it against our own settings."""
@@ -89,18 +87,19 @@ class _Import:
         GatewaySettings.model_validate({"aliases": aliases})
         applications = [_application("gateway", "/", "gateway", {"listen": _listen(0), "aliases": aliases})]
         for number, (name, settings) in enumerate(self._providers.items(), 1):
-            arguments = {"listen": _listen(number), **settings}
+            models = [completed(card, settings["kind"], settings.get("base_url", "")) for card in settings["models"]]
+            arguments = {"listen": _listen(number), **settings, "models": models}
             ProviderSettings.model_validate(arguments)
             applications.append(_application(name, f"/{name}", "provider", arguments))
         if "master_key" in _object(self._given, "general_settings"):
-            self._note("the master key: put it into PENSTOCK_API_KEY, it becomes the administrator's key")
+            self.notes.add("the master key: put it into PENSTOCK_API_KEY, it becomes the administrator's key")
         return Imported(
             {
                 "proxy_location": "EveryNode",
                 "http_options": {"host": "127.0.0.1", "port": 8000},
                 "applications": applications,
             },
-            self.notes,
+            self.notes.sentences,
         )
 
     def _deployment(self, entry: Any) -> None:
@@ -114,21 +113,24 @@ class _Import:
         self._leftover("model_info", info)
         prefix, model = service_of(asked)
         if "*" in model or "*" in group:
-            self._note(f"{group}: wildcards need no entry, callers may ask for `{prefix}/<model>`")
+            self.notes.add(f"{group}: wildcards need no entry, callers may ask for `{prefix}/<model>`")
         settings = self._service(group, prefix, params)
         if settings is None:
             self._left_out.add(group)
             return
         provider = self._provider(prefix, settings)
         limits = {
-            name: self._number(f"{group}: {name}", params.get(name) if entry.get(name) is None else entry[name])
+            name: self.notes.number(f"{group}: {name}", params.get(name) if entry.get(name) is None else entry[name])
             for name in ("rpm", "tpm")
         }
         self._limits(provider, limits)
         if "*" in model or "*" in group:
             return
-        self._model(provider, self._card(group, model, params, info))
-        weights = (self._number(f"{group}: weight", params.get("weight")), limits["rpm"], limits["tpm"], 1.0)
+        card = card_of(group, model, info, self.notes)
+        if timeouts := self._timeouts(group, params):
+            card["timeouts"] = timeouts
+        self._model(provider, card)
+        weights = (self.notes.number(f"{group}: weight", params.get("weight")), limits["rpm"], limits["tpm"], 1.0)
         weight = next(one for one in weights if one is not None)
         self._deployments.append(_Deployment(group, provider, model, max(0.0, weight)))
 
@@ -143,7 +145,7 @@ class _Import:
         elif prefix in SERVERS and base:
             settings["kind"] = "local"
         else:
-            self._note(f"{group}: nothing here asks `{prefix}` models; it is left out")
+            self.notes.add(f"{group}: nothing here asks `{prefix}` models; it is left out")
             return None
         if base:
             settings["base_url"] = base
@@ -152,7 +154,7 @@ class _Import:
             settings["key_variable"] = key.removeprefix(VARIABLE)
         elif key:
             settings["key_variable"] = self._variable(prefix, str(key))
-            self._note(f"{group}: its key stands in the file; put it into the variable {settings['key_variable']}")
+            self.notes.add(f"{group}: its key stands in the file; put it into the variable {settings['key_variable']}")
         elif prefix in COMPATIBLE or settings["kind"] in KEYED:
             settings["key_variable"] = usual_variable(prefix)
         return settings
@@ -195,27 +197,7 @@ class _Import:
             return
         del settings["key_variable"]
         settings["keys"] = [{"variable": variable, **limits}]
-        self._note(f"{provider}: rpm and tpm limit the key {variable}, over all of its models")
-
-    def _card(self, group: str, model: str, params: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, Any]:
-        """What our own settings have of a model."""
-        card: dict[str, Any] = {"name": model}
-        for ours, theirs in (
-            ("context", "max_input_tokens"),
-            ("context", "max_tokens"),
-            ("max_output", "max_output_tokens"),
-        ):
-            if (tokens := self._number(f"{group}: {theirs}", info.get(theirs))) and tokens >= 1:
-                card.setdefault(ours, int(tokens))
-        card |= {"vision": True} if info.get("supports_vision") else {}
-        card |= {"reasoning": True} if info.get("supports_reasoning") else {}
-        card |= {"tools": False} if info.get("supports_function_calling") is False else {}
-        for ours, theirs in (("input_price", "input_cost_per_token"), ("output_price", "output_cost_per_token")):
-            if (price := self._number(f"{group}: {theirs}", info.get(theirs))) is not None:
-                card[ours] = round(price * _MILLION, 6)
-        if timeouts := self._timeouts(group, params.get("timeout"), params.get("stream_timeout")):
-            card["timeouts"] = timeouts
-        return card
+        self.notes.add(f"{provider}: rpm and tpm limit the key {variable}, over all of its models")
 
     def _model(self, provider: str, card: dict[str, Any]) -> None:
         """One model is one card, whatever groups it is in: what the first entry does not say another may."""
@@ -226,13 +208,14 @@ class _Import:
             return
         for name, value in card.items():
             if known.setdefault(name, value) != value:
-                self._note(f"{provider}/{card['name']}: {name} differs among its entries; that of the first is taken")
+                where = f"{provider}/{card['name']}"
+                self.notes.add(f"{where}: {name} differs among its entries; that of the first is taken")
 
     def _patience(self) -> dict[str, Any]:
         """Timeouts and retries that LiteLLM has for all models."""
         found: dict[str, Any] = {}
         total = self._router.get("timeout") or self._library.get("request_timeout")
-        if timeouts := self._timeouts("router_settings", total, self._router.get("stream_timeout")):
+        if timeouts := self.notes.timeouts("router_settings", total, self._router.get("stream_timeout")):
             found["timeouts"] = timeouts
         retries = self._router.get("num_retries", self._library.get("num_retries"))
         if isinstance(retries, int):
@@ -242,7 +225,7 @@ class _Import:
     def _aliases(self) -> dict[str, Any]:
         strategy = STRATEGIES.get(self._router.get("routing_strategy", "simple-shuffle"))
         if strategy is None:
-            self._note(f"the strategy {self._router['routing_strategy']!r} is not known here: weights decide")
+            self.notes.add(f"the strategy {self._router['routing_strategy']!r} is not known here: weights decide")
             strategy = "weighted"
         groups: dict[str, list[_Deployment]] = {}
         for deployment in self._deployments:
@@ -252,7 +235,7 @@ class _Import:
             there = [other for other in others if other not in self._left_out or other in groups]
             for other in others:
                 if other not in there:
-                    self._note(f"fallbacks of {name}: {other} is left out")
+                    self.notes.add(f"fallbacks of {name}: {other} is left out")
             if name == "*":
                 for group in groups:
                     _append(aliases, group, there)
@@ -262,7 +245,7 @@ class _Import:
                 # LiteLLM's callers of a group that cannot be asked get its fallbacks.
                 aliases[name] = there
             else:
-                self._note(f"fallbacks of {name}: there is no such group here")
+                self.notes.add(f"fallbacks of {name}: there is no such group here")
         self._stand_ins(aliases)
         return aliases
 
@@ -271,9 +254,9 @@ class _Import:
         for name, target in _object(self._router, "model_group_alias").items():
             meant = target.get("model") if isinstance(target, dict) else target
             if not meant:
-                self._note(f"model_group_alias: {name} stands for no group")
+                self.notes.add(f"model_group_alias: {name} stands for no group")
             elif meant in self._left_out and meant not in aliases:
-                self._note(f"model_group_alias: {name} stands for {meant}, which is left out")
+                self.notes.add(f"model_group_alias: {name} stands for {meant}, which is left out")
             else:
                 aliases[name] = [meant]
 
@@ -290,39 +273,24 @@ class _Import:
     def _plain(self, value: Any, what: str) -> str | None:
         """A value that may be the name of a variable, which settings of ours do not read."""
         if isinstance(value, str) and value.startswith(VARIABLE):
-            self._note(f"{what} stands in the variable {value.removeprefix(VARIABLE)}: write its value into base_url")
-            place = re.sub(r"[^a-z0-9]+", "-", value.removeprefix(VARIABLE).lower()).strip("-")
+            variable = value.removeprefix(VARIABLE)
+            self.notes.add(f"{what} stands in the variable {variable}: write its value into base_url")
+            place = re.sub(r"[^a-z0-9]+", "-", variable.lower()).strip("-")
             return f"http://set-{place}.invalid/v1"
         return str(value).rstrip("/") if value else None
 
-    def _number(self, what: str, value: Any) -> float | None:
-        """A number, None where there is none: a note says so where something else stands in its place."""
-        if value is None:
-            return None
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            number = math.nan
-        if math.isfinite(number):
-            return number
-        self._note(f"{what}: not carried over, for it is no number: {str(value)[:60]}")
-        return None
-
-    def _timeouts(self, what: str, total: Any, stream: Any) -> dict[str, float]:
-        whole, silent = self._number(f"{what}: timeout", total), self._number(f"{what}: stream_timeout", stream)
-        found = {"total": whole} if whole and whole > 0 else {}
-        return found | ({"first_event": silent, "idle": silent} if silent and silent > 0 else {})
+    def _timeouts(self, group: str, params: Mapping[str, Any]) -> dict[str, float]:
+        """What an entry says of its own patience."""
+        silent = self._router.get("stream_timeout")
+        return self.notes.timeouts(group, params.get("timeout"), params.get("stream_timeout"), silent=silent)
 
     def _leftover(self, section: str, given: Mapping[str, Any]) -> None:
         unknown = sorted(given.keys() - set(CARRIED[section].split()))
         if unknown:
-            self._note(f"{section}: not carried over: {', '.join(unknown)}")
-        if section == "the file" and given.get("environment_variables"):
-            self._note(f"environment_variables: set them yourself: {', '.join(sorted(given['environment_variables']))}")
-
-    def _note(self, sentence: str) -> None:
-        if sentence not in self.notes:
-            self.notes.append(sentence)
+            self.notes.add(f"{section}: not carried over: {', '.join(unknown)}")
+        variables = given.get("environment_variables") if section == "the file" else None
+        if variables:
+            self.notes.add(f"environment_variables: set them yourself: {', '.join(sorted(variables))}")
 
 
 def _alias(found: list[_Deployment], strategy: str) -> Any:

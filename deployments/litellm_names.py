@@ -54,7 +54,8 @@ CARRIED = {
     "model_list": "model_name litellm_params model_info rpm tpm",
     "litellm_params": "model api_key api_base base_url rpm tpm weight timeout stream_timeout",
     "model_info": "id mode base_model max_input_tokens max_tokens max_output_tokens input_cost_per_token "
-    "output_cost_per_token supports_vision supports_function_calling supports_reasoning",
+    "output_cost_per_token supports_vision supports_audio_input supports_function_calling supports_response_schema "
+    "supports_reasoning",
     "router_settings": "routing_strategy fallbacks context_window_fallbacks default_fallbacks model_group_alias "
     "num_retries timeout stream_timeout enable_pre_call_checks allowed_fails cooldown_time",
     "litellm_settings": "fallbacks context_window_fallbacks default_fallbacks num_retries request_timeout drop_params "

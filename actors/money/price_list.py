@@ -101,14 +101,26 @@ class PriceList:
             kept = self._kept[key] = _Kept(self._found(provider, address, model, tier, now), now // 60 * 60 + 60)
         return kept.rates
 
+    def context(self, provider: str, address: str, model: str) -> int:
+        """The model's context length in tokens; 0 where the list does not know it. Found as its rates are."""
+        try:
+            _, entry = self._entry(provider, address, model)
+        except LookupError:
+            return 0
+        return entry.context_window or 0
+
+    def _entry(self, provider: str, address: str, model: str) -> tuple[types.Provider, types.ModelInfo]:
+        """Who sells the model, and what is listed of it. Raises LookupError."""
+        try:
+            return self._list.find_provider_model(model, None, None, address)
+        except LookupError:
+            if not provider:
+                raise
+            return self._list.find_provider_model(model, None, provider, None)
+
     def _found(self, provider: str, address: str, model: str, tier: str, now: float) -> Rates | None:
         try:
-            try:
-                seller, entry = self._list.find_provider_model(model, None, None, address)
-            except LookupError:
-                if not provider:
-                    return None
-                seller, entry = self._list.find_provider_model(model, None, provider, None)
+            seller, entry = self._entry(provider, address, model)
             # Rates of a tier are a provider's own; a model that it sells for another one has them at that one.
             own = any(entry is listed for listed in seller.models)
             context = _TIERS.get(tier, {"service_tier": tier}) if tier and own else None

@@ -70,7 +70,7 @@ def test_providers_are_who_is_asked() -> None:
     assert providers["hosted-vllm"]["base_url"] == "http://gpu:8000/v1"
     assert providers["openai"]["keys"] == [{"variable": "OPENAI_API_KEY", "requests_per_minute": 480}]
     assert providers["openai"]["retry"] == {"attempts": 3}
-    assert providers["openai"]["timeouts"] == {"total": 120.0}
+    assert providers["openai"]["timeouts"] == {"total": 120.0, "first_event": 120.0, "idle": 120.0}
 
 
 def test_models_keep_what_is_known_of_them() -> None:
@@ -80,6 +80,7 @@ def test_models_keep_what_is_known_of_them() -> None:
         "name": "gpt-4o",
         "context": 128000,
         "vision": True,
+        "audio": True,
         "input_price": 2.5,
         "output_price": 10.0,
     }
@@ -210,7 +211,7 @@ def test_a_weight_of_nothing_and_what_differs_between_entries() -> None:
     )
     assert gateway["aliases"]["a"]["weights"] == {"openai/x": 0.0, "groq/y": 3.0}
     (model,) = providers["openai"]["models"]
-    assert (model["input_price"], model["timeouts"]) == (1.0, {"total": 30.0})
+    assert (model["input_price"], model["timeouts"]) == (1.0, {"total": 30.0, "first_event": 30.0, "idle": 30.0})
     assert "timeouts differs" in notes
     assert "max_retries" in notes
 
@@ -256,6 +257,68 @@ def test_odd_values_are_named_and_end_nothing(entry: str) -> None:
     assert list(gateway["aliases"].values()) == [["openai/x"]]
     assert "openai" in providers
     assert ("no number" in notes) == ("os.environ" in entry or "128k" in entry)
+
+
+MODEL = "{{model_name: a, litellm_params: {{model: {}}}, model_info: {{{}}}}}"
+
+
+@pytest.mark.parametrize(
+    ("model", "info", "able"),
+    [
+        ("openai/gpt-4o", "", True),
+        ("openai/gpt-3.5-turbo", "supports_vision: false, supports_audio_input: false", False),
+        ("groq/llava", "", True),
+        ("ollama/llava", "", None),
+        ("openrouter/openai/gpt-4o", "", None),
+        ("ollama/llava", "supports_vision: true, supports_audio_input: true", True),
+    ],
+)
+def test_pictures_are_for_the_provider_to_judge_where_the_file_is_silent(
+    model: str, info: str, able: bool | None
+) -> None:
+    _, providers, _ = entries(MODEL.format(model, info))
+    ((card,),) = (settings["models"] for settings in providers.values())
+    assert (card.get("vision"), card.get("audio")) == (able, able)
+
+
+def test_a_later_entry_may_say_what_the_first_does_not() -> None:
+    _, providers, notes = entries(MODEL.format("openai/x", ""), MODEL.format("openai/x", "supports_vision: false"))
+    assert providers["openai"]["models"] == [{"name": "x", "vision": False, "audio": True}]
+    assert "differs" not in notes
+
+
+def test_the_context_is_the_files_or_that_of_the_price_list() -> None:
+    _, providers, notes = entries(
+        MODEL.format("anthropic/claude-sonnet-4-5", ""),
+        MODEL.format("deepseek/deepseek-chat", ""),
+        MODEL.format("openai/gpt-4o", "max_tokens: 16384"),
+        MODEL.format("openai/gpt-4", "max_input_tokens: 5000, max_tokens: 300"),
+        MODEL.format("openai/nobody-knows-it", "max_tokens: 3"),
+    )
+    contexts = {card["name"]: card.get("context", 0) for one in providers.values() for card in one["models"]}
+    assert contexts["claude-sonnet-4-5"] >= 200_000
+    assert contexts["deepseek-chat"] >= 64_000
+    assert contexts["gpt-4o"] == 128_000
+    assert (contexts["gpt-4"], contexts["nobody-knows-it"]) == (5000, 0)
+    assert "max_tokens not carried over" in notes
+
+
+@pytest.mark.parametrize(
+    ("entry", "router", "of_model"),
+    [
+        ("timeout: 600", "", {"total": 600, "first_event": 600, "idle": 600}),
+        ("timeout: 600, stream_timeout: 20", "", {"total": 600, "first_event": 20, "idle": 20}),
+        ("timeout: 600", "stream_timeout: 9", {"total": 600}),
+        ("stream_timeout: 20", "stream_timeout: 9", {"first_event": 20, "idle": 20}),
+    ],
+)
+def test_a_timeout_is_that_of_silence_too_where_nothing_else_is(
+    entry: str, router: str, of_model: dict[str, float]
+) -> None:
+    one = f"{{model_name: a, litellm_params: {{model: ollama/llama3, {entry}}}}}"
+    _, providers, _ = entries(one, more=f"router_settings: {{{router}}}\n")
+    assert providers["ollama"]["models"][0]["timeouts"] == of_model
+    assert providers["ollama"].get("timeouts") == ({"first_event": 9, "idle": 9} if router else None)
 
 
 @pytest.mark.parametrize("more", ["router_settings: {fallbacks: {a: [b]}}", "router_settings: {routing_strategy: [1]}"])
