@@ -17,11 +17,14 @@ from deployments.litellm_models import Notes, card_of, completed
 from deployments.litellm_names import (
     CARRIED,
     COMPATIBLE,
+    CONVERSATIONS,
     KEYED,
     KINDS,
+    OPERATIONS,
     SERVERS,
     STRATEGIES,
     VARIABLE,
+    mode_of,
     service_of,
     taken_variables,
     usual_variable,
@@ -114,7 +117,8 @@ class _Import:
         prefix, model = service_of(asked)
         if "*" in model or "*" in group:
             self.notes.add(f"{group}: wildcards need no entry, callers may ask for `{prefix}/<model>`")
-        settings = self._service(group, prefix, params)
+        mode = self._mode(group, model, info)
+        settings = self._service(group, prefix, params) if mode in CONVERSATIONS | OPERATIONS else None
         if settings is None:
             self._left_out.add(group)
             return
@@ -129,10 +133,23 @@ class _Import:
         card = card_of(group, model, info, self.notes)
         if timeouts := self._timeouts(group, params):
             card["timeouts"] = timeouts
-        self._model(provider, card)
+        if mode in CONVERSATIONS:
+            self._model(provider, card)
+        elif unlisted := sorted(card.keys() - {"name"}):
+            # A model that is listed is one that `auto` may choose.
+            self.notes.add(f"{group}: not carried over, for `auto` is to pass it over: {', '.join(unlisted)}")
         weights = (self.notes.number(f"{group}: weight", params.get("weight")), limits["rpm"], limits["tpm"], 1.0)
         weight = next(one for one in weights if one is not None)
         self._deployments.append(_Deployment(group, provider, model, max(0.0, weight)))
+
+    def _mode(self, group: str, model: str, info: Mapping[str, Any]) -> str:
+        """What the model is for. A note says where its name had to tell, and what is not asked here."""
+        mode = str(info.get("mode") or mode_of(model))
+        if mode not in CONVERSATIONS | OPERATIONS:
+            self.notes.add(f"{group}: mode `{mode}` is not on the routed lane; it is left out")
+        if mode not in CONVERSATIONS and not info.get("mode"):
+            self.notes.add(f"{group}: by its name `{model}` is of the mode `{mode}`; `mode` in model_info says another")
+        return mode
 
     def _service(self, group: str, prefix: str, params: Mapping[str, Any]) -> dict[str, Any] | None:
         """Kind, address and key of who is asked; None, and a note, where nothing of ours can."""

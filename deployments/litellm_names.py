@@ -50,6 +50,25 @@ STRATEGIES = {
     "usage-based-routing-v2": "least_busy",
 }
 
+CONVERSATIONS = frozenset({"chat", "responses"})
+"""Values of `mode` whose models answer conversations, which `auto` may choose them for."""
+
+OPERATIONS = frozenset({"embedding", "completion"})
+"""Values of `mode` whose models are asked for something else that the routed lane has too."""
+
+_MODES = {
+    "embedding": r"embed|(?:^|/)(?:bge|e5|gte)-|voyage-",
+    "completion": r"gpt-3\.5-turbo-instruct|davinci-|babbage-",
+    "image_generation": r"dall-e|gpt-image|imagen|stable-diffusion|(?:^|/)flux|recraft",
+    "video_generation": r"(?:^|/)(?:sora|veo)-",
+    "audio_transcription": r"whisper|transcribe",
+    "audio_speech": r"(?:^|-)tts(?:-|$)",
+    "rerank": r"rerank",
+    "moderation": r"moderation",
+    "realtime": r"realtime",
+}
+"""Modes, and what names of their models have in common."""
+
 CARRIED = {
     "model_list": "model_name litellm_params model_info rpm tpm",
     "litellm_params": "model api_key api_base base_url rpm tpm weight timeout stream_timeout",
@@ -70,6 +89,11 @@ def service_of(asked: str) -> tuple[str, str]:
     """The prefix of a model's name, and the name without it; a name without a prefix says by itself whose it is."""
     prefix, slash, model = asked.partition("/")
     return (prefix, model) if slash else ("anthropic" if asked.startswith("claude") else "openai", asked)
+
+
+def mode_of(model: str) -> str:
+    """What a model is for, in LiteLLM's word for it, by its name alone: `chat` where the name says nothing else."""
+    return next((mode for mode, pattern in _MODES.items() if re.search(pattern, model.lower())), "chat")
 
 
 def usual_variable(prefix: str) -> str:

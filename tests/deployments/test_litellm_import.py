@@ -11,6 +11,8 @@ from deployments.cli.commands import app
 from deployments.config import GatewaySettings, ProviderSettings
 from deployments.litellm_import import imported
 from pipelines.errors import ConfigurationError
+from tests.deployments.house import client_of, house
+from tests.deployments.ollama_server import ollama_server
 
 FILE = """
 model_list:
@@ -319,6 +321,58 @@ def test_a_timeout_is_that_of_silence_too_where_nothing_else_is(
     _, providers, _ = entries(one, more=f"router_settings: {{{router}}}\n")
     assert providers["ollama"]["models"][0]["timeouts"] == of_model
     assert providers["ollama"].get("timeouts") == ({"first_event": 9, "idle": 9} if router else None)
+
+
+@pytest.mark.parametrize(
+    ("model", "mode", "known"),
+    [
+        ("openai/gpt-4o", "", "listed"),
+        ("openai/gpt-4o-audio-preview", "chat", "listed"),
+        ("openai/o3-pro", "responses", "listed"),
+        ("openai/text-embedding-3-small", "", "unlisted"),
+        ("hosted_vllm/BAAI/bge-m3", "", "unlisted"),
+        ("openai/house-model", "embedding", "unlisted"),
+        ("openai/gpt-3.5-turbo-instruct", "", "unlisted"),
+        ("openai/babbage-002", "completion", "unlisted"),
+        ("groq/llama-3-8b-instruct", "", "listed"),
+        ("openai/my-embedded-chat", "chat", "listed"),
+        ("openai/dall-e-3", "", "left out"),
+        ("openai/gpt-4o-mini-tts", "", "left out"),
+        ("openai/whisper-1", "", "left out"),
+        ("openai/gpt-4o-transcribe", "", "left out"),
+        ("openai/house-model", "image_generation", "left out"),
+        ("openai/gpt-4o-realtime-preview", "", "left out"),
+    ],
+)
+def test_only_models_for_conversations_are_listed(model: str, mode: str, known: str) -> None:
+    info = f"mode: {mode}" if mode else ""
+    one = f"{{model_name: a, litellm_params: {{model: {model}, api_base: 'http://h/v1'}}, model_info: {{{info}}}}}"
+    gateway, providers, notes = entries(one)
+    assert [len(one["models"]) for one in providers.values()] == {"listed": [1], "unlisted": [0]}.get(known, [])
+    assert list(gateway["aliases"]) == ([] if known == "left out" else ["a"])
+    assert ("by its name" in notes) == (known != "listed" and not mode)
+    assert ("it is left out" in notes) == (known == "left out")
+
+
+async def test_an_imported_alias_of_embeddings_answers_and_auto_passes_it_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with ollama_server() as server:
+        gateway, providers, notes = entries(
+            "{model_name: a, litellm_params: "
+            f"{{model: ollama/nomic-embed-text, api_base: '{server.url}', timeout: 9}}}}"
+        )
+        del providers["ollama"]["listen"]
+        async with house(tmp_path, monkeypatch, aliases=gateway["aliases"]) as running:
+            await running.provider(**providers["ollama"], drain=1.0)
+            await running.until(lambda: running.gateway.router.table.provider("ollama") is not None)
+            async with client_of(running.gateway) as client:
+                answer = await client.post("/v1/embeddings", json={"model": "a", "input": "Hi"})
+                assert answer.json()["data"][0]["embedding"] == [0.5]
+                asked = {"model": "auto", "messages": [{"role": "user", "content": "Hi"}]}
+                route = (await client.post("/v1/route", json=asked)).json()
+    assert "ollama/nomic-embed-text" not in [one["model"] for one in route["candidates"]]
+    assert "a: not carried over, for `auto` is to pass it over: timeouts" in notes
 
 
 @pytest.mark.parametrize("more", ["router_settings: {fallbacks: {a: [b]}}", "router_settings: {routing_strategy: [1]}"])
