@@ -77,6 +77,7 @@ class _Import:
         self._router = _object(given, "router_settings")
         self._library = _object(given, "litellm_settings")
         self._providers: dict[str, dict[str, Any]] = {}
+        self._rates: dict[str, dict[str, dict[str, float | None]]] = {}
         self._deployments: list[_Deployment] = []
         self.notes = Notes()
 
@@ -86,6 +87,7 @@ class _Import:
             self._leftover(section, self._given if section == "the file" else _object(self._given, section))
         for entry in self._given["model_list"]:
             self._deployment(entry)
+        self._limited()
         aliases = self._aliases()
         GatewaySettings.model_validate({"aliases": aliases})
         applications = [_application("gateway", "/", "gateway", {"listen": _listen(0), "aliases": aliases})]
@@ -127,7 +129,7 @@ class _Import:
             name: self.notes.number(f"{group}: {name}", params.get(name) if entry.get(name) is None else entry[name])
             for name in ("rpm", "tpm")
         }
-        self._limits(provider, limits)
+        self._rate(provider, model, limits)
         if "*" in model or "*" in group:
             return
         card = card_of(group, model, info, self.notes)
@@ -201,20 +203,31 @@ class _Import:
             self._providers[name] = {**settings, **named, **self._patience(), "models": []}
         return name
 
-    def _limits(self, provider: str, params: Mapping[str, Any]) -> None:
-        """Limits of a key at a provider: LiteLLM has them by model, here they are the key's."""
-        limits = {
-            ours: params[theirs]
-            for ours, theirs in (("requests_per_minute", "rpm"), ("tokens_per_minute", "tpm"))
-            if (params.get(theirs) or 0) > 0
-        }
-        settings = self._providers[provider]
-        variable = settings.get("key_variable")
-        if not limits or not variable or "keys" in settings:
-            return
-        del settings["key_variable"]
-        settings["keys"] = [{"variable": variable, **limits}]
-        self.notes.add(f"{provider}: rpm and tpm limit the key {variable}, over all of its models")
+    def _rate(self, provider: str, model: str, limits: Mapping[str, float | None]) -> None:
+        """Note the limits of one entry; of several for one model the largest holds."""
+        rates = self._rates.setdefault(provider, {}).setdefault(model, dict.fromkeys(limits))
+        for name, limit in limits.items():
+            if limit is not None and limit > 0:
+                rates[name] = max(limit, rates[name] or 0.0)
+
+    def _limited(self) -> None:
+        """Limit the keys: LiteLLM has limits by model, here they are the key's, and so the sum of its models'."""
+        for provider, models in self._rates.items():
+            settings, limits = self._providers[provider], dict[str, float]()
+            for ours, theirs in (("requests_per_minute", "rpm"), ("tokens_per_minute", "tpm")):
+                found = [rates[theirs] for rates in models.values()]
+                known = [one for one in found if one is not None]
+                if known and "key_variable" not in settings:
+                    self.notes.add(f"{provider}: {theirs} not carried over, for it has no key")
+                elif known and len(known) < len(found):
+                    open_one = next(model for model, rates in models.items() if rates[theirs] is None)
+                    self.notes.add(f"{provider}: {theirs} not carried over, for {open_one} of the same key has none")
+                elif known:
+                    limits[ours] = sum(known)
+            if limits:
+                variable = settings.pop("key_variable")
+                settings["keys"] = [{"variable": variable, **limits}]
+                self.notes.add(f"{provider}: rpm and tpm limit the key {variable}, as the sum over all of its models")
 
     def _model(self, provider: str, card: dict[str, Any]) -> None:
         """One model is one card, whatever groups it is in: what the first entry does not say another may."""

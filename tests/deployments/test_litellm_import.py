@@ -168,6 +168,39 @@ def test_accounts_and_servers_stay_apart() -> None:
     assert "sk-" not in notes
 
 
+LIMITED = "{{model_name: {}, litellm_params: {{model: {}, api_base: 'http://h/v1', api_key: os.environ/K, {}}}}}"
+
+
+@pytest.mark.parametrize(
+    ("given", "limits", "said"),
+    [
+        (["gpt-4 rpm: 6", "mini rpm: 5000, tpm: 9"], {"requests_per_minute": 5006}, "tpm not carried over, for gpt-4"),
+        (["gpt-4 rpm: 6, tpm: 5", "mini tpm: 9"], {"tokens_per_minute": 14}, "rpm not carried over, for mini"),
+        (["gpt-4 rpm: 6", "gpt-4 rpm: 6", "mini rpm: 1"], {"requests_per_minute": 7}, ""),
+        (["gpt-4 rpm: 6", "gpt-4 weight: 1"], {"requests_per_minute": 6}, ""),
+        (["gpt-4 rpm: 6", "mini weight: 1"], {}, "rpm not carried over, for mini"),
+        (["gpt-4 rpm: 6", "* weight: 1"], {}, "rpm not carried over, for *"),
+        (["gpt-4 rpm: 0"], {}, ""),
+    ],
+)
+def test_a_key_is_limited_to_what_all_of_its_models_may(given: list[str], limits: dict[str, int], said: str) -> None:
+    split = [one.partition(" ") for one in given]
+    _, providers, notes = entries(
+        *(LIMITED.format(f"'{model}'", f"'hosted_vllm/{model}'", more) for model, _, more in split)
+    )
+    (settings,) = providers.values()
+    assert settings.get("keys", []) == ([{"variable": "K", **limits}] if limits else [])
+    assert settings.get("key_variable") == (None if limits else "K")
+    assert said in notes
+
+
+def test_limits_without_a_key_are_named() -> None:
+    _, providers, notes = entries("{model_name: a, litellm_params: {model: ollama/llama3, rpm: 60, tpm: 100}}")
+    assert "keys" not in providers["ollama"]
+    assert "ollama: rpm not carried over, for it has no key" in notes
+    assert "ollama: tpm not carried over, for it has no key" in notes
+
+
 OPENAI = "{{model_name: {}, litellm_params: {{model: openai/gpt-4o{}}}}}"
 
 
