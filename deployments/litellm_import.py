@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from deployments import providers
 from deployments.config import GatewaySettings, ProviderSettings
 from deployments.litellm_models import Notes, card_of, completed
 from deployments.litellm_names import (
@@ -29,6 +30,7 @@ from deployments.litellm_names import (
     taken_variables,
     usual_variable,
 )
+from deployments.providers.openai import is_own
 from pipelines.errors import ConfigurationError
 
 FIRST_PORT = 8100
@@ -158,7 +160,7 @@ class _Import:
         base = self._plain(params.get("api_base") or params.get("base_url"), f"{group}: api_base")
         settings: dict[str, Any] = {}
         if prefix in KINDS:
-            settings["kind"] = KINDS[prefix] if prefix != "openai" or not base else "local"
+            settings["kind"] = KINDS[prefix] if prefix != "openai" or not base or is_own(base) else "local"
         elif prefix in COMPATIBLE:
             settings["kind"], base = "local", base or COMPATIBLE[prefix]
         elif prefix in SERVERS and base:
@@ -192,7 +194,8 @@ class _Import:
     def _provider(self, prefix: str, settings: dict[str, Any]) -> str:
         """The name of the provider that is asked so; the same service with the same key is one provider."""
         wanted = re.sub(r"[^a-z0-9-]+", "-", prefix.lower())
-        identity = tuple(settings.get(one) for one in ("kind", "base_url", "key_variable"))
+        kind, base = settings["kind"], settings.get("base_url")
+        identity = (kind, base or providers.KINDS[kind].BASE_URL, settings.get("key_variable"))
         name, number = wanted, 1
         while self._identities.get(name, identity) != identity:
             number += 1

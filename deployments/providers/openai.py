@@ -12,6 +12,11 @@ _OWN_HOSTS = (".api.openai.com", ".openai.azure.com", ".cognitiveservices.azure.
 """How the hosts of OpenAI's own servers end, and of Azure's, with a dot before the first name."""
 
 
+def is_own(base_url: str) -> bool:
+    """Whether the address is one of OpenAI's own servers, or of Azure's: they speak both dialects."""
+    return f".{urlsplit(base_url).hostname or ''}".endswith(_OWN_HOSTS)
+
+
 class OpenAIProvider(Provider):
     """OpenAI, or any service that speaks both of its dialects."""
 
@@ -26,9 +31,6 @@ class OpenAIProvider(Provider):
 
         Compatible servers take it, and a caller of the chat dialect who sends it hears what the server says.
         """
-        if call.dialect in self.DIALECTS or "top_k" not in body or not self._is_own():
+        if call.dialect in self.DIALECTS or "top_k" not in body or not is_own(self.base_url):
             return Written(body)
         return Written({name: value for name, value in body.items() if name != "top_k"}, ("top_k",))
-
-    def _is_own(self) -> bool:
-        return f".{urlsplit(self.base_url).hostname or ''}".endswith(_OWN_HOSTS)

@@ -201,6 +201,34 @@ def test_limits_without_a_key_are_named() -> None:
     assert "ollama: tpm not carried over, for it has no key" in notes
 
 
+@pytest.mark.parametrize(
+    ("base", "kind"),
+    [
+        ("https://api.openai.com/v1", "openai"),
+        ("https://eu.api.openai.com/v1/", "openai"),
+        ("https://ours.openai.azure.com/openai/v1", "openai"),
+        ("https://api.openai.com.example/v1", "local"),
+        ("http://127.0.0.1:9/v1", "local"),
+        ("os.environ/BASE", "local"),
+    ],
+)
+def test_openais_own_address_is_openai(base: str, kind: str) -> None:
+    given = f"{{model_name: a, litellm_params: {{model: openai/gpt-5, api_base: '{base}', api_key: os.environ/K}}}}"
+    _, providers, _ = entries(given)
+    assert [one["kind"] for one in providers.values()] == [kind]
+
+
+def test_a_key_is_one_whether_openais_address_is_written_or_not() -> None:
+    parameters = "{{model: openai/{}, api_key: os.environ/K{}}}"
+    written = parameters.format("gpt-5", ", api_base: 'https://api.openai.com/v1'")
+    _, providers, _ = entries(
+        f"{{model_name: a, litellm_params: {written}}}",
+        f"{{model_name: b, litellm_params: {parameters.format('gpt-4o', '')}}}",
+    )
+    assert [card["name"] for card in providers["openai"]["models"]] == ["gpt-5", "gpt-4o"]
+    assert list(providers) == ["openai"]
+
+
 OPENAI = "{{model_name: {}, litellm_params: {{model: openai/gpt-4o{}}}}}"
 
 
