@@ -3,6 +3,8 @@
 Above it: `commands`. Below it: `talking`, `tables`.
 """
 
+import os
+import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -151,7 +153,7 @@ def export(
     task: Task = None,
     outcome: Outcome = None,
 ) -> None:
-    """Write rows into a file, however many. A file that could not be finished is taken away again."""
+    """Write rows into a file, however many. A new file that cannot be finished is taken away again."""
     asked = {"since": since, "until": until, "key": key, "tag": tag, "model": model, "provider": provider, "task": task}
     sums = ask("GET", "/v1/usage", by="", **{**asked, "since": since or "0"})["total"]
     expected = sums[kind] if sums and not outcome else None
@@ -162,17 +164,30 @@ def export(
 
 @contextmanager
 def _written(file: str) -> Iterator[BinaryIO]:
-    """A file that appears whole, or not at all."""
+    """A file that appears whole, or not at all; what is there and no plain file (a device, a pipe) gets what comes."""
     if file == "-":
         yield sys.stdout.buffer
         return
-    draft = Path(f"{file}.part")
     try:
-        with draft.open("wb") as handle:
-            yield handle
-        draft.replace(file)
+        if Path(file).exists() and not Path(file).is_file():
+            with open(file, "wb") as handle:
+                yield handle
+        else:
+            # A link goes on leading to its file.
+            with _drafted(Path(os.path.realpath(file))) as handle:
+                yield handle
     except OSError as error:
         raise Failure(f"{file}: {error.strerror}") from None
+
+
+@contextmanager
+def _drafted(file: Path) -> Iterator[BinaryIO]:
+    """A new file that takes the place of `file` once it is whole, and goes away where it cannot be."""
+    draft = file.with_name(f"{file.name}.{secrets.token_hex(4)}.part")
+    try:
+        with draft.open("xb") as handle:
+            yield handle
+        draft.replace(file)
     finally:
         draft.unlink(missing_ok=True)
 

@@ -153,6 +153,27 @@ async def test_a_key_s_life(penstock: Terminal) -> None:
         assert secret not in ran.out
 
 
+async def test_an_export_replaces_nothing_but_plain_files(running: House, penstock: Terminal, tmp_path: Path) -> None:
+    kept, target, link, pipe = (tmp_path / name for name in ("rows.csv.part", "target.csv", "rows.csv", "pipe"))
+    kept.write_text("mine")
+    target.write_text("old")
+    link.symlink_to("target.csv")
+    ran = await penstock("export", str(link))
+    assert (ran.code, link.is_symlink(), kept.read_text()) == (0, True, "mine")
+    assert target.read_text().startswith("id,")
+    os.mkfifo(pipe)
+    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    ran = await penstock("export", str(pipe))
+    assert (ran.code, pipe.is_fifo()) == (0, True)
+    assert os.read(reading, 65536) == target.read_bytes()
+    os.close(reading)
+    to_output = await penstock("export", "/proc/self/fd/1")
+    assert (to_output.code, to_output.out) == (0, target.read_bytes().decode())
+    into_folder = await penstock("export", str(tmp_path))
+    assert (into_folder.code, into_folder.err.count("\n")) == (1, 1)
+    assert not list(tmp_path.glob("*.????????.part"))
+
+
 async def test_an_export_into_a_file_or_to_standard_output(running: House, penstock: Terminal, tmp_path: Path) -> None:
     await put(running, *many(700))
     file = tmp_path / "rows.csv"
