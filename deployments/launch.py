@@ -122,10 +122,14 @@ def say(text: str) -> None:
 
 
 def prepare(file: Path, settings: instances.Settings) -> tuple[IO[str], instances.Config]:
-    """Everything before the start: the state directory, its lock, the ports. ConfigurationError if one fails."""
+    """Everything before the start: the configuration, the state directory, its lock, the ports.
+
+    ConfigurationError if one fails.
+    """
+    config = instances.effective(instances.load(file), settings.port, settings.listen_port)
+    preflight.check_arguments(config)
     instances.make_state(settings.state)
     held = preflight.lock(settings.state)
-    config = instances.effective(instances.load(file), settings.port, settings.listen_port)
     preflight.check_ports(instances.addresses(config))
     preflight.note(held, f"process {os.getpid()}, {_url(config)}")
     _forget_last_run(settings.state)

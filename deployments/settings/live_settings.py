@@ -1,6 +1,6 @@
 """What changes without a restart: Serve's `user_config`, over the arguments of an application.
 
-Above it: `replica`. Below it: `config`. Outside it: what a replica does with the values (`Replica.adapt`).
+Above it: `replica`. Below it: `config`, `setting`. Outside it: what a replica does with the values (`Replica.adapt`).
 """
 
 from collections.abc import Mapping
@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from deployments.config import ReplicaSettings
+from deployments.settings.setting import fault
 from pipelines.errors import ConfigurationError
 
 Replicated = TypeVar("Replicated", bound=ReplicaSettings)
@@ -25,6 +26,4 @@ def altered(settings: Replicated, given: Mapping[str, Any]) -> Replicated:
     try:
         return type(settings).model_validate({**settings.model_dump(exclude_unset=True), **given})
     except ValidationError as error:
-        wrong = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        place = ".".join(map(str, wrong["loc"]))
-        raise ConfigurationError(f"user_config: {place}: {wrong['msg']}") from None
+        raise ConfigurationError(f"user_config: {fault(error)}") from None

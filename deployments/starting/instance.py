@@ -116,7 +116,7 @@ def _port(environment: Mapping[str, str], name: str) -> int:
 
 
 def load(file: Path) -> Config:
-    """The Serve configuration in `file`. ConfigurationError if it cannot be read or has no applications."""
+    """The Serve configuration in `file`. ConfigurationError if it cannot be read or is none in its form."""
     import yaml
 
     try:
@@ -125,7 +125,33 @@ def load(file: Path) -> Config:
         raise ConfigurationError(f"{file} cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(config, dict) or not isinstance(config.get("applications"), list):
         raise ConfigurationError(f"{file} has no list of applications")
+    if misshapen := next(_misshapen(config), ""):
+        raise ConfigurationError(f"{file}: {misshapen}")
     return config
+
+
+def _misshapen(config: Config) -> Iterator[str]:
+    """What is not of the form that is read here: where it is, and what is wanted."""
+    http = config.get("http_options", {})
+    if http is not None and not isinstance(http, dict):
+        yield "http_options must be an object"
+    elif http and not _is_port(http.get("port", 0)):
+        yield "http_options.port must be a whole number"
+    for number, application in enumerate(config["applications"]):
+        if not isinstance(application, dict):
+            yield f"applications.{number} must be an object"
+            continue
+        name, args = application.get("name", f"applications.{number}"), application.get("args")
+        listen = args.get("listen") if isinstance(args, dict) else None
+        if args is not None and not isinstance(args, dict):
+            yield f"{name}: args must be an object"
+        elif isinstance(listen, dict) and not _is_port(listen.get("port", 0)):
+            yield f"{name}: listen.port must be a whole number"
+
+
+def _is_port(value: Any) -> bool:
+    # True is a number to Python.
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def effective(config: Config, port: int, listen_port: int) -> Config:

