@@ -5,15 +5,17 @@ Source: https://docs.litellm.ai/docs/proxy/configs (the file).
 What has no counterpart here is named, never dropped in silence. A key that stands in the file itself is not carried
 over: it belongs into a variable, which is named in its place.
 
-Above it: `cli`. Below it: `config`, which checks the result, `litellm_models` and `litellm_names`. Outside it: files.
+Above it: `cli`. Below it: `config`, which checks the result, `litellm_groups`,
+`litellm_models` and `litellm_names`. Outside it: files.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from deployments import providers
 from deployments.config import GatewaySettings, ProviderSettings
+from deployments.litellm_groups import FOR_LONGER, Deployment, aliases_of, fallbacks_of
 from deployments.litellm_models import Notes, card_of, completed
 from deployments.litellm_names import (
     CARRIED,
@@ -22,10 +24,12 @@ from deployments.litellm_names import (
     KEYED,
     KINDS,
     OPERATIONS,
+    RESPONSES,
     SERVERS,
-    STRATEGIES,
     VARIABLE,
+    member,
     mode_of,
+    object_in,
     service_of,
     taken_variables,
     usual_variable,
@@ -42,19 +46,6 @@ class Imported(NamedTuple):
 
     configuration: dict[str, Any]
     notes: list[str]
-
-
-class _Deployment(NamedTuple):
-    """One entry of `model_list`: who is asked, for what, and how."""
-
-    group: str
-    provider: str
-    model: str
-    weight: float
-
-    @property
-    def target(self) -> str:
-        return f"{self.provider}/{self.model}"
 
 
 def imported(given: Any) -> Imported:
@@ -76,29 +67,31 @@ class _Import:
         self._variables: dict[tuple[str, str], str] = {}
         self._taken = taken_variables(given)
         self._left_out: set[str] = set()
-        self._router = _object(given, "router_settings")
-        self._library = _object(given, "litellm_settings")
+        self._router = object_in(given, "router_settings")
+        self._library = object_in(given, "litellm_settings")
         self._providers: dict[str, dict[str, Any]] = {}
         self._rates: dict[str, dict[str, dict[str, float | None]]] = {}
-        self._deployments: list[_Deployment] = []
+        self._deployments: list[Deployment] = []
         self.notes = Notes()
 
     def result(self) -> Imported:
         """Read everything, and check what came of it against our own settings."""
         for section in ("the file", "router_settings", "litellm_settings", "general_settings"):
-            self._leftover(section, self._given if section == "the file" else _object(self._given, section))
+            self._leftover(section, self._given if section == "the file" else object_in(self._given, section))
         for entry in self._given["model_list"]:
             self._deployment(entry)
         self._limited()
-        aliases = self._aliases()
+        sections = (self._router, self._library)
+        aliases = aliases_of(self._deployments, self._left_out, self._providers, sections, self.notes)
         GatewaySettings.model_validate({"aliases": aliases})
         applications = [_application("gateway", "/", "gateway", {"listen": _listen(0), "aliases": aliases})]
         for number, (name, settings) in enumerate(self._providers.items(), 1):
             models = [completed(card, settings["kind"], settings.get("base_url", "")) for card in settings["models"]]
             arguments = {"listen": _listen(number), **settings, "models": models}
+            self._unknown_contexts(name, models)
             ProviderSettings.model_validate(arguments)
             applications.append(_application(name, f"/{name}", "provider", arguments))
-        if "master_key" in _object(self._given, "general_settings"):
+        if "master_key" in object_in(self._given, "general_settings"):
             self.notes.add("the master key: put it into PENSTOCK_API_KEY, it becomes the administrator's key")
         return Imported(
             {
@@ -110,18 +103,22 @@ class _Import:
         )
 
     def _deployment(self, entry: Any) -> None:
-        params = _object(entry, "litellm_params")
-        group, asked = (str(name) if name else "" for name in (_named(entry, "model_name"), params.get("model")))
+        params = object_in(entry, "litellm_params")
+        group, asked = (str(name) if name else "" for name in (member(entry, "model_name"), params.get("model")))
         if not group or not asked:
             raise ConfigurationError("an entry of `model_list` has no model_name, or no litellm_params.model")
         self._leftover("model_list", entry)
         self._leftover("litellm_params", params)
-        info = _object(entry, "model_info")
+        info = object_in(entry, "model_info")
         self._leftover("model_info", info)
-        prefix, model = service_of(asked)
-        if "*" in model or "*" in group:
-            self.notes.add(f"{group}: wildcards need no entry, callers may ask for `{prefix}/<model>`")
+        prefix, model = service_of(params)
+        wildcard = "*" in model or "*" in group
         mode = self._mode(group, model, info)
+        if mode == "responses" or model.startswith(RESPONSES):
+            model = model.removeprefix(RESPONSES)
+            self.notes.add(
+                f"{group}: {model} is asked at /v1/responses only; the chat dialect is not put into its words"
+            )
         settings = self._service(group, prefix, params) if mode in CONVERSATIONS | OPERATIONS else None
         if settings is None:
             self._left_out.add(group)
@@ -132,7 +129,8 @@ class _Import:
             for name in ("rpm", "tpm")
         }
         self._rate(provider, model, limits)
-        if "*" in model or "*" in group:
+        if wildcard:
+            self.notes.add(f"{group}: wildcards need no entry, callers may ask for `{provider}/<model>`")
             return
         card = card_of(group, model, info, self.notes)
         if timeouts := self._timeouts(group, params):
@@ -144,7 +142,7 @@ class _Import:
             self.notes.add(f"{group}: not carried over, for `auto` is to pass it over: {', '.join(unlisted)}")
         weights = (self.notes.number(f"{group}: weight", params.get("weight")), limits["rpm"], limits["tpm"], 1.0)
         weight = next(one for one in weights if one is not None)
-        self._deployments.append(_Deployment(group, provider, model, max(0.0, weight)))
+        self._deployments.append(Deployment(group, provider, model, max(0.0, weight)))
 
     def _mode(self, group: str, model: str, info: Mapping[str, Any]) -> str:
         """What the model is for. A note says where its name had to tell, and what is not asked here."""
@@ -251,57 +249,17 @@ class _Import:
         if timeouts := self.notes.timeouts("router_settings", total, self._router.get("stream_timeout")):
             found["timeouts"] = timeouts
         retries = self._router.get("num_retries", self._library.get("num_retries"))
-        if isinstance(retries, int):
-            found["retry"] = {"attempts": max(1, min(10, retries + 1))}
+        if (number := self.notes.number("num_retries", retries)) is not None:
+            found["retry"] = {"attempts": max(1, min(10, int(number) + 1))}
         return found
 
-    def _aliases(self) -> dict[str, Any]:
-        strategy = STRATEGIES.get(self._router.get("routing_strategy", "simple-shuffle"))
-        if strategy is None:
-            self.notes.add(f"the strategy {self._router['routing_strategy']!r} is not known here: weights decide")
-            strategy = "weighted"
-        groups: dict[str, list[_Deployment]] = {}
-        for deployment in self._deployments:
-            groups.setdefault(deployment.group, []).append(deployment)
-        aliases: dict[str, Any] = {name: _alias(found, strategy) for name, found in groups.items()}
-        for name, others in self._fallbacks():
-            there = [other for other in others if other not in self._left_out or other in groups]
-            for other in others:
-                if other not in there:
-                    self.notes.add(f"fallbacks of {name}: {other} is left out")
-            if name == "*":
-                for group in groups:
-                    _append(aliases, group, there)
-            elif name in aliases:
-                _append(aliases, name, there)
-            elif name in self._left_out and there:
-                # LiteLLM's callers of a group that cannot be asked get its fallbacks.
-                aliases[name] = there
-            else:
-                self.notes.add(f"fallbacks of {name}: there is no such group here")
-        self._stand_ins(aliases)
-        return aliases
-
-    def _stand_ins(self, aliases: dict[str, Any]) -> None:
-        """Add the further names that groups have, but those of groups that are not there."""
-        for name, target in _object(self._router, "model_group_alias").items():
-            meant = target.get("model") if isinstance(target, dict) else target
-            if not meant:
-                self.notes.add(f"model_group_alias: {name} stands for no group")
-            elif meant in self._left_out and meant not in aliases:
-                self.notes.add(f"model_group_alias: {name} stands for {meant}, which is left out")
-            else:
-                aliases[name] = [meant]
-
-    def _fallbacks(self) -> Iterable[tuple[str, list[str]]]:
-        """Fallbacks by group, those for all of them last. For a long prompt only a larger context is asked anyway."""
-        for section in (self._router, self._library):
-            for kind in ("fallbacks", "context_window_fallbacks"):
-                for one in section.get(kind) or []:
-                    yield from one.items()
-        for section in (self._router, self._library):
-            if others := section.get("default_fallbacks"):
-                yield "*", others
+    def _unknown_contexts(self, provider: str, models: list[dict[str, Any]]) -> None:
+        """Say whose context nobody knows, of groups that are to be followed by a larger one."""
+        followed = {one.name for one in fallbacks_of((self._router, self._library)) if one.kind == FOR_LONGER}
+        unknown = {card["name"] for card in models if "context" not in card}
+        for one in self._deployments:
+            if one.provider == provider and one.model in unknown and one.group in followed:
+                self.notes.add(f"{FOR_LONGER} of {one.group}: write `context` to {one.target}, for nobody knows it")
 
     def _plain(self, value: Any, what: str) -> str | None:
         """A value that may be the name of a variable, which settings of ours do not read."""
@@ -326,47 +284,9 @@ class _Import:
             self.notes.add(f"environment_variables: set them yourself: {', '.join(sorted(variables))}")
 
 
-def _alias(found: list[_Deployment], strategy: str) -> Any:
-    """One name for a group: as many targets as there are, chosen as LiteLLM would."""
-    weights: dict[str, float] = {}
-    for one in found:
-        weights[one.target] = weights.get(one.target, 0.0) + one.weight
-    if len(weights) == 1:
-        return list(weights)
-    alias: dict[str, Any] = {"models": list(weights), "strategy": strategy}
-    return alias | ({"weights": weights} if strategy == "weighted" and len(set(weights.values())) > 1 else {})
-
-
-def _append(aliases: dict[str, Any], name: str, others: list[str]) -> None:
-    """Those who are asked where the group itself fails, in their order."""
-    alias = aliases[name]
-    group = alias if isinstance(alias, list) else alias["models"]
-    fresh = [other for other in others if other not in group and other != name]
-    if isinstance(alias, list):
-        aliases[name] = group + fresh
-    elif fresh:
-        # A strategy orders all of its models: those of the group stay among themselves.
-        aliases[f"{name} (group)"] = alias
-        aliases[name] = [f"{name} (group)", *fresh]
-
-
 def _application(name: str, prefix: str, builder: str, arguments: dict[str, Any]) -> dict[str, Any]:
     return {"name": name, "route_prefix": prefix, "import_path": f"deployments.app:{builder}", "args": arguments}
 
 
 def _listen(number: int) -> dict[str, Any]:
     return {"host": "127.0.0.1", "port": FIRST_PORT + number}
-
-
-def _named(given: Any, name: str) -> Any:
-    return given.get(name) if isinstance(given, Mapping) else None
-
-
-def _object(given: Any, name: str) -> dict[str, Any]:
-    """A member that is an object; what is missing is an empty one. Raises ConfigurationError for anything else."""
-    found = _named(given, name)
-    if found is None:
-        return {}
-    if not isinstance(found, dict):
-        raise ConfigurationError(f"`{name}` must be an object")
-    return found

@@ -3,12 +3,14 @@
 Sources: https://docs.litellm.ai/docs/providers (prefixes of model names and the addresses behind them),
 https://docs.litellm.ai/docs/routing (strategies), https://docs.litellm.ai/docs/proxy/configs (the members).
 
-Above it: `litellm_import`. Below it: the standard library. Outside it: what is made of them.
+Above it: `litellm_import`, `litellm_groups`. Below it: `pipelines.errors`. Outside it: what is made of them.
 """
 
 import re
 from collections.abc import Mapping
 from typing import Any
+
+from pipelines.errors import ConfigurationError
 
 VARIABLE = "os.environ/"
 """Stands before the name of a variable, in place of a value."""
@@ -34,6 +36,15 @@ COMPATIBLE = {
     "gemini": "https://generativelanguage.googleapis.com/v1beta/openai",
 }
 """Prefixes of services that speak OpenAI's dialect, and where they are."""
+
+_BARE = {"claude": "anthropic", "gemini": "vertex_ai", "command": "cohere"}
+"""How names without a prefix begin that are not OpenAI's, and whose they are."""
+
+_BESIDE = {"vertex_ai": "vertex_", "bedrock": "aws_"}
+"""How parameters begin that only one service takes."""
+
+RESPONSES = "responses/"
+"""Stands before the name of a model that LiteLLM asks at OpenAI's `/responses` for callers of the chat API, too."""
 
 KEYED = ("openai", "anthropic", "openrouter")
 """Kinds that are never asked without a key: without another variable it stands in the usual one, here as there."""
@@ -71,7 +82,7 @@ _MODES = {
 
 CARRIED = {
     "model_list": "model_name litellm_params model_info rpm tpm",
-    "litellm_params": "model api_key api_base base_url rpm tpm weight timeout stream_timeout",
+    "litellm_params": "model custom_llm_provider api_key api_base base_url rpm tpm weight timeout stream_timeout",
     "model_info": "id mode base_model max_input_tokens max_tokens max_output_tokens input_cost_per_token "
     "output_cost_per_token supports_vision supports_audio_input supports_function_calling supports_response_schema "
     "supports_reasoning",
@@ -85,10 +96,20 @@ CARRIED = {
 """Members that are carried over, or that what happens here anyway makes needless."""
 
 
-def service_of(asked: str) -> tuple[str, str]:
-    """The prefix of a model's name, and the name without it; a name without a prefix says by itself whose it is."""
+def service_of(params: Mapping[str, Any]) -> tuple[str, str]:
+    """Whose the model of these `litellm_params` is, as a prefix of LiteLLM's, and its name without the prefix.
+
+    A name without one says by itself whose it is, or what stands beside it.
+    """
+    asked, named = str(params.get("model")), params.get("custom_llm_provider")
+    if named:
+        return str(named), asked.removeprefix(f"{named}/")
     prefix, slash, model = asked.partition("/")
-    return (prefix, model) if slash else ("anthropic" if asked.startswith("claude") else "openai", asked)
+    if slash:
+        return prefix, model
+    beside = (prefix for prefix, start in _BESIDE.items() if any(str(name).startswith(start) for name in params))
+    bare = (prefix for start, prefix in _BARE.items() if asked.startswith(start))
+    return next(beside, None) or next(bare, "openai"), asked
 
 
 def mode_of(model: str) -> str:
@@ -111,7 +132,22 @@ def taken_variables(given: Mapping[str, Any]) -> set[str]:
             continue
         key = params.get("api_key")
         if not key:
-            found.add(usual_variable(service_of(str(params.get("model")))[0]))
+            found.add(usual_variable(service_of(params)[0]))
         elif isinstance(key, str) and key.startswith(VARIABLE):
             found.add(key.removeprefix(VARIABLE))
+    return found
+
+
+def member(given: Any, name: str) -> Any:
+    """A member of what may be no object."""
+    return given.get(name) if isinstance(given, Mapping) else None
+
+
+def object_in(given: Any, name: str) -> dict[str, Any]:
+    """A member that is an object; what is missing is an empty one. Raises ConfigurationError for anything else."""
+    found = member(given, name)
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise ConfigurationError(f"`{name}` must be an object")
     return found

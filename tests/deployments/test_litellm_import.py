@@ -291,6 +291,103 @@ def test_what_leads_to_a_group_that_is_left_out_is_named() -> None:
     assert "fallbacks of none" in notes
 
 
+@pytest.mark.parametrize(
+    ("asked", "target"),
+    [
+        ("model: gpt-4o", "openai/gpt-4o"),
+        ("model: claude-sonnet-4-5", "anthropic/claude-sonnet-4-5"),
+        ("model: gemini-2.5-flash", ""),
+        ("model: gemini-2.5-flash, vertex_project: p, vertex_location: europe-west4", ""),
+        ("model: claude-sonnet-4-5, vertex_project: p", ""),
+        ("model: claude-sonnet-4-5, aws_region_name: us-east-1", ""),
+        ("model: gemini/gemini-2.5-flash", "gemini/gemini-2.5-flash"),
+        ("model: command-r-plus", ""),
+        ("model: gpt-4o, custom_llm_provider: azure, api_base: 'https://x.openai.azure.com'", ""),
+        ("model: openai/gpt-oss-120b, custom_llm_provider: groq", "groq/openai/gpt-oss-120b"),
+        ("model: groq/llama, custom_llm_provider: groq", "groq/llama"),
+        ("model: openai/responses/o3-pro", "openai/o3-pro"),
+    ],
+)
+def test_a_model_is_asked_of_whom_litellm_asks(asked: str, target: str) -> None:
+    gateway, _, notes = entries(f"{{model_name: a, litellm_params: {{{asked}}}}}")
+    assert gateway["aliases"] == ({"a": [target]} if target else {})
+    assert ("a: nothing here asks" in notes) == (not target)
+    assert ("a: o3-pro is asked at /v1/responses only" in notes) == ("responses/" in asked)
+
+
+def test_a_wildcard_is_told_by_the_providers_own_name() -> None:
+    _, providers, notes = entries(
+        "{model_name: 'together_ai/*', litellm_params: {model: 'together_ai/*'}}",
+        "{model_name: 'vllm/*', litellm_params: {model: 'hosted_vllm/*', api_base: 'http://gpu:8000/v1'}}",
+        "{model_name: gpt, litellm_params: {model: openai/gpt-4o, api_key: os.environ/A}}",
+        "{model_name: 'team-b/*', litellm_params: {model: 'openai/*', api_key: os.environ/B}}",
+        "{model_name: 'azure/*', litellm_params: {model: 'azure/*'}}",
+    )
+    told = [line.rpartition(" ")[2] for line in notes.splitlines() if "wildcards" in line]
+    assert told == ["`together-ai/<model>`", "`hosted-vllm/<model>`", "`openai-2/<model>`"]
+    assert {one.strip("`").partition("/")[0] for one in told} <= providers.keys()
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("fallbacks: [{a: [gpt-4o-mni]}]", "fallbacks of a: gpt-4o-mni is no group here"),
+        ("default_fallbacks: [nobody/gpt-4o]", "default_fallbacks of *: nobody/gpt-4o is no group here"),
+        ("num_retries: os.environ/N", "num_retries: not carried over, for it is no number"),
+    ],
+)
+def test_what_leads_nowhere_is_named(more: str, said: str) -> None:
+    gateway, providers, notes = entries(
+        "{model_name: a, litellm_params: {model: openai/x}}", more=f"router_settings: {{{more}}}"
+    )
+    assert gateway["aliases"] == {"a": ["openai/x"]}
+    assert "retry" not in providers["openai"]
+    assert said in notes
+
+
+def test_fallbacks_may_be_further_names_and_models_of_a_provider() -> None:
+    gateway, _, notes = entries(
+        "{model_name: a, litellm_params: {model: openai/x}}",
+        "{model_name: b, litellm_params: {model: openai/y}}",
+        more="router_settings: {fallbacks: [{a: [old, openai/z]}], model_group_alias: {old: b}, num_retries: '4'}",
+    )
+    assert gateway["aliases"]["a"] == ["openai/x", "old", "openai/z"]
+    assert "fallbacks" not in notes
+
+
+def test_groups_whose_context_nobody_knows_are_named_where_a_larger_one_is_to_follow() -> None:
+    _, _, notes = entries(
+        "{model_name: own, litellm_params: {model: hosted_vllm/qwen, api_base: 'http://h/v1'}}",
+        "{model_name: known, litellm_params: {model: openai/gpt-4o}}",
+        "{model_name: other, litellm_params: {model: hosted_vllm/llama, api_base: 'http://h/v1'}}",
+        more="litellm_settings: {context_window_fallbacks: [{own: [known]}, {known: [other]}]}",
+    )
+    assert [line for line in notes.splitlines() if "context_window_fallbacks" in line] == [
+        "context_window_fallbacks of own: write `context` to hosted-vllm/qwen, for nobody knows it"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("more", "place"),
+    [
+        ("fallbacks: [a]", "`fallbacks` must be a list of objects"),
+        ("fallbacks: {a: [b]}", "`fallbacks` must be a list of objects"),
+        ("fallbacks: [{a: b}]", "`fallbacks: a` must be a list of names"),
+        ("fallbacks: [{a: [{model: b}]}]", "`fallbacks: a` must be a list of names"),
+        ("context_window_fallbacks: [[a]]", "`context_window_fallbacks` must be a list of objects"),
+        ("default_fallbacks: b", "`default_fallbacks` must be a list of names"),
+        ("model_group_alias: {x: [a, b]}", "`model_group_alias: x` must be the name of a group"),
+        ("model_group_alias: {x: {model: [a]}}", "`model_group_alias: x` must be the name of a group"),
+        ("model_group_alias: [a]", "`model_group_alias` must be an object"),
+        ("routing_strategy: [a]", "`routing_strategy` must be a name"),
+    ],
+)
+def test_another_form_is_named(more: str, place: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        entries("{model_name: a, litellm_params: {model: openai/x}}", more=f"router_settings: {{{more}}}")
+    assert caught.value.message == place
+
+
 @pytest.mark.parametrize("entry", ["", "rpm: null, ", "rpm: 5, "])
 def test_a_limit_that_an_entry_leaves_open_is_that_of_its_parameters(entry: str) -> None:
     parameters = "{model: openai/x, api_key: os.environ/K, rpm: " + ("7}" if "5" in entry else "5}")
