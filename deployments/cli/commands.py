@@ -101,9 +101,13 @@ def import_litellm(
     from deployments.litellm_import import imported
 
     try:
-        found = imported(yaml.safe_load(file.read_text()) or {})
+        found = imported(yaml.safe_load(file.read_text(encoding="utf-8-sig")) or {})
     except (yaml.YAMLError, PenstockError) as error:
         raise Failure(f"{file}: {error}") from None
+    except UnicodeDecodeError:
+        raise Failure(f"{file}: no text in UTF-8") from None
+    except OSError as error:
+        raise Failure(f"{file}: {error.strerror}") from None
     sys.stdout.write(yaml.safe_dump(found.configuration, sort_keys=False, allow_unicode=True))
     for sentence in found.notes:
         note(sentence)

@@ -25,6 +25,13 @@ class Failure(Exception):
     """It did not work, in one line."""
 
 
+class _Answer(dict[str, Any]):
+    """An object of an answer. Raises Failure where a member is asked for that is not there."""
+
+    def __missing__(self, name: str) -> Any:
+        raise _stranger()
+
+
 def url() -> str:
     """Where Penstock is. Raises Failure for what is no URL."""
     given = os.environ.get("PENSTOCK_URL", "").strip() or USUAL_URL
@@ -39,9 +46,11 @@ def key() -> str:
         return given
     file = Path(os.environ.get("PENSTOCK_STATE_DIR") or "~/.penstock").expanduser() / KEY_FILE
     try:
-        return file.read_text().strip()
+        return file.read_text(encoding="utf-8").strip()
     except OSError as error:
         raise Failure(f"no key: set PENSTOCK_API_KEY ({file}: {error.strerror})") from None
+    except UnicodeDecodeError:
+        raise Failure(f"no key: set PENSTOCK_API_KEY ({file}: no text in UTF-8)") from None
 
 
 def segment(name: str) -> str:
@@ -50,15 +59,21 @@ def segment(name: str) -> str:
 
 
 def ask(method: str, path: str, body: Any = None, **parameters: Any) -> Any:
-    """The answer, decoded. parameters: of the query; None is left out. Raises Failure."""
+    """The answer, decoded. parameters: of the query; None is left out.
+
+    Raises Failure, and so does whoever reads a member of the answer that is not there.
+    """
     with _client() as client:
         answer = client.request(method, path, params=_given(parameters), json=body)
         if answer.status_code >= 400:
             raise Failure(_words(answer))
         try:
-            return answer.json()
+            said = answer.json(object_hook=_Answer)
         except ValueError:
-            raise Failure(f"{url()} does not answer like Penstock") from None
+            raise _stranger() from None
+        if not isinstance(said, _Answer):
+            raise _stranger()
+        return said
 
 
 @contextmanager
@@ -71,6 +86,10 @@ def download(path: str, **parameters: Any) -> Iterator[Iterator[bytes]]:
         yield answer.iter_bytes()
 
 
+def _stranger() -> Failure:
+    return Failure(f"{url()} does not answer like Penstock")
+
+
 def _given(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in parameters.items() if value is not None}
 
@@ -78,11 +97,10 @@ def _given(parameters: Mapping[str, Any]) -> dict[str, Any]:
 @contextmanager
 def _client() -> Iterator[httpx.Client]:
     where = url()
-    host = httpx.URL(where).host
-    # A proxy of the environment does not lead to this machine.
-    trusts = host not in ("127.0.0.1", "localhost", "::1")
     headers = {"authorization": f"Bearer {key()}"}
     try:
+        # A proxy of the environment does not lead to this machine.
+        trusts = httpx.URL(where).host not in ("127.0.0.1", "localhost", "::1")
         with httpx.Client(base_url=where, headers=headers, timeout=PATIENCE, trust_env=trusts) as client:
             yield client
     except httpx.ConnectError:

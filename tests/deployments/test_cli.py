@@ -190,7 +190,9 @@ async def test_an_export_into_a_file_or_to_standard_output(running: House, penst
 
 
 async def test_what_is_wrong_is_one_line(running: House, penstock: Terminal, tmp_path: Path) -> None:
-    empty = str(tmp_path / "empty")
+    empty, odd = str(tmp_path / "empty"), tmp_path / "odd"
+    odd.mkdir()
+    (odd / "administrator.key").write_bytes(b"\xff\xfe")
     told = [
         (await penstock("usage", "--by", "colour"), 1, "`by`"),
         (await penstock("requests", "show", "a/../b"), 1, "404"),
@@ -198,6 +200,9 @@ async def test_what_is_wrong_is_one_line(running: House, penstock: Terminal, tmp
         (await penstock("usage", PENSTOCK_API_KEY="", PENSTOCK_STATE_DIR=empty), 1, "PENSTOCK_API_KEY"),
         (await penstock("usage", PENSTOCK_URL="http://127.0.0.1:1"), 1, "nobody answers"),
         (await penstock("usage", PENSTOCK_URL="nonsense"), 1, "http://"),
+        (await penstock("usage", PENSTOCK_URL="http://127.0.0.1:port"), 1, "InvalidURL"),
+        (await penstock("usage", PENSTOCK_API_KEY="", PENSTOCK_STATE_DIR=str(odd)), 1, "no text in UTF-8"),
+        (await penstock("import-litellm", str(odd / "administrator.key")), 1, "no text in UTF-8"),
         (await penstock("keys", "update", "x", "--streams", "many"), 1, "--streams"),
         (await penstock("keys", "update", "x"), 1, "nothing to change"),
         (await penstock("keys", "show", "key-none"), 1, "404"),
@@ -212,6 +217,33 @@ async def test_what_is_wrong_is_one_line(running: House, penstock: Terminal, tmp
         assert "psk-" not in ran.err
     red = await penstock("usage", "--by", "colour", FORCE_COLOR="1")
     assert "\x1b[1;31m" in red.err
+
+
+@pytest.mark.parametrize(
+    ("body", "command"),
+    [
+        (b"{}", "export -"),
+        (b"[]", "providers"),
+        (b"<html>", "usage"),
+        (b'{"data": [{}], "by": ["day"]}', "usage"),
+        (b'{"data": [{}]}', "keys list"),
+    ],
+)
+async def test_an_answer_of_something_else_is_one_line(
+    running: House, penstock: Terminal, body: bytes, command: str
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = f"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        ran = await penstock(*command.split(), PENSTOCK_URL=f"http://{host}:{port}")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err == f"http://{host}:{port} does not answer like Penstock\n"
 
 
 async def test_the_key_comes_from_the_state_directory(running: House, penstock: Terminal, tmp_path: Path) -> None:
