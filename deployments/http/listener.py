@@ -199,12 +199,13 @@ def _taken(family: socket.AddressFamily, host: str, port: int) -> str:
 async def _sibling(host: str, port: int, guard: Guard) -> bool:
     """Whether the port's holder is of our cluster and application (challenge and response; the secret is not sent)."""
     challenge = secrets.token_hex(16)
-    address = "127.0.0.1" if host in ("0.0.0.0", "") else host
+    address = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)
+    named = f"[{address}]" if ":" in address else address
     transport = HttpTransport()
     try:
         async with asyncio.timeout(_ASKING_SECONDS):
-            named = {"x-penstock-challenge": challenge}
-            answer = await transport.send("GET", f"http://{address}:{port}/healthz", named, b"", Timeouts())
+            headers = {"x-penstock-challenge": challenge}
+            answer = await transport.send("GET", f"http://{named}:{port}/healthz", headers, b"", Timeouts())
             await answer.close()
     except (UpstreamError, TimeoutError):
         return False

@@ -198,13 +198,14 @@ async def test_what_does_not_end_in_time_is_cut_off() -> None:
             await caller.head()
 
 
-async def test_a_port_is_shared_with_siblings_and_with_nobody_else() -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::1", "::"])
+async def test_a_port_is_shared_with_siblings_and_with_nobody_else(host: str) -> None:
     port, first, second = free_port(), Place(), Place()
-    await first.listener.start("127.0.0.1", port, GUARD)
-    await second.listener.start("127.0.0.1", port, GUARD)
+    await first.listener.start(host, port, GUARD)
+    await second.listener.start(host, port, GUARD)
     for stranger in (Guard("another"), Guard(), Guard("secret", application="another")):
         with pytest.raises(ConfigurationError, match="taken by another program"):
-            await Place().listener.start("127.0.0.1", port, stranger)
+            await Place().listener.start(host, port, stranger)
     await first.listener.stop()
     await second.listener.stop()
 
