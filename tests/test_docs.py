@@ -146,6 +146,8 @@ RICH = [
     Request("m", (USER,), reasoning=ReasoningRequest(budget=9000, summary="auto"), **SETTINGS),
     Request("m", (USER,), reasoning=ReasoningRequest(budget=2000), max_tokens=1000),
     Request("m", (USER,), reasoning=ReasoningRequest(enabled=False)),
+    Request("claude-opus-5-5", (USER,), reasoning=ReasoningRequest(enabled=False), temperature=0.5),
+    Request("claude-opus-5-5", (USER,), reasoning=ReasoningRequest(effort="minimal")),
     Request("m", (USER,), reasoning=ReasoningRequest(effort="minimal"), user="ann", parallel_tool_calls=False),
     Request("m", (USER, Message("assistant", (Reasoning(), Text("ok"))), USER)),
     Request("m", (USER,), top_logprobs=3),

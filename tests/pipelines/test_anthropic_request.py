@@ -101,6 +101,7 @@ def normal(request: Request) -> Request:
 @given(SAID)
 def test_what_is_written_reads_to_the_same(request: Request) -> None:
     expected = normal(request)
+    assume("claude" not in request.model.lower())
     assume(any(message.role != "system" for message in expected.messages))
     assert read(write(request)) == expected
 

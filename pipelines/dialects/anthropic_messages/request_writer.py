@@ -4,19 +4,21 @@
 - a schema for the answer is `output_config.format` where strict mode can hold it; otherwise, and for "any JSON
   object", it is an instruction at the end of `system`, and `output_format` is named; `strict` of a tool likewise
 - `allowed` of a tool choice narrows the tools themselves; a choice without tools says nothing and is left out
-- temperature above 1 becomes 1 and is named; stop sequences of nothing but white space are left out and named
+- temperature above 1 becomes 1 and is named; for models that take no sampling, temperature, `top_p` and `top_k` are
+  left out and named; so are stop sequences of nothing but white space
 - `extra` of this dialect goes along unchanged and wins over what is derived; `extra` of others is named
-- sources of the rules on thinking stand in `thinking`
+- sources of the rules on thinking stand in `thinking`, on what a model takes in `models`
 
 Source: Anthropic API reference, "Create a Message"; "Structured outputs".
 
-Above it: `dialect`. Below it: `content_writer`, `thinking`, `schemas`, `conversation`.
+Above it: `dialect`. Below it: `content_writer`, `models`, `thinking`, `schemas`, `conversation`.
 """
 
 import msgspec
 
 from pipelines.conversation import Json, OutputFormat, Request, ToolChoice, ToolSpec
 from pipelines.dialects.anthropic_messages.content_writer import Block, Dropped, note, write_messages
+from pipelines.dialects.anthropic_messages.models import model_of
 from pipelines.dialects.anthropic_messages.opaque import NAME, own
 from pipelines.dialects.anthropic_messages.schemas import holds_strictly
 from pipelines.dialects.anthropic_messages.thinking import reconcile, write_thinking
@@ -29,7 +31,7 @@ DEFAULT_MAX_TOKENS = 4096
 _UNSAID = (
     "seed", "n", "frequency_penalty", "presence_penalty", "logprobs", "top_logprobs", "logit_bias", "metadata",
 )  # fmt: skip
-_SAID = ("top_p", "top_k")
+_SAMPLING = ("temperature", "top_p", "top_k")
 _TIERS = {"auto": "auto", "default": "standard_only", "standard_only": "standard_only"}
 _CHOICES = {"auto": "auto", "required": "any", "none": "none", "named": "tool"}
 
@@ -73,13 +75,14 @@ def _write_sampling(request: Request, body: Block, dropped: Dropped) -> None:
         value = getattr(request, name)
         if value is not None and (name, value) != ("n", 1):
             dropped[name] = None
-    for name in _SAID:
-        if getattr(request, name) is not None:
-            body[name] = getattr(request, name)
-    if request.temperature is not None:
-        body["temperature"] = min(request.temperature, 1.0)
-        if request.temperature > 1.0:
-            dropped["temperature"] = None
+    sampling = {name: value for name in _SAMPLING if (value := getattr(request, name)) is not None}
+    if not model_of(request.model).sampled:
+        dropped.update(dict.fromkeys(sampling))
+        sampling = {}
+    body.update(sampling)
+    if sampling.get("temperature", 0.0) > 1.0:
+        body["temperature"] = 1.0
+        dropped["temperature"] = None
     stop = [sequence for sequence in request.stop if sequence.strip()]
     if stop:
         body["stop_sequences"] = stop
