@@ -148,7 +148,7 @@ RICH = [
     Request("m", (USER,), reasoning=ReasoningRequest(enabled=False)),
     Request("claude-opus-5-5", (USER,), reasoning=ReasoningRequest(enabled=False), temperature=0.5),
     Request("claude-opus-5-5", (USER,), reasoning=ReasoningRequest(effort="minimal")),
-    Request("m", (USER,), reasoning=ReasoningRequest(effort="minimal"), user="ann", parallel_tool_calls=False),
+    Request("m", (USER,), reasoning=ReasoningRequest(effort="minimal"), user="ann" * 22, parallel_tool_calls=False),
     Request("m", (USER, Message("assistant", (Reasoning(), Text("ok"))), USER)),
     Request("m", (USER,), top_logprobs=3),
 ]

@@ -8,6 +8,7 @@ Above it: `dialect`. Below it: `message_writer`, `conversation`.
 
 from pipelines.conversation import Json, OutputFormat, ReasoningRequest, Request, ToolChoice, ToolSpec
 from pipelines.dialects.base import Written, unsaid
+from pipelines.dialects.identifiers import user_of
 from pipelines.dialects.openai_chat.legacy import is_legacy, marked
 from pipelines.dialects.openai_chat.message_writer import write_messages
 from pipelines.dialects.openai_chat.part_writer import Dropped, own_share
@@ -29,18 +30,7 @@ def write_request(request: Request) -> Written:
     if not messages:
         raise BadRequest("`messages` holds nothing that can be sent", param="messages")
     body: dict[str, Json] = {"model": request.model, "messages": messages}
-    for name in _AS_THEY_ARE:
-        value = getattr(request, name)
-        # The time of `functions` knew no other than one call.
-        if value is not None and not (name == "parallel_tool_calls" and is_legacy(request)):
-            body[name] = value
-    if body.get("top_logprobs") is not None and not body.get("logprobs"):
-        # This wire takes the one beside the other only.
-        del body["top_logprobs"]
-        dropped["top_logprobs"] = None
-    for name in ("service_tier", "user"):
-        if getattr(request, name):
-            body[name] = getattr(request, name)
+    _write_settings(request, body, dropped)
     if request.stop:
         body["stop"] = list(request.stop)
     if request.max_tokens is not None:
@@ -57,6 +47,24 @@ def write_request(request: Request) -> Written:
         body["stream"] = True
         body["stream_options"] = {**options, "include_usage": True}
     return Written(body, tuple(dropped))
+
+
+def _write_settings(request: Request, body: dict[str, Json], dropped: Dropped) -> None:
+    for name in _AS_THEY_ARE:
+        value = getattr(request, name)
+        # The time of `functions` knew no other than one call.
+        if value is not None and not (name == "parallel_tool_calls" and is_legacy(request)):
+            body[name] = value
+    if body.get("top_logprobs") is not None and not body.get("logprobs"):
+        # This wire takes the one beside the other only.
+        del body["top_logprobs"]
+        dropped["top_logprobs"] = None
+    if request.service_tier:
+        body["service_tier"] = request.service_tier
+    if request.user:
+        body["user"] = user_of(request.user)
+        if body["user"] != request.user:
+            dropped["user"] = None
 
 
 def _write_tools(request: Request, body: dict[str, Json], dropped: Dropped) -> None:

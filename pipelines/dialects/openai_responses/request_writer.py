@@ -20,6 +20,7 @@ from pipelines.conversation import (
     ToolSpec,
 )
 from pipelines.dialects.base import Written, unsaid
+from pipelines.dialects.identifiers import user_of
 from pipelines.dialects.openai_responses.input_writer import write_input
 from pipelines.dialects.openai_responses.opaque import NAME, own, owned
 
@@ -60,6 +61,8 @@ def write_request(request: Request) -> Written:
     dropped = [name for name in _UNKNOWN_HERE if getattr(request, name) not in (None, ())]
     if request.n not in (None, 1):
         dropped.append("n")
+    if user_of(request.user) != request.user:
+        dropped.append("user")
     dropped += lost
     tools, more_lost = write_tools(request.tools)
     dropped += more_lost
@@ -91,7 +94,7 @@ def _settings(request: Request) -> dict[str, Json]:
         "top_p": request.top_p,
         "top_logprobs": request.top_logprobs,
         "service_tier": request.service_tier or None,
-        "user": request.user or None,
+        "user": user_of(request.user) or None,
         "metadata": request.metadata,
     }
     return {key: value for key, value in settings.items() if value is not None}

@@ -1,0 +1,18 @@
+"""Identifiers of a caller's that a provider would refuse: they become digests, the same in every turn.
+
+Above it: the dialects' writers. Below it: nothing.
+"""
+
+import hashlib
+
+LONGEST_USER = 64
+"""Characters of `user` at most: OpenAI answers 400 (`string_above_max_length`) to more."""
+
+
+def user_of(user: str) -> str:
+    """A user's identifier as it is, or where it is too long its SHA-256 in 64 hexadecimal digits."""
+    return user if len(user) <= LONGEST_USER else _digest(user)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
