@@ -43,7 +43,7 @@ def words(index: int, *texts: str) -> list[dict[str, Any]]:
     return block(index, {"type": "text", "text": ""}, *deltas)
 
 
-def ending(reason: str = "end_turn", **usage: int) -> list[dict[str, Any]]:
+def ending(reason: str = "end_turn", **usage: Any) -> list[dict[str, Any]]:
     delta = {"stop_reason": reason, "stop_sequence": None}
     return [{"type": "message_delta", "delta": delta, "usage": {"output_tokens": 5, **usage}}, {"type": "message_stop"}]
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pipelines.conversation import Foreign, Reasoning, Refusal, Text, ToolCall, Usage
 from pipelines.dialects.anthropic_messages import ANTHROPIC_MESSAGES
 from pipelines.dialects.anthropic_messages.encoder import SENTINEL
+from pipelines.dialects.anthropic_messages.usage import read_usage
 from pipelines.errors import BadRequest, PenstockError, ProtocolError, RateLimited, StreamBroken, UpstreamError
 from pipelines.events import (
     Event,
@@ -121,6 +122,36 @@ def test_usage_is_converted_both_ways() -> None:
     usage = shown(encoded(decoded(data)))[-2]["usage"]
     assert (usage["input_tokens"], usage["cache_read_input_tokens"], usage["output_tokens"]) == (3, 100, 5)
     assert usage["cache_creation_input_tokens"] == 20
+
+
+def test_what_compaction_and_an_advisor_used_is_counted() -> None:
+    apart = {
+        "input_tokens": 1000,
+        "output_tokens": 100,
+        "cache_read_input_tokens": 10,
+        "cache_creation_input_tokens": 7,
+    }
+    long = {"ephemeral_1h_input_tokens": 5, "ephemeral_5m_input_tokens": 2}
+    iterations = [
+        {**apart, "type": "compaction", "cache_creation": long},
+        {"type": "message", "input_tokens": 3, "output_tokens": 5},
+        {"type": "advisor_message", "model": "claude-fable-5", "input_tokens": 20_000, "output_tokens": 2000},
+        {"type": "brand_new", "input_tokens": 99},
+        "odd",
+    ]
+    for counts in ({"input_tokens": 3, "output_tokens": 5}, {"input_tokens": 0, "output_tokens": 0}):
+        events = decoded(wire(start(), *words(0, "a"), *ending(**counts, iterations=iterations)))
+        assert isinstance(events[-1], Finished)
+        usage = events[-1].usage
+        assert usage is not None
+        assert usage.input == counts["input_tokens"] + 1000 + 10 + 7 + 20_000
+        assert usage.output == counts["output_tokens"] + 100 + 2000
+        assert (usage.cached_read, usage.cache_write, usage.cache_write_long) == (10, 7, 5)
+        given = shown(encoded(events))[-2]["usage"]
+        assert given["iterations"] == iterations
+        assert {name: given[name] for name in counts} == counts, "counted twice by whoever reads both"
+    odd = Usage(raw={"iterations": [{"type": "compaction", "input_tokens": 2**53, "output_tokens": -1}] * 2000})
+    assert read_usage(odd.raw or {}) == msgspec.structs.replace(odd, input=0)
 
 
 def test_input_tokens_of_the_last_report_win() -> None:
