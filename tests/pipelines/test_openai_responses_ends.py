@@ -1,7 +1,7 @@
 """How answers of the Responses wire fail, and which frames of a relayed stream are looked at."""
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -24,8 +24,10 @@ from pipelines.events import (
     FinishReason,
     PartDelta,
     PartEnded,
+    PartKind,
     PartStarted,
     Started,
+    assemble,
 )
 from tests.pipelines.responses_wire import EVENTS, decode, encode, payloads, validate_stream
 from tests.strategies import event_streams
@@ -119,3 +121,17 @@ def test_an_answer_that_is_no_response_is_a_protocol_error(body: bytes) -> None:
 def test_an_error_body_with_status_200_is_an_error() -> None:
     with pytest.raises(RateLimited, match="Slow down"):
         OPENAI_RESPONSES.read_answer(b'{"error": {"message": "Slow down: rate limit", "code": "rate_limit_exceeded"}}')
+
+
+@pytest.mark.parametrize("kind", ["", "text", "tool_call", "reasoning", "refusal"])
+def test_an_answer_that_a_refusal_broke_off_is_not_whole(kind: PartKind | Literal[""]) -> None:
+    said = [PartStarted(0, kind, "c", "f"), PartDelta(0, "{"), PartEnded(0)] if kind else []
+    events: list[Event] = [Started("anthropic", "claude", "msg_1"), *said, Finished("refusal", "refusal")]
+    whole = OPENAI_RESPONSES.write_answer(assemble(events), Request("m", ()))
+    streamed = validate_stream(encode(events))[-1]
+    told = kind == "refusal"
+    for response in (whole, streamed["response"]):
+        assert response["status"] == ("completed" if told else "incomplete")
+        assert response["incomplete_details"] == (None if told else {"reason": "content_filter"})
+        assert response["output"] == whole["output"]
+    assert streamed["type"] == f"response.{whole['status']}"

@@ -57,6 +57,7 @@ class ResponsesEncoder(Encoder):
         self._waiting: list[ItemWriter] = []
         self._runs: dict[str, RunWriter] = {}
         self._output: dict[int, dict[str, Json]] = {}
+        self._refused = False
         self._over = False
 
     def encode(self, event: Event) -> bytes:
@@ -101,6 +102,7 @@ class ResponsesEncoder(Encoder):
         if event.choice:
             return b""
         kind = event.kind
+        self._refused = self._refused or kind == "refusal"
         writer = WRITERS[kind](event, item_id(self._response, kind, self._place), self._place)
         self._writers[event.index] = writer
         if kind == "foreign":
@@ -145,7 +147,7 @@ class ResponsesEncoder(Encoder):
         return written
 
     def _finish(self, event: Finished) -> bytes:
-        word = incomplete_reason(event)
+        word = incomplete_reason(event, refused=self._refused)
         written = self._settle(cut_off=bool(word))
         self._over = True
         response = ended_response(self._frame, self._items(), event)

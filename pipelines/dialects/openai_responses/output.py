@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from pipelines.conversation import Foreign, Json, Opaque, Part, Reasoning, Refusal, Request, Text, ToolCall
 from pipelines.dialects.base import our_members
+from pipelines.dialects.openai_responses.fields import objects_of
 from pipelines.dialects.openai_responses.opaque import OUR_ID, own, reasoning_item
 from pipelines.dialects.openai_responses.request_writer import (
     write_reasoning,
@@ -181,7 +182,7 @@ def ended_response(frame: dict[str, Json], output: Sequence[Json], end: Finished
 
     The item that was cut off, which is the last one, is incomplete too.
     """
-    word = incomplete_reason(end)
+    word = incomplete_reason(end, refused=any(map(_is_refusal, output)))
     items = list(output)
     if word and items and items[-1].get("status") == "completed" and items[-1]["type"] in ("message", "function_call"):
         items[-1] = {**items[-1], "status": "incomplete"}
@@ -195,6 +196,10 @@ def ended_response(frame: dict[str, Json], output: Sequence[Json], end: Finished
         "usage": write_usage(end.usage),
         **our_members(end.opaque),
     }
+
+
+def _is_refusal(item: dict[str, Json]) -> bool:
+    return any(content.get("type") == "refusal" for content in objects_of(item, "content"))
 
 
 def failed_response(frame: dict[str, Json], output: Sequence[Json], code: str, message: str) -> dict[str, Json]:

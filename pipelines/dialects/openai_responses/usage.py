@@ -71,8 +71,14 @@ def _reason(response: Mapping[str, Json], kind: str, seen: Set[PartKind]) -> tup
     return "stop", "completed"
 
 
-def incomplete_reason(end: Finished) -> str:
-    """The word for why an answer is incomplete; "" for one that is complete."""
+def incomplete_reason(end: Finished, *, refused: bool) -> str:
+    """The word for why an answer is incomplete; "" for one that is complete.
+
+    refused: the answer holds a refusal, which tells callers enough; one that was merely broken off (Anthropic's
+    `refusal`) would look whole.
+    """
+    if end.reason == "refusal" and not refused:
+        return "content_filter"
     if end.reason == "other" and end.raw_reason in _OTHER_WORDS:
         return end.raw_reason
     return _WORDS.get(end.reason, "")
