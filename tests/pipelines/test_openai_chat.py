@@ -190,6 +190,26 @@ def test_pictures_and_files() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("application/pdf", "file.pdf"), ("text/csv; charset=utf-8", "file.csv"), ("TEXT/x-diff", "file.txt"),
+        ("application/zip", "file"), ("", "file"),
+    ],
+)  # fmt: skip
+def test_a_document_without_a_name_gets_one_by_its_kind(kind: str, name: str) -> None:
+    for document, expected in (
+        (File(data="aGk=", media_type=kind), name),
+        (File("a", data="aGk=", media_type=kind), "a"),
+    ):
+        messages = (Message("user", (document,)),)
+        chat = WIRES["openai_chat"].write_request(Request("m", messages)).body["messages"][0]
+        responses = WIRES["openai_responses"].write_request(Request("m", messages)).body["input"][0]
+        assert chat["content"][0]["file"]["filename"] == responses["content"][0]["filename"] == expected
+    stored = WIRES["openai_chat"].write_request(Request("m", (Message("user", (File(file_id="f"),)),)))
+    assert stored.body["messages"][0]["content"][0]["file"] == {"file_id": "f"}
+
+
 def test_reasoning_goes_back_as_it_came() -> None:
     details = [{"type": "reasoning.encrypted", "data": "xyz", "id": "rs_1"}]
     message = {"role": "assistant", "content": "a", "reasoning": "b", "reasoning_details": details}

@@ -1,11 +1,12 @@
 """Parts of a message for a provider of this dialect.
 
-Above it: `message_writer`. Below it: `conversation`.
+Above it: `message_writer`. Below it: `file_names`, `conversation`.
 """
 
 from collections.abc import Sequence
 
 from pipelines.conversation import Audio, File, Foreign, Image, Json, Opaque, Part, Text
+from pipelines.dialects.file_names import file_name
 from pipelines.dialects.openai_chat.thoughts import KEY, own
 
 Dropped = dict[str, None]
@@ -65,5 +66,6 @@ def _file(file: File) -> dict[str, Json]:
     if file.text:
         return {"type": "text", "text": file.text}
     data = file.url or (f"data:{file.media_type};base64,{file.data}" if file.media_type else file.data)
-    members = {"file_data": data, "filename": file.name, "file_id": file.file_id}
+    name = file_name(file) if file.data else file.name
+    members = {"file_data": data, "filename": name, "file_id": file.file_id}
     return {"type": "file", "file": {name: value for name, value in members.items() if value}}

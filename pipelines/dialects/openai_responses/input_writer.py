@@ -23,6 +23,7 @@ from pipelines.conversation import (
     ToolResult,
 )
 from pipelines.dialects import base
+from pipelines.dialects.file_names import file_name
 from pipelines.dialects.openai_responses.fields import text_of
 from pipelines.dialects.openai_responses.opaque import CONTENT_PART, NAME, OUR_ID, own, reasoning_item
 from pipelines.dialects.openai_responses.tool_events import without_ours
@@ -101,7 +102,7 @@ def _file(part: File, mine: dict[str, Json]) -> dict[str, Json]:
     if part.name:
         written["filename"] = part.name
     if part.data:
-        written.setdefault("filename", "file")
+        written["filename"] = file_name(part)
         written["file_data"] = f"data:{part.media_type};base64,{part.data}" if part.media_type else part.data
     if part.url:
         written["file_url"] = part.url
