@@ -96,6 +96,7 @@ PARTS = (
     Text("words", ALL),
     Image("https://example.com/a.png", opaque=ALL),
     Image(),
+    File(opaque={"anthropic_messages": {"source": {"type": "content", "content": []}}}),
     File(data="aGk=", media_type="application/zip", name="a.zip", opaque=ALL),
     File(text="words", opaque=ALL),
     Image(data="aGk=", media_type="image/png", opaque=ALL),

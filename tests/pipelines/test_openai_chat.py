@@ -22,7 +22,7 @@ from pipelines.conversation import (
     ToolResult,
     ToolSpec,
 )
-from pipelines.dialects import WIRES
+from pipelines.dialects import DIALECTS, WIRES
 from pipelines.dialects.openai_chat import OPENAI_CHAT
 from pipelines.errors import BadRequest
 from pipelines.events import Event, Finished, PartEnded, PartStarted, assemble
@@ -208,6 +208,28 @@ def test_a_document_without_a_name_gets_one_by_its_kind(kind: str, name: str) ->
         assert chat["content"][0]["file"]["filename"] == responses["content"][0]["filename"] == expected
     stored = WIRES["openai_chat"].write_request(Request("m", (Message("user", (File(file_id="f"),)),)))
     assert stored.body["messages"][0]["content"][0]["file"] == {"file_id": "f"}
+
+
+def test_a_picture_or_document_of_which_nothing_can_be_said_is_left_out_and_named() -> None:
+    stored = {"type": "input_image", "file_id": "file-1", "detail": "auto"}
+    asked = {"model": "m", "input": [{"role": "user", "content": [{"type": "input_text", "text": "x"}, stored]}]}
+    written = OPENAI_CHAT.write_request(DIALECTS["openai_responses"].read_request(asked))
+    assert (written.body["messages"], written.dropped) == ([{"role": "user", "content": "x"}], ("image",))
+    same = WIRES["openai_responses"].write_request(DIALECTS["openai_responses"].read_request(asked))
+    assert same.body["input"][0]["content"][1] == stored
+    pictures = [{"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aGk="}}]
+    content = [{"type": "document", "source": {"type": "content", "content": pictures}}]
+    parts = [{"type": "text", "text": "x"}, *content]
+    result = {"type": "tool_result", "tool_use_id": "t", "content": parts}
+    call = {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "f", "input": {}}]}
+    messages = [{"role": "user", "content": parts}, call, {"role": "user", "content": [result]}]
+    request = DIALECTS["anthropic_messages"].read_request({"model": "m", "max_tokens": 9, "messages": messages})
+    written = OPENAI_CHAT.write_request(request)
+    assert [message.get("content") for message in written.body["messages"]] == ["x", None, "x"]
+    assert "file" in written.dropped
+    written = WIRES["openai_responses"].write_request(request)
+    assert [item.get("content") or item.get("output") for item in written.body["input"]] == ["x", None, "x"]
+    assert "messages.file" in written.dropped
 
 
 def test_reasoning_goes_back_as_it_came() -> None:

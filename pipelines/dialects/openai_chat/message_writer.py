@@ -33,7 +33,7 @@ def write_messages(messages: Iterable[Message], dropped: Dropped) -> list[Json]:
     pictures: list[Part] = []
     for message in messages:
         if pictures and message.role != "tool":
-            written.append({"role": "user", "content": content(pictures, dropped)})
+            written += _shown(pictures, dropped)
             pictures = []
         if message.role == "assistant":
             own_turn = assistant(message, dropped)
@@ -52,9 +52,13 @@ def write_messages(messages: Iterable[Message], dropped: Dropped) -> list[Json]:
             pictures = []
         elif others:
             pictures += others
-    if pictures:
-        written.append({"role": "user", "content": content(pictures, dropped)})
-    return written
+    return written + _shown(pictures, dropped)
+
+
+def _shown(pictures: Sequence[Part], dropped: Dropped) -> list[Json]:
+    """The user's message that shows pictures of tools' results, if any can be said."""
+    said = content(pictures, dropped)
+    return [{"role": "user", "content": said}] if said else []
 
 
 def _is_emptied(written: dict[str, Json], parts: Sequence[Part]) -> bool:

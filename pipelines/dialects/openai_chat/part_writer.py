@@ -42,7 +42,7 @@ def write_part(part: Part, dropped: Dropped) -> dict[str, Json] | None:
             return share
         dropped["foreign"] = None
         return None
-    if not isinstance(part, Text | Image | File | Audio):
+    if not isinstance(part, Text | Image | File | Audio) or _is_empty(part):
         dropped[type(part).__name__.lower()] = None
         return None
     share = own_share(part.opaque, type(part).__name__.lower(), dropped)
@@ -59,6 +59,16 @@ def write_part(part: Part, dropped: Dropped) -> dict[str, Json] | None:
             return {"type": "input_audio", "input_audio": sound, **others}
         case File():
             return {**_file(part), **others}
+
+
+def _is_empty(part: Part) -> bool:
+    """Whether nothing of a picture or document can be said: another dialect has it by an id, or in blocks."""
+    match part:
+        case Image():
+            return not (part.url or part.data)
+        case File():
+            return not (part.url or part.data or part.text or part.file_id)
+    return False
 
 
 def _file(file: File) -> dict[str, Json]:

@@ -77,27 +77,25 @@ def _turn(text: str) -> dict[str, Json]:
     return {"type": "message", "role": "user", "content": text}
 
 
-def write_content(part: Text | Image | File) -> dict[str, Json]:
-    """A part of a user's message or of a tool's output as content."""
+def write_content(part: Text | Image | File) -> dict[str, Json] | None:
+    """A part of a user's message or of a tool's output as content; None where there is nothing that is known here."""
     mine = own(part.opaque)
     match part:
         case Text():
             return {"type": "input_text", "text": part.text, **mine}
         case Image():
             url = f"data:{part.media_type};base64,{part.data}" if part.data else part.url
-            return {
-                "type": "input_image",
-                "detail": part.detail or "auto",
-                **({"image_url": url} if url else {}),
-                **mine,
-            }
+            source = {**({"image_url": url} if url else {}), **mine}
+            return {"type": "input_image", "detail": part.detail or "auto", **source} if source else None
         case File():
             return _file(part, mine)
 
 
-def _file(part: File, mine: dict[str, Json]) -> dict[str, Json]:
+def _file(part: File, mine: dict[str, Json]) -> dict[str, Json] | None:
     if part.text:
         return {"type": "input_text", "text": part.text}
+    if not (part.data or part.url or part.file_id or mine):
+        return None
     written: dict[str, Json] = {"type": "input_file"}
     if part.name:
         written["filename"] = part.name
@@ -130,7 +128,7 @@ class _Writer:
         content: list[dict[str, Json]] = []
         for part in message.parts:
             if isinstance(part, Text | Image | File):
-                content.append(write_content(part))
+                content += self._content(part)
                 continue
             if isinstance(part, Foreign) and CONTENT_PART in own(part.opaque):
                 content.append(own(part.opaque)[CONTENT_PART])
@@ -144,6 +142,13 @@ class _Writer:
                 content = []
                 self.items += beside
         self._said(role, content)
+
+    def _content(self, part: Text | Image | File) -> list[dict[str, Json]]:
+        """A part as content, nothing where this wire has no form for it."""
+        written = write_content(part)
+        if written is None:
+            self.dropped.append("messages.image" if isinstance(part, Image) else "messages.file")
+        return [] if written is None else [written]
 
     def _said(self, role: str, content: list[dict[str, Json]]) -> None:
         if not content:
@@ -194,7 +199,7 @@ class _Writer:
     def _result(self, part: ToolResult) -> None:
         if part.is_error:
             self.dropped.append("messages.is_error")
-        output: Json = [write_content(entry) for entry in part.parts]
+        output: Json = [entry for inner in part.parts for entry in self._content(inner)]
         if all(entry.keys() == {"type", "text"} for entry in output) and len(output) < 2:
             output = "".join(entry["text"] for entry in output)
         self.items.append(
