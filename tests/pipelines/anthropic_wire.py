@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from anthropic.types import Message, RawMessageStreamEvent
+from anthropic.types.beta import BetaMessage, BetaRawMessageStreamEvent
 from pydantic import TypeAdapter
 
 from pipelines.conversation import Message as Turn
@@ -12,8 +12,8 @@ from pipelines.dialects import sse
 from pipelines.dialects.anthropic_messages import ANTHROPIC_MESSAGES
 from pipelines.events import Event, assemble
 
-EVENT: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
-MESSAGE: TypeAdapter[Any] = TypeAdapter(Message)
+EVENT: TypeAdapter[Any] = TypeAdapter(BetaRawMessageStreamEvent)
+MESSAGE: TypeAdapter[Any] = TypeAdapter(BetaMessage)
 REQUEST = Request("claude", (Turn("user", (Text("hi"),)),), stream=True)
 
 

@@ -1,5 +1,6 @@
 """The Anthropic stream, both directions: decoder and encoder."""
 
+import json
 from random import Random
 from typing import Any
 
@@ -132,12 +133,11 @@ def test_what_compaction_and_an_advisor_used_is_counted() -> None:
         "cache_creation_input_tokens": 7,
     }
     long = {"ephemeral_1h_input_tokens": 5, "ephemeral_5m_input_tokens": 2}
+    none = {"cache_read_input_tokens": 0, "cache_creation_input_tokens": 0}
     iterations = [
         {**apart, "type": "compaction", "cache_creation": long},
-        {"type": "message", "input_tokens": 3, "output_tokens": 5},
-        {"type": "advisor_message", "model": "claude-fable-5", "input_tokens": 20_000, "output_tokens": 2000},
-        {"type": "brand_new", "input_tokens": 99},
-        "odd",
+        {**none, "type": "message", "input_tokens": 3, "output_tokens": 5},
+        {**none, "type": "advisor_message", "model": "claude-fable-5", "input_tokens": 20_000, "output_tokens": 2000},
     ]
     for counts in ({"input_tokens": 3, "output_tokens": 5}, {"input_tokens": 0, "output_tokens": 0}):
         events = decoded(wire(start(), *words(0, "a"), *ending(**counts, iterations=iterations)))
@@ -150,7 +150,7 @@ def test_what_compaction_and_an_advisor_used_is_counted() -> None:
         given = shown(encoded(events))[-2]["usage"]
         assert given["iterations"] == iterations
         assert {name: given[name] for name in counts} == counts, "counted twice by whoever reads both"
-    odd = Usage(raw={"iterations": [{"type": "compaction", "input_tokens": 2**53, "output_tokens": -1}] * 2000})
+    odd = Usage(raw={"iterations": [{"type": "compaction", "input_tokens": 2**53, "output_tokens": -1}, 1] * 2000})
     assert read_usage(odd.raw or {}) == msgspec.structs.replace(odd, input=0)
 
 
@@ -164,7 +164,8 @@ def test_input_tokens_of_the_last_report_win() -> None:
     ("raw", "reason"),
     [
         ("end_turn", "stop"), ("stop_sequence", "stop"), ("max_tokens", "length"), ("tool_use", "tool_calls"),
-        ("model_context_window_exceeded", "length"), ("refusal", "refusal"), ("pause_turn", "pause"), ("new", "other"),
+        ("model_context_window_exceeded", "length"), ("refusal", "refusal"), ("pause_turn", "pause"),
+        ("compaction", "pause"), ("new", "other"),
     ],
 )  # fmt: skip
 def test_stop_reasons(raw: str, reason: str) -> None:
@@ -251,6 +252,23 @@ def test_compaction_is_kept() -> None:
     data = wire(start(), *block(0, compaction, {"type": "compaction_delta", "content": "so far"}), *ending())
     part = assemble(decoded(data)).message.parts[0]
     assert part == Foreign({NAME: {"type": "compaction", "content": "so far"}})
+
+
+def test_what_stands_beside_the_last_delta_comes_and_goes() -> None:
+    edits = {"applied_edits": [{"type": "clear_tool_uses_20250919", "cleared_tool_uses": 8, "cleared_input_tokens": 5}]}
+    last, stop = ending("compaction")
+    later = {"type": "message_delta", "delta": {}, "usage": {"output_tokens": 6}, "context_management": edits}
+    for tail in ([{**last, "context_management": edits, "penstock": {"x": 1}}, stop], [last, later, stop]):
+        events = decoded(wire(start(), *words(0, "a"), *tail))
+        told = shown(encoded(events))[-2]
+        assert told["context_management"] == edits
+        assert told["delta"] == {"stop_reason": "compaction", "stop_sequence": None}
+        assert "penstock" not in told
+        answer = answered(events)
+        assert (answer["context_management"], answer["stop_reason"]) == (edits, "compaction")
+        again = ANTHROPIC_MESSAGES.read_answer(json.dumps(answer).encode())
+        assert "context_management" not in shown(encoded(again))[0]["message"]
+        assert shown(encoded(again))[-2]["context_management"] == edits
 
 
 def test_parts_of_other_dialects_have_no_block() -> None:

@@ -11,7 +11,7 @@ from pipelines.dialects.anthropic_messages.blocks import answer_blocks
 from pipelines.dialects.anthropic_messages.decoder import MessagesDecoder
 from pipelines.dialects.anthropic_messages.encoder import start_message
 from pipelines.dialects.anthropic_messages.failures import stream_failure
-from pipelines.dialects.anthropic_messages.opaque import own
+from pipelines.dialects.anthropic_messages.opaque import ended
 from pipelines.dialects.anthropic_messages.reasons import write_reason
 from pipelines.dialects.anthropic_messages.usage import write_usage
 from pipelines.dialects.base import our_members
@@ -19,6 +19,7 @@ from pipelines.errors import ProtocolError
 from pipelines.events import Completion, Event
 
 _ENDING = ("stop_reason", "stop_sequence", "stop_details", "container")
+_BESIDE = ("context_management",)
 
 
 def read_answer(body: bytes) -> list[Event]:
@@ -35,12 +36,12 @@ def read_answer(body: bytes) -> list[Event]:
     if not isinstance(message.get("stop_reason"), str):
         raise ProtocolError("the provider's answer has no stop reason")
     decoder = MessagesDecoder()
-    ending = {key: message.pop(key) for key in _ENDING if key in message}
+    delta, beside = ({key: message.pop(key) for key in keys if key in message} for keys in (_ENDING, _BESIDE))
     events = decoder.take({"type": "message_start", "message": message})
     for index, block in enumerate(content):
         events += decoder.take({"type": "content_block_start", "index": index, "content_block": block})
         events += decoder.take({"type": "content_block_stop", "index": index})
-    events += decoder.take({"type": "message_delta", "delta": ending})
+    events += decoder.take({**beside, "type": "message_delta", "delta": delta})
     return events + decoder.take({"type": "message_stop"})
 
 
@@ -48,13 +49,15 @@ def write_answer(completion: Completion, request: Request) -> dict[str, Json]:
     """A whole answer to the caller's message object. Answers after the first (n > 1) have no form here."""
     finished = completion.finished
     parts = completion.message.parts
+    delta, beside = ended(finished.opaque)
     refused = any(isinstance(part, Refusal) for part in parts)
     return {
         **start_message(completion.started, request.model),
         "content": [block for part in parts for block in answer_blocks(part)],
         "stop_reason": write_reason(finished, refused=refused),
         "stop_sequence": None,
-        **own(finished.opaque),
+        **delta,
+        **beside,
         "usage": write_usage(finished.usage),
         **our_members(finished.opaque),
     }

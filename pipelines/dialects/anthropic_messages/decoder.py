@@ -26,14 +26,15 @@ from pipelines.conversation import Json, Usage
 from pipelines.dialects import base, lenient, sse
 from pipelines.dialects.anthropic_messages.block import Block
 from pipelines.dialects.anthropic_messages.failures import stream_failure
-from pipelines.dialects.anthropic_messages.opaque import owned, rest
+from pipelines.dialects.anthropic_messages.opaque import ending, owned, rest
 from pipelines.dialects.anthropic_messages.reasons import read_reason
 from pipelines.dialects.anthropic_messages.usage import merged_usage, read_usage
 from pipelines.errors import ProtocolError, StreamBroken
-from pipelines.events import Event, Finished, Started
+from pipelines.events import OURS, Event, Finished, Started
 
 _START_FIELDS = frozenset({"id", "type", "role", "model", "content", "stop_reason", "stop_sequence", "usage"})
-_END_FIELDS = frozenset({"stop_reason"})
+_DELTA_FIELDS = frozenset({"stop_reason"})
+_END_FIELDS = frozenset({"type", "delta", "usage", OURS})
 
 _decode = msgspec.json.Decoder().decode
 
@@ -47,6 +48,8 @@ class MessagesDecoder(base.Decoder):
         self._open: dict[Json, Block] = {}
         self._parts = 0
         self._usage: dict[str, Json] = {}
+        self._ending: dict[str, Json] = {}
+        self._beside: dict[str, Json] = {}
         self._takers: dict[Json, Callable[[dict[str, Json]], list[Event]]] = {
             "message_start": self._message_start,
             "content_block_start": self._block_start,
@@ -131,13 +134,15 @@ class MessagesDecoder(base.Decoder):
     def _message_delta(self, event: dict[str, Json]) -> list[Event]:
         self._must_have_started()
         self._usage = merged_usage(self._usage, event.get("usage"))
+        self._beside |= rest(event, _END_FIELDS)
         delta = event.get("delta")
         reason = delta.get("stop_reason") if isinstance(delta, dict) else None
         if isinstance(delta, dict) and isinstance(reason, str) and reason:
-            opaque = owned(rest(delta, _END_FIELDS))
-            self.finished = Finished(read_reason(reason), reason, read_usage(self._usage), opaque=opaque)
-        elif self.finished:
-            self.finished = msgspec.structs.replace(self.finished, usage=read_usage(self._usage))
+            self._ending = rest(delta, _DELTA_FIELDS)
+            self.finished = Finished(read_reason(reason), reason)
+        if self.finished:
+            opaque = ending(self._ending, self._beside)
+            self.finished = msgspec.structs.replace(self.finished, usage=read_usage(self._usage), opaque=opaque)
         return []
 
     def _message_stop(self, _: dict[str, Json]) -> list[Event]:

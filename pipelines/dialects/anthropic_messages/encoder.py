@@ -23,7 +23,7 @@ import msgspec
 from pipelines.conversation import Json, Opaque, Request
 from pipelines.dialects import base, sse
 from pipelines.dialects.anthropic_messages.failures import write_error
-from pipelines.dialects.anthropic_messages.opaque import own, seal
+from pipelines.dialects.anthropic_messages.opaque import ended, own, seal
 from pipelines.dialects.anthropic_messages.reasons import write_reason
 from pipelines.dialects.anthropic_messages.tool_blocks import run_blocks
 from pipelines.dialects.anthropic_messages.usage import write_usage
@@ -213,12 +213,10 @@ class MessagesEncoder(base.Encoder):
         return self._open({**block, "input": {}}) + event_frame(body) + self._close()
 
     def _finished(self, event: Finished) -> bytes:
-        delta: dict[str, Json] = {
-            "stop_reason": write_reason(event, refused=self._refused),
-            "stop_sequence": None,
-            **own(event.opaque),
-        }
-        end = {"type": "message_delta", "delta": delta, "usage": write_usage(event.usage)}
+        more, beside = ended(event.opaque)
+        reason = write_reason(event, refused=self._refused)
+        delta: dict[str, Json] = {"stop_reason": reason, "stop_sequence": None, **more}
+        end = {**beside, "type": "message_delta", "delta": delta, "usage": write_usage(event.usage)}
         return event_frame({**end, **base.our_members(event.opaque)}) + SENTINEL
 
 

@@ -8,6 +8,7 @@ What stands under this dialect's name:
 - Text: `citations`, `cache_control`, `deltas` (unknown streamed deltas); Image, File, ToolResult: `cache_control` and
   whatever else the block has; a source that no attribute expresses stands whole under `source`
 - Reasoning: `signature`, or `data` for redacted thinking; ToolCall: `caller`, `cache_control`
+- Finished: the members of the last `delta` that no attribute stands for, and under `beside` those of its event
 - Foreign, and a File that was a search result: the block, whole
 - ToolSpec: a server tool whole, or the fields of a custom one that no attribute stands for
 
@@ -21,6 +22,9 @@ from pipelines.dialects.sealing import SEAL, opened, sealed
 
 NAME = "anthropic_messages"
 """The dialect's key in `DIALECTS`, `opaque` and `extra`."""
+
+
+_BESIDE = "beside"
 
 
 def own(opaque: Opaque | None) -> dict[str, Json]:
@@ -47,6 +51,18 @@ def unseal(signature: str) -> Opaque | None:
     if not signature.startswith(SEAL):
         return owned({"signature": signature}) if signature else None
     return opened(signature)
+
+
+def ending(delta: Mapping[str, Json], beside: Mapping[str, Json]) -> Opaque | None:
+    """What the end of an answer brings: members of its `delta`, and members beside it."""
+    return owned({**delta, **({_BESIDE: dict(beside)} if beside else {})})
+
+
+def ended(opaque: Opaque | None) -> tuple[dict[str, Json], dict[str, Json]]:
+    """What `ending` put together: members of `delta`, and members beside it."""
+    delta = dict(own(opaque))
+    beside = delta.pop(_BESIDE, {})
+    return delta, beside if isinstance(beside, dict) else {}
 
 
 def rest(source: Mapping[str, Json], known: frozenset[str]) -> dict[str, Json]:

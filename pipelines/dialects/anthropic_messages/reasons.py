@@ -1,6 +1,7 @@
 """Stop reasons of the Messages API and ours.
 
-Source: Anthropic API reference, "Handling stop reasons".
+Source: Anthropic API reference, "Handling stop reasons"; "Compaction": with `pause_after_compaction`, and on demand,
+the turn stops for the caller to go on from the summary.
 
 Above it: the decoder, the encoder and the answers of this package. Below it: `events`.
 """
@@ -15,6 +16,7 @@ _READ: dict[str, FinishReason] = {
     "tool_use": "tool_calls",
     "refusal": "refusal",
     "pause_turn": "pause",
+    "compaction": "pause",
 }
 
 _WRITTEN: dict[FinishReason, str] = {
