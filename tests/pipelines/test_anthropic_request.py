@@ -491,7 +491,11 @@ def test_tool_results_come_first_in_their_turn() -> None:
 def test_calls_are_made_fit_for_the_wire() -> None:
     messages = (USER, Message("assistant", (ToolCall("f:0", "f", "{oops"),)), Message("tool", (ToolResult("f:0"),)))
     told = write(Request("m", messages))["messages"]
-    assert told[1]["content"][0]["id"] == told[2]["content"][0]["tool_use_id"] == "f_0"
+    assert (
+        told[1]["content"][0]["id"]
+        == told[2]["content"][0]["tool_use_id"]
+        == "call_ebff85250728f0de6847c8bfbac700e7e6a"
+    )
     assert told[1]["content"][0]["input"] == {"unparsed_arguments": "{oops"}
 
 

@@ -6,11 +6,11 @@
 - tool results are user content, first in their turn, as Anthropic demands; neighbours of one role are one turn
 - text of nothing but white space is left out (Anthropic refuses it), and so is white space after a last assistant turn
 - reasoning without a signature of Anthropic's, sound, and other dialects' own parts are left out and named
-- a refusal becomes text; ids of calls lose the characters that Anthropic refuses
+- a refusal becomes text; ids of calls with characters that Anthropic refuses become digests
 
 Source: Anthropic API reference, "Create a Message"; "Tool use"; "Extended thinking" (signatures).
 
-Above it: `request_writer`. Below it: `blocks`, `sources`, `conversation`.
+Above it: `request_writer`. Below it: `blocks`, `sources`, `identifiers`, `conversation`.
 """
 
 import re
@@ -33,13 +33,14 @@ from pipelines.conversation import (
 from pipelines.dialects.anthropic_messages.blocks import text_block, thinking_block, tool_block
 from pipelines.dialects.anthropic_messages.opaque import NAME, own
 from pipelines.dialects.anthropic_messages.sources import write_document, write_image
+from pipelines.dialects.identifiers import call_of
 
 Dropped = dict[str, None]
 """Names of what the wire could not say, each once, in order."""
 
 Block = dict[str, Json]
 
-_BAD_ID = re.compile(r"[^a-zA-Z0-9_-]")
+_CALL_ID = re.compile(r"[a-zA-Z0-9_-]+")
 _INSTRUCTING = ("system", "developer")
 
 
@@ -116,7 +117,7 @@ def _block(part: Part, dropped: Dropped) -> Block | None:
             return _result(part, dropped)
         case ToolCall():
             note(part.opaque, "tool_call", dropped)
-            return tool_block(part, _BAD_ID.sub("_", part.id))
+            return tool_block(part, call_of(part.id, _CALL_ID))
         case Reasoning():
             block = _thinking(part)
         case Image():
@@ -150,7 +151,7 @@ def _thinking(part: Reasoning) -> Block | None:
 
 def _result(part: ToolResult, dropped: Dropped) -> Block:
     note(part.opaque, "tool_result", dropped)
-    block = {**own(part.opaque), "type": "tool_result", "tool_use_id": _BAD_ID.sub("_", part.call_id)}
+    block = {**own(part.opaque), "type": "tool_result", "tool_use_id": call_of(part.call_id, _CALL_ID)}
     if part.is_error:
         block["is_error"] = True
     if "content" not in block:

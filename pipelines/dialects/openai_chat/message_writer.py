@@ -4,9 +4,10 @@ What has no place on the wire is named in `dropped` and left out: parts of other
 come over this wire (servers refuse or misread it), the mark that a tool failed. Pictures in a tool's result, which
 the wire does not allow, follow in a message of the user; so do documents that are no text.
 
-Above it: `request_writer`, `answers`. Below it: `part_writer`, `conversation`.
+Above it: `request_writer`, `answers`. Below it: `part_writer`, `identifiers`, `conversation`.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 
 from pipelines.conversation import (
@@ -22,9 +23,13 @@ from pipelines.conversation import (
     ToolCall,
     ToolResult,
 )
+from pipelines.dialects.identifiers import call_of
 from pipelines.dialects.openai_chat.legacy import marked
 from pipelines.dialects.openai_chat.part_writer import Dropped, content, own_share
 from pipelines.dialects.openai_chat.thoughts import FIELD, KEY, carried, joined, own, thinking_part
+
+_CALL_ID = re.compile(r".{0,40}", re.DOTALL)
+"""Ids of calls that OpenAI takes: it answers 400 (`string_above_max_length`) to longer ones."""
 
 
 def write_messages(messages: Iterable[Message], dropped: Dropped) -> list[Json]:
@@ -78,7 +83,8 @@ def assistant(message: Message, dropped: Dropped | None = None, *, answer: bool 
             case ToolCall() if marked(part.opaque) and not answer:
                 written["function_call"] = {"name": part.name, "arguments": part.arguments}
             case ToolCall():
-                calls.append(_call(part, signed.get(part.id, {}), dropped))
+                identity = part.id if answer else call_of(part.id, _CALL_ID)
+                calls.append(_call(part, identity, signed.get(part.id, {}), dropped))
             case Reasoning():
                 _think(part, written, said, dropped, answer=answer)
             case Refusal():
@@ -112,13 +118,13 @@ def _beside(said: list[Part]) -> dict[str, Json]:
     return {"annotations": notes} if notes else {}
 
 
-def _call(call: ToolCall, signed: dict[str, Json], dropped: Dropped) -> dict[str, Json]:
+def _call(call: ToolCall, identity: str, signed: dict[str, Json], dropped: Dropped) -> dict[str, Json]:
     share = {**signed, **own_share(call.opaque, "tool_call", dropped)}
     others = {name: value for name, value in share.items() if name not in ("type", "logprobs", "legacy")}
     if share.get("type") == "custom":
-        return {**others, "id": call.id, "type": "custom", "custom": {"name": call.name, "input": call.arguments}}
+        return {**others, "id": identity, "type": "custom", "custom": {"name": call.name, "input": call.arguments}}
     function = {"name": call.name, "arguments": call.arguments}
-    return {**others, "id": call.id, "type": "function", "function": function}
+    return {**others, "id": identity, "type": "function", "function": function}
 
 
 def _think(part: Reasoning, written: dict[str, Json], said: list[Part], dropped: Dropped, *, answer: bool) -> None:
@@ -161,7 +167,7 @@ def _result(result: ToolResult, message: Message, dropped: Dropped) -> dict[str,
     said = content(words, dropped)
     if marked(result.opaque):
         return {"role": "function", "content": said}
-    return {"role": "tool", "tool_call_id": result.call_id, "content": said}
+    return {"role": "tool", "tool_call_id": call_of(result.call_id, _CALL_ID), "content": said}
 
 
 def _is_text(part: Part) -> bool:

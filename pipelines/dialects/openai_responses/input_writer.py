@@ -3,9 +3,11 @@
 Ids of messages and calls are not sent: nothing is stored, and a made-up id is refused. Reasoning goes back if this
 wire can carry it: its encrypted form, or the plain text of a server that shows its model's own thoughts.
 
-Above it: `request_writer`. Below it: `opaque`. Outside it: every other field of the request.
+Above it: `request_writer`. Below it: `opaque`, `file_names`, `identifiers`. Outside it: every other field of the
+request.
 """
 
+import re
 from collections.abc import Sequence
 
 from pipelines.conversation import (
@@ -24,6 +26,7 @@ from pipelines.conversation import (
 )
 from pipelines.dialects import base
 from pipelines.dialects.file_names import file_name
+from pipelines.dialects.identifiers import call_of
 from pipelines.dialects.openai_responses.fields import text_of
 from pipelines.dialects.openai_responses.opaque import CONTENT_PART, NAME, OUR_ID, own, reasoning_item
 from pipelines.dialects.openai_responses.tool_events import without_ours
@@ -31,6 +34,9 @@ from pipelines.dialects.sealing import SEAL
 
 _CONTENT_FIELDS = frozenset({"annotations", "logprobs"})
 """What belongs to a text's own part; the rest of what this dialect keeps of a text is its message's."""
+
+_CALL_ID = re.compile(r".{0,64}", re.DOTALL)
+"""Ids of calls that OpenAI takes: it answers 400 (`string_above_max_length`) to longer ones."""
 
 
 def write_input(messages: Sequence[Message]) -> tuple[str, list[dict[str, Json]], list[str]]:
@@ -175,7 +181,7 @@ class _Writer:
     def _other(self, part: Part) -> None:
         match part:
             case ToolCall():
-                call = {"type": "function_call", "call_id": part.id, "name": part.name}
+                call = {"type": "function_call", "call_id": call_of(part.id, _CALL_ID), "name": part.name}
                 self.items.append({**call, "arguments": part.arguments or "{}", **own(part.opaque)})
             case ToolResult():
                 self._result(part)
@@ -202,9 +208,8 @@ class _Writer:
         output: Json = [entry for inner in part.parts for entry in self._content(inner)]
         if all(entry.keys() == {"type", "text"} for entry in output) and len(output) < 2:
             output = "".join(entry["text"] for entry in output)
-        self.items.append(
-            {"type": "function_call_output", "call_id": part.call_id, "output": output, **own(part.opaque)}
-        )
+        identity = call_of(part.call_id, _CALL_ID)
+        self.items.append({"type": "function_call_output", "call_id": identity, "output": output, **own(part.opaque)})
 
     def _reasoning(self, part: Reasoning) -> None:
         mine = own(part.opaque)
