@@ -39,9 +39,12 @@ class Exchange:
     returned by `feed`; pieces: how many frames of content there were; content: bytes of text in them; progress: how
     many events of any kind (pings and comments are none); answered: the model as the provider names it. price: what
     this exchange has cost, in US dollars, for the frame of the caller's stream that says so; None: no frame does.
+    began: when the provider is asked, in seconds since 1970: the time of an answer that is written anew and whose
+    provider tells none.
     """
 
     price: Callable[["Exchange"], float | None] | None = None
+    began: int = 0
 
     def __init__(self, dialect: Wire, body: dict[str, Json], *, stream: bool) -> None:
         self.dialect = dialect
@@ -334,6 +337,9 @@ class Translation(Exchange):
     def _say(self, events: list[Event]) -> bytes:
         self._note(events)
         events = self._restorer.restore(events)
+        first = events[0] if events else None
+        if isinstance(first, Started) and not first.created:
+            events = [msgspec.structs.replace(first, created=self.began), *events[1:]]
         if not self._call.stream:
             self._events += events
             return b""

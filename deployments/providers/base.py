@@ -219,6 +219,7 @@ class Provider:
         if call.operation:
             return Verbatim(call)
         way = exchange(call, self.DIALECTS, call.request.model)
+        way.began = int(time.time())
         if call.stream:
             way.price = lambda exchange: _dollars(self.bill(call, exchange.usage, exchange.answered))
         way.body, dropped = self.prepare(way.body, call)

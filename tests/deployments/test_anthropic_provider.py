@@ -1,5 +1,6 @@
 """What reaches Anthropic: the version and its credentials, the caller's beta flags, and nothing that it refuses."""
 
+import time
 from typing import Any
 
 import anthropic
@@ -73,6 +74,13 @@ def test_an_answer_without_a_limit_may_be_as_long_as_the_model_can(
     body = {"model": model, "messages": HELLO, **asked}
     call = Call("1", "openai_chat", body, DIALECTS["openai_chat"].read_request(body), Caller("test"), "direct")
     assert AnthropicProvider(api_key="k", models=cards)._exchange(call).body["max_tokens"] == sent
+
+
+def test_an_answer_begins_when_it_is_asked_for() -> None:
+    body = {"model": "m", "messages": HELLO}
+    call = Call("1", "openai_chat", body, DIALECTS["openai_chat"].read_request(body), Caller("test"), "direct")
+    before = int(time.time())
+    assert before <= AnthropicProvider(api_key="k")._exchange(call).began <= time.time()
 
 
 async def test_beta_flags_pass_and_an_unknown_field_too(running: House, upstream: Upstream) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.calls import Call, Caller
-from pipelines.conversation import Usage
+from pipelines.conversation import Request, Usage
 from pipelines.dialects import DIALECTS
 from pipelines.dialects.sse import Framer
 from pipelines.errors import PenstockError, StreamBroken, UpstreamError
@@ -276,3 +276,26 @@ def test_an_embedding_of_no_numbers_is_an_answer() -> None:
     assert (way.whole(body), way.usage.input) == (body, 3)
     with pytest.raises(PenstockError):
         way.whole(body[:-1])
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_answer_without_a_time_gets_that_of_its_beginning(stream: bool) -> None:
+    for created, told in ((0, 1_700_000_000), (5, 5)):
+        for dialect, spoken, name in (
+            ("openai_chat", "openai_responses", "created"),
+            ("openai_responses", "openai_chat", "created_at"),
+        ):
+            way = exchange(call(dialect, stream=stream), (spoken,), "m")
+            way.began = 1_700_000_000
+            encoder = DIALECTS[spoken].encoder(Request("m", (), stream=True, include_usage=True))
+            events: list[Event] = [
+                Started("", "m", "i", created),
+                PartStarted(0, "text"),
+                PartEnded(0),
+                Finished("stop"),
+            ]
+            way_out = way.feed(b"".join(map(encoder.encode, events)))
+            assert isinstance(way, Translation)
+            said = way_out if stream else way.answer()
+            assert b'"%b":%d,' % (name.encode(), told) in said
+            assert b'"%b":0' % name.encode() not in said
