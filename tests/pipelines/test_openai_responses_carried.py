@@ -1,8 +1,9 @@
 """What the Responses wire carries of reasoning, and what it names as left out."""
 
+import json
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipelines.conversation import (
@@ -16,9 +17,11 @@ from pipelines.conversation import (
     ToolResult,
     ToolSpec,
 )
+from pipelines.dialects import DIALECTS, WIRES
 from pipelines.dialects.openai_responses import OPENAI_RESPONSES
 from pipelines.dialects.openai_responses.opaque import OUR_ID, seal, unseal
-from pipelines.dialects.sealing import SEAL
+from pipelines.dialects.sealing import SEAL, sealed
+from tests import strategies
 
 NAME = "openai_responses"
 
@@ -103,13 +106,13 @@ def test_reasoning_goes_back_as_it_came() -> None:
 
 
 @given(st.dictionaries(st.sampled_from(["anthropic_messages", "openai_chat"]), st.dictionaries(st.text(), st.text())))
-def test_a_seal_opens_to_what_was_put_in(opaque: dict[str, dict[str, str]]) -> None:
-    sealed = seal({**opaque, NAME: {"id": "rs_1"}})
-    assert unseal(sealed) == (opaque or None)
+def test_a_textopens_to_what_was_put_in(opaque: dict[str, dict[str, str]]) -> None:
+    held = seal({**opaque, NAME: {"id": "rs_1"}})
+    assert unseal(held) == (opaque or None)
 
 
 @given(st.text() | st.text("AZaz09-_=").map("penstock.1.".__add__))
-def test_a_damaged_seal_opens_to_nothing(text: str) -> None:
+def test_a_damaged_textopens_to_nothing(text: str) -> None:
     assert unseal(text) is None
 
 
@@ -129,3 +132,34 @@ def test_reasoning_of_another_provider_goes_back_to_none_but_its_own() -> None:
     asked = {"role": "user", "content": "Hi"}
     body = {"model": "m", "input": [asked, sealed_item, bare, theirs, kept]}
     assert OPENAI_RESPONSES.relay_request(body, "n")["input"] == [asked, theirs, kept]
+
+
+MEMBERS = ("field", "reasoning_details", "form", "breaks", "summary", "encrypted_content", "signature", "data", "type")
+SHARES = st.dictionaries(
+    st.sampled_from(list(DIALECTS)),
+    strategies.JSON_VALUES | st.dictionaries(st.sampled_from(MEMBERS), strategies.JSON_VALUES),
+)
+
+
+@given(SHARES, st.sampled_from(["", "!", "e30="]))
+@example({"openai_chat": {"reasoning_details": 5}}, "")
+@example({"openai_chat": {"field": "content"}}, "")
+@example({NAME: {"id": "rs_1"}}, "")
+def test_whatever_stands_in_a_seal_goes_to_no_provider(shares: dict[str, Any], damage: str) -> None:
+    text = sealed(shares) + damage if shares else SEAL + damage
+    thinking = {"type": "thinking", "thinking": "t", "signature": text}
+    said = [
+        {"role": "assistant", "content": [thinking, {"type": "text", "text": "a"}]},
+        {"role": "user", "content": "q"},
+    ]
+    item = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": text}
+    for request in (
+        read(input=[{"role": "user", "content": "q"}, item, {"role": "assistant", "content": "a"}]),
+        DIALECTS["anthropic_messages"].read_request({"model": "m", "max_tokens": 9, "messages": said}),
+    ):
+        for wire in WIRES.values():
+            body = json.dumps(wire.write_request(request).body)
+            assert SEAL not in body
+    chat = WIRES["openai_chat"].write_request(request).body["messages"][0]
+    assert chat["content"] == "a"
+    assert chat.keys() <= {"role", "content", "reasoning", "reasoning_content", "reasoning_details"}

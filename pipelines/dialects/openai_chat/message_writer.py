@@ -26,7 +26,7 @@ from pipelines.conversation import (
 from pipelines.dialects.identifiers import call_of
 from pipelines.dialects.openai_chat.legacy import marked
 from pipelines.dialects.openai_chat.part_writer import Dropped, content, own_share
-from pipelines.dialects.openai_chat.thoughts import FIELD, KEY, carried, joined, own, thinking_part
+from pipelines.dialects.openai_chat.thoughts import FIELD, KEY, carried, joined, own, read_mark, thinking_part
 
 _CALL_ID = re.compile(r".{0,40}", re.DOTALL)
 """Ids of calls that OpenAI takes: it answers 400 (`string_above_max_length`) to longer ones."""
@@ -136,10 +136,10 @@ def _think(part: Reasoning, written: dict[str, Json], said: list[Part], dropped:
     if not share and not answer:
         dropped["reasoning"] = None
         return
-    field = FIELD if answer else share.get("field") or FIELD
+    field, details = read_mark(part.opaque)
+    field = FIELD if answer else field
     if part.text:
         written[field] = written.get(field, "") + part.text
-    details = share.get("reasoning_details")
     if details:
         written["reasoning_details"] = joined([*written.get("reasoning_details", []), *details])
 

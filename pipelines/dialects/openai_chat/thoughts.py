@@ -29,6 +29,8 @@ SIGNED = frozenset(("extra_content",))
 _PARTS = {"thinking": ("thinking", "text"), "reasoning": ("summary", "summary_text")}
 """Types of the parts of `content` that hold thoughts: the member with their pieces, and the type of a piece."""
 
+_FIELDS = (FIELD, "reasoning")
+
 _WORDS = {"reasoning.text": "text", "reasoning.summary": "summary"}
 
 
@@ -40,7 +42,7 @@ def thought(holder: dict[str, Json]) -> tuple[str, str, list[Json]]:
     """
     given = holder.get("reasoning_details")
     details: list[Json] = given if isinstance(given, list) else []
-    for field in ("reasoning_content", "reasoning"):
+    for field in _FIELDS:
         text = holder.get(field)
         if isinstance(text, str) and text:
             return field, text, details
@@ -111,6 +113,13 @@ def carried(parts: Iterable[Part]) -> dict[str, dict[str, Json]]:
             if isinstance(members, dict):
                 found[identity] = {name: value for name, value in members.items() if name in SIGNED}
     return found
+
+
+def read_mark(opaque: Opaque | None) -> tuple[str, list[Json]]:
+    """(field, details) that `mark` put down. A caller's seal brings them back, who may have put anything in it."""
+    share = own(opaque)
+    field, details = share.get("field"), share.get("reasoning_details")
+    return field if field in _FIELDS else FIELD, details if isinstance(details, list) else []
 
 
 def own(opaque: Opaque | None) -> dict[str, Json]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from pipelines.conversation import Json, Opaque, Reasoning
 from pipelines.dialects.openai_responses.fields import objects_of, rest, text_of
-from pipelines.dialects.sealing import opened, sealed
+from pipelines.dialects.sealing import SEAL, opened, sealed
 
 NAME = "openai_responses"
 """The dialect's key in `DIALECTS`, `opaque` and `extra`."""
@@ -64,7 +64,7 @@ def reasoning_opaque(item: Mapping[str, Json], form: str) -> Opaque | None:
     fields = {**reasoning_id(item), **rest(item, _REASONING_FIELDS)}
     encrypted = text_of(item, "encrypted_content")
     opened = unseal(encrypted)
-    if encrypted and opened is None:
+    if encrypted and not encrypted.startswith(SEAL):
         fields["encrypted_content"] = encrypted
     if form == "content":
         fields["form"] = form
