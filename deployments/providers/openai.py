@@ -7,6 +7,7 @@ from deployments.providers.base import Provider
 from pipelines.calls import Call
 from pipelines.conversation import Json
 from pipelines.dialects.base import Written
+from pipelines.dialects.openai_chat.thoughts import unthought
 
 _OWN_HOSTS = (".api.openai.com", ".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
 """How the hosts of OpenAI's own servers end, and of Azure's, with a dot before the first name."""
@@ -27,10 +28,14 @@ class OpenAIProvider(Provider):
     BASE_URL: ClassVar[str] = "https://api.openai.com/v1"
 
     def prepare(self, body: dict[str, Json], call: Call) -> Written:
-        """Without `top_k`, which these servers refuse (400), where the caller's dialect knows it and this one does not.
+        """What was translated, without what OpenAI's own servers refuse (400): `top_k`, and what Mistral, Databricks
+        and Gemini want back of their answers.
 
         Compatible servers take it, and a caller of the chat dialect who sends it hears what the server says.
         """
-        if call.dialect in self.DIALECTS or "top_k" not in body or not is_own(self.base_url):
+        if call.dialect == "openai_chat" or "messages" not in body or not is_own(self.base_url):
             return Written(body)
-        return Written({name: value for name, value in body.items() if name != "top_k"}, ("top_k",))
+        sent = {name: value for name, value in body.items() if name != "top_k"}
+        sent["messages"] = unthought(body["messages"])
+        thoughts = ("reasoning",) if sent["messages"] != body["messages"] else ()
+        return Written(sent, (*(("top_k",) if "top_k" in body else ()), *thoughts))

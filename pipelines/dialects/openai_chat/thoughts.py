@@ -94,6 +94,25 @@ def thinking_part(text: str, share: dict[str, Json]) -> dict[str, Json] | None:
     return {"type": kind, member: [{"type": piece, "text": text, **signed}]}
 
 
+def unthought(messages: list[Json]) -> list[Json]:
+    """Messages for a server that knows neither thoughts in `content` nor signed calls.
+
+    A message of which nothing is left is an empty text.
+    """
+    return [_unthought(message) if isinstance(message, dict) else message for message in messages]
+
+
+def _unthought(message: dict[str, Json]) -> dict[str, Json]:
+    content, calls = message.get("content"), message.get("tool_calls")
+    if isinstance(content, list) and any(isinstance(part, dict) and part.get("type") in _PARTS for part in content):
+        kept = [part for part in content if not isinstance(part, dict) or part.get("type") not in _PARTS]
+        message = {**message, "content": kept or ""}
+    if isinstance(calls, list) and any(isinstance(call, dict) and SIGNED & call.keys() for call in calls):
+        bare = [{name: value for name, value in call.items() if name not in SIGNED} for call in calls]
+        message = {**message, "tool_calls": bare}
+    return message
+
+
 def mark(field: str, details: list[Json]) -> Opaque:
     """What a `Reasoning` part carries, so that it can be handed back as it came."""
     return {KEY: {"field": field, **({"reasoning_details": details} if details else {})}}
