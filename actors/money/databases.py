@@ -7,6 +7,10 @@ SQLite's file is written by one thread of its own: its driver blocks, and one st
 than one for each statement. It is synced with every commit (`synchronous = FULL`; source: SQLite, "Write-Ahead
 Logging", section 2.3). PostgreSQL is asked by asyncpg on the loop, and syncs by its own default.
 
+A connection to a server may die without a word: a machine is gone, a firewall has forgotten it. So each answer is
+waited for only so long; whoever waited has a TimeoutError, which is an OSError, and the next one a new connection. The
+server has the same limits, so that what it still holds for a connection like that is nobody's obstacle for long.
+
 Above it: `ledger_store`. Below it: sqlalchemy. Outside it: what is asked.
 """
 
@@ -19,10 +23,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import Connection, Dialect, create_engine, event, make_url
-from sqlalchemy.engine import URL
+from sqlalchemy import Connection, Dialect, NullPool, create_engine, event, make_url
+from sqlalchemy.engine import URL, ExceptionContext
 from sqlalchemy.exc import ArgumentError, IntegrityError
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from pipelines.errors import ConfigurationError
 
@@ -33,6 +37,15 @@ BUSY_SECONDS = 5
 
 READING_SECONDS = 25.0
 """After which a question is given up."""
+
+WRITING_SECONDS = 15.0
+"""After which the server gives up a statement that writes, or a transaction that nothing comes for."""
+
+SILENCE = 5.0
+"""Seconds in which a server connects, and beyond a statement's own limit answers; after that its connection is dead."""
+
+RECYCLED = 180.0
+"""Seconds after which a connection is replaced: load balancers forget one that is silent after 240 or 350."""
 
 READERS = 2
 """Questions at once; further ones wait."""
@@ -75,8 +88,11 @@ class Database(Protocol):
 
     dialect: Dialect
 
-    async def run(self, work: Callable[[Connection], Result]) -> Result:
-        """What `work` returns, once its transaction is committed. Raises what it raises, and SQLAlchemyError."""
+    async def run(self, work: Callable[[Connection], Result], *, patient: bool = False) -> Result:
+        """What `work` returns, once its transaction is committed. patient: it may take as long as it takes.
+
+        Raises what it raises, SQLAlchemyError, and OSError.
+        """
 
     async def read(self, question: Callable[[Connection], Result]) -> Result:
         """What `question` returns, which can only read; it sees what was committed when it began. Raises likewise."""
@@ -98,7 +114,7 @@ class FileDatabase:
         event.listen(self._engine, "connect", _prepare)
         event.listen(self._reading, "connect", _prepare_reading)
 
-    async def run(self, work: Callable[[Connection], Result]) -> Result:
+    async def run(self, work: Callable[[Connection], Result], *, patient: bool = False) -> Result:
         """See `Database`."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, work)
 
@@ -151,21 +167,30 @@ class Server:
     """A PostgreSQL server."""
 
     def __init__(self, where: URL) -> None:
-        self._engine = create_async_engine(where, pool_size=2, max_overflow=2)
-        settings = {"default_transaction_read_only": "on", "statement_timeout": f"{READING_SECONDS * 1000:.0f}"}
-        # A question is asked once: a connection that the server has closed meanwhile is noticed before, and replaced.
-        self._reading = create_async_engine(
+        limit = f"{WRITING_SECONDS * 1000:.0f}"
+        self._engine = _limited(
             where,
+            WRITING_SECONDS,
+            {"statement_timeout": limit, "idle_in_transaction_session_timeout": limit},
+            pool_size=2,
+            max_overflow=2,
+        )
+        # A question is asked once: a connection that the server has closed meanwhile is noticed before, and replaced.
+        self._reading = _limited(
+            where,
+            READING_SECONDS,
+            {"default_transaction_read_only": "on", "statement_timeout": f"{READING_SECONDS * 1000:.0f}"},
             pool_size=READERS,
             max_overflow=0,
             pool_pre_ping=True,
-            connect_args={"server_settings": settings},
         )
+        # Seldom asked for, and on a connection that has had no time to die.
+        self._patient = create_async_engine(where, poolclass=NullPool, connect_args={"timeout": SILENCE})
         self.dialect = self._engine.dialect
 
-    async def run(self, work: Callable[[Connection], Result]) -> Result:
+    async def run(self, work: Callable[[Connection], Result], *, patient: bool = False) -> Result:
         """See `Database`."""
-        async with self._engine.begin() as connection:
+        async with (self._patient if patient else self._engine).begin() as connection:
             return await connection.run_sync(work)
 
     async def read(self, question: Callable[[Connection], Result]) -> Result:
@@ -175,8 +200,22 @@ class Server:
 
     async def close(self) -> None:
         """See `Database`."""
-        await self._reading.dispose()
-        await self._engine.dispose()
+        for engine in (self._reading, self._engine, self._patient):
+            await engine.dispose()
+
+
+def _limited(where: URL, seconds: float, settings: dict[str, str], **pool: Any) -> AsyncEngine:
+    """An engine whose server gives up after so long, and whose connections are dead if it does not even say that."""
+    limits = {"timeout": SILENCE, "command_timeout": seconds + SILENCE, "server_settings": settings}
+    engine = create_async_engine(where, connect_args=limits, pool_recycle=RECYCLED, **pool)
+    event.listen(engine.sync_engine, "handle_error", _give_up)
+    return engine
+
+
+def _give_up(context: ExceptionContext) -> None:
+    """Of a connection that does not answer nothing more is asked, not even a rollback, nor of those made before it."""
+    if isinstance(context.original_exception, TimeoutError):
+        context.is_disconnect = True
 
 
 def _prepare(connection: Any, record: object) -> None:

@@ -65,7 +65,7 @@ class LedgerStore:
 
     async def open(self) -> None:
         """Make the file, with mode 600, if there is none, and bring the tables up to date."""
-        await self._database.run(migrate)
+        await self._database.run(migrate, patient=True)
 
     async def settle(self, batches: Sequence[Batch]) -> None:
         """Put rows and reservations in, end the reservations that are over; committed when this returns."""
@@ -91,9 +91,9 @@ class LedgerStore:
         """What `question` makes of a connection, which can only read; nothing that is to be written waits for it."""
         return await self._database.read(question)
 
-    async def change(self, work: Callable[[Connection], Result]) -> Result:
-        """What `work` makes of a connection, committed when this returns."""
-        return await self._database.run(work)
+    async def change(self, work: Callable[[Connection], Result], *, patient: bool = False) -> Result:
+        """What `work` makes of a connection, committed when this returns. patient: it may take as long as it takes."""
+        return await self._database.run(work, patient=patient)
 
     async def close(self) -> None:
         """Close every connection."""

@@ -34,6 +34,11 @@ class Postgres:
         user = self._user or getpass.getuser()
         return f"postgresql://{user}@/{database}?host={self._directory}"
 
+    @property
+    def socket(self) -> Path:
+        """Where it listens."""
+        return self._directory / ".s.PGSQL.5432"
+
     def create(self) -> None:
         self._call("initdb", "-D", self._data, "-A", "trust", "-E", "UTF8", "--no-sync", "--locale", "C")
 
