@@ -151,7 +151,9 @@ class RotateKey(msgspec.Struct, frozen=True, tag="rotate"):
     overlap: float
 
 
-KeyRequest = MakeKey | FindKey | ListKeys | ChangeKey | RevokeKey | RotateKey
+KeyChange = MakeKey | ChangeKey | RevokeKey | RotateKey
+KeyRequest = KeyChange | FindKey | ListKeys
+KeyProblem = Literal["", "missing", "conflict", "revoked"]
 
 
 class KeyAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -162,7 +164,7 @@ class KeyAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
 
     keys: tuple[tuple[Key, Spent], ...] = ()
     more: bool = False
-    problem: Literal["", "missing", "conflict", "revoked"] = ""
+    problem: KeyProblem = ""
 
 
 class Seen(msgspec.Struct, frozen=True, tag="seen"):
@@ -180,6 +182,29 @@ class Feed(msgspec.Struct, frozen=True, omit_defaults=True):
     changed: int
     keys: tuple[Key, ...] = ()
     whole: bool = False
+
+
+def changed(asked: KeyChange, now: float, known: Key | None) -> Key | KeyProblem:
+    """What a request makes of a key as it is (None: there is none of this id): the key itself where it is so already,
+    or why nothing is made of it. Seconds since 1970; the change's number is for who writes it down.
+    """
+    if isinstance(asked, MakeKey):
+        if known is not None:
+            return known if known.hash == asked.hash else "conflict"
+        return Key(asked.id, asked.settings, asked.hash, now, 0)
+    if known is None:
+        return "missing"
+    if isinstance(asked, RevokeKey):
+        if known.revoked is not None:
+            return known
+        return msgspec.structs.replace(known, revoked=now, old_hash="", old_until=0.0)
+    if known.revoked is not None:
+        return "revoked"
+    if isinstance(asked, RotateKey):
+        return msgspec.structs.replace(known, hash=asked.hash, old_hash=known.hash, old_until=now + asked.overlap)
+    if asked.changed != known.changed:
+        return "conflict"
+    return msgspec.structs.replace(known, settings=asked.settings)
 
 
 def may_use(patterns: tuple[str, ...] | None, name: str) -> bool:

@@ -32,6 +32,9 @@ LOST = "lost"
 
 HOUR = 3600.0
 
+LATE = 3600.0
+"""Seconds, at most, from the beginning of a request until its row comes."""
+
 By = Literal["key", "tag", "task", "provider", "model", "day", "hour"]
 """What sums can be grouped by."""
 

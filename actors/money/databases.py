@@ -84,9 +84,10 @@ def address(url: str, directory: str | Path) -> URL:
 
 
 class Database(Protocol):
-    """A database, whichever it is."""
+    """A database, whichever it is. shared: others than this process may write to it."""
 
     dialect: Dialect
+    shared: bool
 
     async def run(self, work: Callable[[Connection], Result], *, patient: bool = False) -> Result:
         """What `work` returns, once its transaction is committed. patient: it may take as long as it takes.
@@ -103,6 +104,8 @@ class Database(Protocol):
 
 class FileDatabase:
     """A SQLite file, with mode 600, in a directory that is made with mode 700 if need be."""
+
+    shared = False
 
     def __init__(self, where: URL) -> None:
         self._file = Path(where.database or FILE)
@@ -165,6 +168,8 @@ class FileDatabase:
 
 class Server:
     """A PostgreSQL server."""
+
+    shared = True
 
     def __init__(self, where: URL) -> None:
         limit = f"{WRITING_SECONDS * 1000:.0f}"

@@ -3,6 +3,10 @@
 Every key is in memory, with what it has spent; a change is in the database before anybody hears of it. Replicas wait
 for changes with a long poll (`Seen`), so that one is everywhere in the time of a message, and nobody polls for nothing.
 
+Where the database is a server, other clusters may write to it too, beside this one or before they give way to it. What
+they change and spend is read with every `follow`: the keys by the number of their last change, and the sums of the
+recent hours, which say more than was counted here by what the others have added.
+
 It lives in the ledger's own actor, and not in one beside it, since both must agree at every moment: what is committed
 is spent, and what is not is held by a replica (`pipelines.allowance`). Commits do not delay it: SQLite's run in a
 thread, PostgreSQL's are waited for.
@@ -11,7 +15,8 @@ Above it: `ledger`. Below it: `key_store`, `board`'s long poll, `pipelines.allow
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from bisect import insort
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from itertools import takewhile
 
@@ -21,20 +26,8 @@ from actors.board import LONG_POLL
 from actors.money import key_store
 from actors.money.ledger_store import LedgerStore
 from pipelines.allowance import SECONDS, Allowances, Asked, KeyInquiry
-from pipelines.keys import (
-    ChangeKey,
-    Feed,
-    FindKey,
-    Key,
-    KeyAnswer,
-    KeyRequest,
-    ListKeys,
-    MakeKey,
-    RevokeKey,
-    RotateKey,
-    Seen,
-)
-from pipelines.ledger import HOUR, SUMS, Group
+from pipelines.keys import Feed, FindKey, Key, KeyAnswer, KeyRequest, ListKeys, Seen
+from pipelines.ledger import HOUR, LATE, SUMS, Group
 
 COST = SUMS.index("cost")
 
@@ -49,24 +42,19 @@ class KeyBook:
         self._clock = clock
         self._keys: dict[str, Key] = {}
         self._order: list[str] = []
-        self._changed = 0
+        self._changed = key_store.FIRST
         self._allowances = Allowances()
         self._news = asyncio.Event()
-        self._changing = asyncio.Lock()
         self._sure = True
+        # What is counted as spent, by key and hour, of the hours from this one on.
+        self._recent: dict[tuple[str, int], int] = {}
+        self._since = 0
 
     async def open(self) -> None:
         """Read the keys, and what they have used. Raises what the database raises."""
         now = self._clock()
-        keys = await self._store.change(key_store.read)
-        # Of two changes in a row the later one is last.
-        self._keys = {key.id: key for key in keys}
-        self._order = sorted(self._keys)
-        # Who knows of no change yet says 0.
-        self._changed = max((key.changed for key in keys), default=1)
-        for key in keys:
-            self._limit(key)
-        for used in await self._store.change(partial(key_store.recent, now - SECONDS)):
+        self._take(await self._store.change(partial(key_store.read, 0)))
+        for used in await self._store.change(partial(key_store.recent, now - SECONDS), patient=True):
             self._allowances.count(used.key, used.requests, used.tokens, float(used.second))
         self._store.on_sums = self._spent
         await self._recount()
@@ -85,9 +73,29 @@ class KeyBook:
         self._sure = False
 
     async def recount(self) -> None:
-        """Read it again, if that is to be. Nothing may be committed meanwhile."""
+        """Read it again, if that is to be. Nothing may be committed here meanwhile."""
         if not self._sure:
             await self._recount()
+
+    async def follow(self) -> None:
+        """Take in what other clusters have done, if there can be any. Nothing may be committed here meanwhile."""
+        if not self._store.shared:
+            return
+        await self.recount()
+        since = _recent_since(self._clock())
+        try:
+            keys, sums = await self._store.change(partial(key_store.news, self._changed, since))
+        except BaseException:
+            self.doubt()
+            raise
+        self._take(keys)
+        sums = {group: cost for group, cost in sums.items() if group[0] in self._keys}
+        for group in sums.keys() | self._recent.keys():
+            key, hour = group
+            more = sums.get(group, 0) - self._recent.get(group, 0)
+            if more and hour >= since:
+                self._allowances.spend(key, more, hour * HOUR)
+        self._recent, self._since = sums, since
 
     def expire(self) -> None:
         """Take back what replicas hold that have died."""
@@ -95,20 +103,26 @@ class KeyBook:
 
     async def _recount(self) -> None:
         now = self._clock()
+        since = _recent_since(now)
         self._sure = True
         try:
-            found = await self._store.change(partial(key_store.spent, now))
+            found = await self._store.change(partial(key_store.spent, now, since), patient=True)
         except BaseException:
             self._sure = False
             raise
-        for key, spent in found.items():
+        for key, spent in found.spent.items():
             self._allowances.restore(key, spent, now)
+        self._recent, self._since = found.recent, since
 
     def _spent(self, sums: Mapping[Group, list[int]]) -> None:
         """What was committed just now."""
         for group, figures in sums.items():
-            if figures[COST]:
-                self._allowances.spend(group.key, figures[COST], group.hour * HOUR)
+            cost = figures[COST]
+            if cost and group.key in self._keys:
+                self._allowances.spend(group.key, cost, group.hour * HOUR)
+                if self._store.shared and group.hour >= self._since:
+                    place = group.key, group.hour
+                    self._recent[place] = self._recent.get(place, 0) + cost
 
     async def _requested(self, asked: KeyRequest) -> KeyAnswer:
         if isinstance(asked, ListKeys):
@@ -116,48 +130,24 @@ class KeyBook:
         if isinstance(asked, FindKey):
             key = self._keys.get(asked.id)
             return self._shown(key) if key is not None else KeyAnswer(problem="missing")
-        async with self._changing:
-            return await self._change(asked)
+        work = partial(key_store.change, asked, self._clock(), self._changed)
+        problem, keys = await self._store.change(work)
+        self._take(keys)
+        return KeyAnswer(problem=problem) if problem else self._shown(self._keys[asked.id])
 
-    async def _change(self, asked: MakeKey | ChangeKey | RevokeKey | RotateKey) -> KeyAnswer:
-        now = self._clock()
-        known = self._keys.get(asked.id)
-        if isinstance(asked, MakeKey):
-            return await self._put(Key(asked.id, asked.settings, asked.hash, now, 0), fresh=True)
-        if known is None:
-            return KeyAnswer(problem="missing")
-        if isinstance(asked, RevokeKey):
-            if known.revoked is not None:
-                return self._shown(known)
-            return await self._put(msgspec.structs.replace(known, revoked=now, old_hash="", old_until=0.0))
-        if known.revoked is not None:
-            return KeyAnswer(problem="revoked")
-        if isinstance(asked, RotateKey):
-            old_until = now + asked.overlap
-            return await self._put(
-                msgspec.structs.replace(known, hash=asked.hash, old_hash=known.hash, old_until=old_until)
-            )
-        if asked.changed != known.changed:
-            return KeyAnswer(problem="conflict")
-        return await self._put(msgspec.structs.replace(known, settings=asked.settings))
-
-    async def _put(self, key: Key, *, fresh: bool = False) -> KeyAnswer:
-        """Write a key down, then let everybody know."""
-        key = msgspec.structs.replace(key, changed=self._changed + 1)
-        await self._store.change(partial(key_store.put, key, fresh))
-        self._changed = key.changed
-        self._keys.pop(key.id, None)
-        self._keys[key.id] = key
-        if fresh:
-            self._order.append(key.id)
-            self._order.sort()
-        self._limit(key)
-        news, self._news = self._news, asyncio.Event()
-        news.set()
-        return self._shown(key)
-
-    def _limit(self, key: Key) -> None:
-        self._allowances.limit(key.id, key.settings.limits)
+    def _take(self, keys: Iterable[Key]) -> None:
+        """Know these, in the order of their changes, then let everybody know."""
+        news = [key for key in keys if key.changed > self._changed]
+        for key in news:
+            if self._keys.pop(key.id, None) is None:
+                insort(self._order, key.id)
+            # Of two changes in a row the later one is last.
+            self._keys[key.id] = key
+            self._allowances.limit(key.id, key.settings.limits)
+        if news:
+            self._changed = news[-1].changed
+            waiting, self._news = self._news, asyncio.Event()
+            waiting.set()
 
     def _listed(self, asked: ListKeys) -> KeyAnswer:
         ids = (one for one in self._order if one > asked.after)
@@ -181,3 +171,8 @@ class KeyBook:
         newest = takewhile(lambda key: whole or key.changed > seen.changed, reversed(self._keys.values()))
         keys = tuple(key for key in newest if not whole or key.revoked is None)
         return Feed(self._changed, keys[::-1], whole=whole)
+
+
+def _recent_since(now: float) -> int:
+    """The first hour to which rows may still come."""
+    return int((now - LATE) // HOUR)

@@ -3,21 +3,27 @@
 A key's settings are one JSON text: nothing looks for keys by what is in it, and the table stays as it is when there is
 one more setting. The other columns are what a person with a database client wants to see.
 
+Other clusters may write to the same tables at any time, so a change is made to what the database holds, whatever is
+known here.
+
 Above it: `key_book`. Below it: `ledger_tables`, sqlalchemy. Outside it: who may make keys, and what is told to whom.
 """
 
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, RowMapping, case, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, case, func, insert, select, text, update
 
 from actors.money.ledger_tables import ATTEMPTS, HOURS, KEYS, REQUESTS
-from pipelines.keys import Key, Settings, Spent
+from pipelines.keys import Key, KeyChange, KeyProblem, Settings, Spent, changed
 from pipelines.ledger import HOUR
 from pipelines.spending import DAY, day_of, first_of_month
 
 REFUSED = ("insufficient_quota", "rate_limit_exceeded", "permission")
 """Outcomes of requests that were not admitted, and count in no minute."""
+
+FIRST = 1
+"""The number of the change before all others: who knows of no change yet says 0."""
 
 _settings = msgspec.json.Decoder(Settings)
 
@@ -31,12 +37,36 @@ class Used(NamedTuple):
     tokens: int
 
 
-def read(connection: Connection) -> list[Key]:
-    """Every key, in the order of their last changes."""
-    return [_key(row) for row in connection.execute(select(KEYS).order_by(KEYS.c.changed)).mappings()]
+class Sums(NamedTuple):
+    """What keys have spent, by the sums of all rows; recent: by key and hour, of the hours from some hour on."""
+
+    spent: dict[str, Spent]
+    recent: dict[tuple[str, int], int]
 
 
-def put(key: Key, fresh: bool, connection: Connection) -> None:
+def read(since: int, connection: Connection) -> list[Key]:
+    """Every key that was changed after the change of that number, in the order of their last changes."""
+    found = select(KEYS).where(KEYS.c.changed > since).order_by(KEYS.c.changed)
+    return [_key(row) for row in connection.execute(found).mappings()]
+
+
+def change(asked: KeyChange, now: float, since: int, connection: Connection) -> tuple[KeyProblem, list[Key]]:
+    """Make a change to the key as it stands in the database; why it was not made, and what `read` finds then."""
+    # One after the other, whoever makes them: so nobody who has seen one has missed another with a smaller number.
+    if connection.dialect.name == "postgresql":
+        connection.execute(text(f"LOCK TABLE {KEYS.name} IN SHARE ROW EXCLUSIVE MODE"))
+    row = connection.execute(select(KEYS).where(KEYS.c.id == asked.id)).mappings().first()
+    known = _key(row) if row is not None else None
+    made = changed(asked, now, known)
+    if not isinstance(made, Key):
+        return made, read(since, connection)
+    if made is not known:
+        last = connection.execute(select(func.max(KEYS.c.changed))).scalar_one() or FIRST
+        _put(msgspec.structs.replace(made, changed=last + 1), known is None, connection)
+    return "", read(since, connection)
+
+
+def _put(key: Key, fresh: bool, connection: Connection) -> None:
     """Write a key down. fresh: it is not there yet."""
     values = {
         "name": key.settings.name,
@@ -53,19 +83,36 @@ def put(key: Key, fresh: bool, connection: Connection) -> None:
         connection.execute(update(KEYS).where(KEYS.c.id == key.id).values(**values))
 
 
-def spent(now: float, connection: Connection) -> dict[str, Spent]:
-    """What each key has spent, by the sums of all rows."""
+def spent(now: float, since: int, connection: Connection) -> Sums:
+    """What each key has spent; since: the first recent hour."""
     hours, cost = HOURS.c.hour, HOURS.c.cost
     today = day_of(now)
     by_period = [
         func.sum(case((hours >= int(day * DAY // HOUR), cost), else_=0)).label(name)
         for name, day in (("day", today), ("month", first_of_month(today)))
     ]
-    asked = select(HOURS.c.key, *by_period, func.sum(cost).label("total")).where(HOURS.c.key.in_(select(KEYS.c.id)))
-    return {
-        row["key"]: Spent(int(row["day"] or 0), int(row["month"] or 0), int(row["total"] or 0))
-        for row in connection.execute(asked.group_by(HOURS.c.key)).mappings()
-    }
+    # One statement, and so of one moment: what others commit meanwhile is in both, or in neither.
+    hour = case((hours >= since, hours), else_=0).label("hour")
+    asked = select(HOURS.c.key, hour, *by_period, func.sum(cost).label("total"))
+    asked = asked.where(HOURS.c.key.in_(select(KEYS.c.id))).group_by(HOURS.c.key, hour)
+    found = Sums({}, {})
+    for row in connection.execute(asked).mappings():
+        key = row["key"]
+        before = found.spent.get(key, Spent())
+        # PostgreSQL adds big integers up to decimals.
+        figures = {name: getattr(before, name) + int(row[name] or 0) for name in Spent.__struct_fields__}
+        found.spent[key] = Spent(**figures)
+        if row["hour"]:
+            found.recent[key, row["hour"]] = int(row["total"])
+    return found
+
+
+def news(changed_since: int, since: int, connection: Connection) -> tuple[list[Key], dict[tuple[str, int], int]]:
+    """What `read` finds; and what was spent by key and hour from that hour on: the first column of the sums' index."""
+    keys = read(changed_since, connection)
+    asked = select(HOURS.c.key, HOURS.c.hour, func.sum(HOURS.c.cost)).where(HOURS.c.hour >= since)
+    sums = connection.execute(asked.group_by(HOURS.c.key, HOURS.c.hour))
+    return keys, {(key, hour): int(cost) for key, hour, cost in sums}
 
 
 def recent(since: float, connection: Connection) -> list[Used]:

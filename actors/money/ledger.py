@@ -39,7 +39,7 @@ LEASE = 15.0
 """Seconds of silence after which a reporter with reservations has died."""
 
 TICK = 1.0
-"""Seconds between two looks at the leases."""
+"""Seconds between two looks at the leases, and at what other clusters have done."""
 
 REMEMBERED = 25_000
 """Ids of rows, at least, that are known to be there without asking the database; twice as many at most."""
@@ -89,6 +89,7 @@ class Ledger:
         self._store = store
         self._book: KeyBook | None = None
         self._opening = asyncio.Lock()
+        self._committing = asyncio.Lock()
         self._waiting: list[_Waiting] = []
         self._rows = 0
         self._some = asyncio.Event()
@@ -188,7 +189,8 @@ class Ledger:
         for reporter, heard in list(self._leases.items()):
             if now - heard > LEASE:
                 store = await self._ready()
-                count = await store.settle_lost(reporter)
+                async with self._committing:
+                    count = await store.settle_lost(reporter)
                 self._leases.pop(reporter, None)
                 if count:
                     _log.warning("%s died: %d entries are settled as estimated", reporter, count)
@@ -230,8 +232,10 @@ class Ledger:
             some = self._taken()
             try:
                 book = self._book or await self._opened()
-                await book.recount()
-                await (await self._ready()).settle([self._unknown(waiting.batch) for waiting in some])
+                store = await self._ready()
+                async with self._committing:
+                    await book.recount()
+                    await store.settle([self._unknown(waiting.batch) for waiting in some])
             except Exception as error:
                 # Whatever it is, those who wait send again, and what is wrong now may not be so then.
                 if self._book is not None:
@@ -279,11 +283,13 @@ class Ledger:
     async def _tick(self) -> None:
         while True:
             try:
-                await self._ready()
+                book = await self._opened()
                 await self.sweep()
+                async with self._committing:
+                    await book.follow()
             except Exception as error:
                 # The next tick tries again; whoever sends rows hears of it.
-                _log.warning("the ledger's reservations cannot be looked at: %s", _words(error))
+                _log.warning("the ledger's keys and reservations cannot be looked at: %s", _words(error))
             await self._sleep(TICK)
 
 

@@ -20,7 +20,7 @@ from actors.money.approval_store import forget
 from actors.money.ledger_states import pieces_of, put
 from actors.money.ledger_store import LedgerStore
 from actors.money.ledger_tables import ATTEMPTS, FURTHER_ATTEMPTS, HOURS, OF_ATTEMPT, REQUESTS, TOOLS, id_at
-from pipelines.ledger import SUMS, Group
+from pipelines.ledger import LATE, SUMS, Group
 from pipelines.ledger_questions import ERASED, Erased, Erasure, Expiry
 
 AT_ONCE = 500
@@ -28,9 +28,6 @@ AT_ONCE = 500
 
 BATCHES = 20
 """Of one call, so that it ends in time; whoever called asks again while there is more."""
-
-LATE = 3600.0
-"""Seconds, at most, from the beginning of a request until its row comes."""
 
 _OWNER, _MARK = "ledger", "attempts"
 """Where it is kept up to which id no request's row has an attempt any more: nothing looks at those again."""

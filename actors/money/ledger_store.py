@@ -55,11 +55,13 @@ class Words:
 class LedgerStore:
     """One database. Every method raises sqlalchemy.exc.SQLAlchemyError or OSError where it is away or full.
 
-    on_sums: is told what each commit has added to the sums, before anybody else hears of the commit.
+    on_sums: is told what each commit has added to the sums, before anybody else hears of the commit. shared: other
+    clusters may write to it.
     """
 
     def __init__(self, where: URL) -> None:
         self._database: Database = FileDatabase(where) if where.get_backend_name() == "sqlite" else Server(where)
+        self.shared = self._database.shared
         self._words = Words(self._database.dialect)
         self.on_sums: Callable[[Mapping[Group, list[int]]], None] | None = None
 

@@ -1,7 +1,8 @@
 """The keys in the ledger's database, on SQLite and PostgreSQL: kept, told, limited, and there after a restart."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,6 +11,7 @@ import pytest
 from sqlalchemy import select, text
 
 from actors.money.databases import address
+from actors.money.key_book import KeyBook
 from actors.money.ledger import Ledger
 from actors.money.ledger_store import LedgerStore
 from actors.money.ledger_tables import KEYS
@@ -33,9 +35,11 @@ from pipelines.keys import (
 from pipelines.ledger import Batch, Row
 from pipelines.routing.table import Bill
 from tests.actors.ledger_rows import NOON, attempt, request
+from tests.actors.postgres import Postgres
 
 INJECTION = "x'); DROP TABLE keys; --"
 Answer = TypeVar("Answer")
+_numbers = count()
 
 
 class Time:
@@ -219,3 +223,106 @@ async def test_neither_table_nor_words_hold_a_secret(world: World) -> None:
     assert "the-hash" not in repr(made)
     row = await world.stores[-1].read(lambda connection: connection.execute(select(KEYS)).one()._asdict())
     assert set(row) == {"id", "name", "hash", "old_hash", "old_until", "created", "revoked", "changed", "settings"}
+
+
+@pytest.fixture
+async def clusters(server: Postgres, tmp_path: Path) -> AsyncIterator[tuple[World, World]]:
+    """Two clusters with one PostgreSQL, as while one takes the other's place."""
+    url = server.new_database(f"clusters{next(_numbers)}")
+    made = World(url, tmp_path), World(url, tmp_path)
+    try:
+        for world in made:
+            # One after the other: Alembic knows one migration at a time in a process.
+            await world.ask(Seen(), Feed)
+        yield made
+    finally:
+        for world in made:
+            await world.close()
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(30):
+        while not await condition():
+            await asyncio.sleep(0.05)
+
+
+async def test_what_one_cluster_does_to_keys_its_neighbour_hears_of(clusters: tuple[World, World]) -> None:
+    one, other = clusters
+    waiting = asyncio.create_task(other.ask(Seen((await other.ask(Seen(), Feed)).changed), Feed))
+    leaked = await one.key(MakeKey("leaked", settings(), "h1"))
+    assert (await waiting).keys == (leaked,)
+    waiting = asyncio.create_task(other.ask(Seen(leaked.changed), Feed))
+    revoked = await one.key(RevokeKey("leaked"))
+    assert (await waiting).keys[-1] == revoked
+    made = await one.key(MakeKey("made", settings(), "h2"))
+    newcomers = await other.ask(Seen(revoked.changed), Feed)
+    assert newcomers == Feed(made.changed, (made,))
+    assert (await other.request(ChangeKey("leaked", settings("b"), leaked.changed))).problem == "revoked"
+
+
+async def test_a_change_is_made_to_what_the_database_holds(
+    clusters: tuple[World, World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = clusters
+    made = [await one.key(MakeKey(name, settings(), name)) for name in ("a", "b")]
+
+    async def deaf(self: KeyBook) -> None: ...
+
+    monkeypatch.setattr(KeyBook, "follow", deaf)
+    revoked = await one.key(RevokeKey("a"))
+    assert (await other.request(ChangeKey("a", settings("x"), made[0].changed))).problem == "revoked"
+    assert (await other.key(FindKey("a"))) == revoked
+    turned = await one.key(RotateKey("b", "b2", 60.0))
+    assert (await other.request(ChangeKey("b", settings("x"), made[1].changed))).problem == "conflict"
+    assert await other.key(RevokeKey("b")) == msgspec.structs.replace(
+        turned, changed=turned.changed + 1, revoked=NOON, old_hash="", old_until=0.0
+    )
+
+
+async def test_changes_made_at_once_have_numbers_of_their_own(clusters: tuple[World, World]) -> None:
+    names = [f"key-{number:02}" for number in range(24)]
+    made = await asyncio.gather(
+        *(clusters[place % 2].key(MakeKey(name, settings(), name)) for place, name in enumerate(names))
+    )
+    numbers = sorted(key.changed for key in made)
+    assert numbers == list(range(numbers[0], numbers[0] + len(names)))
+
+    async def known(world: World) -> bool:
+        return {key.id for key in (await world.ask(Seen(), Feed)).keys} == set(names)
+
+    for world in clusters:
+        await until(lambda world=world: known(world))  # type: ignore[misc]
+
+
+async def test_what_one_cluster_spends_counts_in_both(clusters: tuple[World, World]) -> None:
+    one, other = clusters
+    limits = Limits(budget=Budget(total=50_000))
+    await one.key(MakeKey("k", settings(limits=limits), "h"))
+    await one.settle(attempt(0, key="k"))
+    # The budget as the other one finds it, then what both add, late rows and those that are taken back too.
+    other.begin()
+    assert await other.spent("k") == Spent(7_500, 7_500, 7_500)
+    lost = msgspec.structs.replace(attempt(9, key="k"), provisional=True, outcome="lost")
+    for number in range(1, 4):
+        await one.settle(attempt(number, key="k"))
+        await other.settle(attempt(10 + number, key="k", time=NOON - 1800))
+    await other.ledgers[-1].settle(msgspec.msgpack.encode(Batch("gone", opened=(lost,))))
+    await other.stores[-1].settle_lost("gone")
+    await one.settle(attempt(9, key="k", bill=Bill(cost=500, basis="computed")))
+    expected = Spent(53_000, 53_000, 53_000)
+
+    async def agreed() -> bool:
+        return [await world.spent("k") for world in clusters] == [expected] * 2
+
+    await until(agreed)
+    for world in clusters:
+        # And stays so: what was counted is not counted again.
+        book = world.ledgers[-1]._book
+        assert book is not None
+        for _ in range(2):
+            await book.follow()
+        assert await world.spent("k") == expected
+        granted = await world.ask(Asked("replica", 1, (Ask("k", (Wish(), Wish(), Wish(), Wish(1, 1))),)), Granted)
+        assert granted.grants[0].lack == "total"
+        world.begin()
+        assert await world.spent("k") == expected
