@@ -7,7 +7,6 @@ import msgspec
 import pytest
 
 from actors.board import LONG_POLL
-from actors.clock import SteadyClock
 from actors.keyring import KEYS_FILE
 from actors.routing.router import Router, code_version
 from pipelines.errors import ConfigurationError
@@ -115,8 +114,3 @@ def test_incarnations_have_epochs_of_their_own(tmp_path: Path) -> None:
         assert await one.version() == code_version() == await other.version()
 
     run(scene())
-
-
-def test_the_steady_clock_goes_forward() -> None:
-    clock = SteadyClock()
-    assert 1.7e9 < clock() <= clock()
