@@ -6,7 +6,8 @@ rounding once an answer changes no sum that anybody pays. Rates are whole pico-d
 dollars a million tokens, times a million.
 
 A kind of token without a rate of its own is charged as the kind that it is part of. Where that has none either, or the
-provider counted nothing at all, the cost is unknown: None, never 0.
+provider counted nothing at all, the cost is unknown: None, never 0. A search without a price is left out: its tokens
+have theirs, and an answer of unknown cost would count in no budget at all.
 
 Above it: `actors.money.price_list`, the providers, the ledger. Below it: `conversation`, `routing.table`.
 Outside it: where rates come from, and when they hold.
@@ -84,7 +85,7 @@ def cost_of(usage: Usage, rates: Rates | None) -> Cost:
     """What `usage` costs. What the provider says itself wins; without that, and without rates, nobody knows."""
     if usage.cost is not None and 0.0 <= usage.cost <= MOST_DOLLARS:
         return Cost(round(usage.cost * NANO), "reported")
-    if rates is None or not (usage.input or usage.output or usage.searches):
+    if rates is None or not (usage.input or usage.output or (usage.searches and rates.search)):
         return UNKNOWN
     total = rates.request.at(usage.input) if rates.request is not None else 0
     for count, rate in _charged(usage, rates):
@@ -117,7 +118,7 @@ def _charged(usage: Usage, rates: Rates) -> Iterator[tuple[int, Rate | None]]:
     yield usage.output - usage.reasoning - usage.output_audio, rates.output
     yield usage.reasoning, rates.reasoning or rates.output
     yield usage.output_audio, rates.output_audio or rates.output
-    yield usage.searches, rates.search
+    yield usage.searches if rates.search is not None else 0, rates.search
 
 
 def configured(card: ModelCard, listed: Rates | None) -> Rates | None:

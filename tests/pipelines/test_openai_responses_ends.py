@@ -135,3 +135,46 @@ def test_an_answer_that_a_refusal_broke_off_is_not_whole(kind: PartKind | Litera
         assert response["incomplete_details"] == (None if told else {"reason": "content_filter"})
         assert response["output"] == whole["output"]
     assert streamed["type"] == f"response.{whole['status']}"
+
+
+def _search(number: int, status: str = "completed", **action: Any) -> dict[str, Any]:
+    return {"type": "web_search_call", "id": f"ws_{number}", "status": status, **action}
+
+
+SEARCHES = [
+    _search(0, action={"type": "search", "query": "tides"}),
+    _search(1, action={"type": "open_page", "url": "https://example.org"}),
+    _search(2, action={"type": "find_in_page", "pattern": "tide"}),
+    _search(3),
+    _search(4, status="failed", action={"type": "search", "query": "moon"}),
+    {"type": "file_search_call", "id": "fs_0", "status": "completed", "queries": []},
+]
+
+
+@pytest.mark.parametrize("told", ["by events and at the end", "by events", "at the end", "whole"])
+def test_each_search_of_the_provider_is_counted_once(told: str) -> None:
+    output = [] if told == "by events" else SEARCHES
+    response = {"status": "completed", "output": output, "usage": {"input_tokens": 1, "output_tokens": 1}}
+    if told == "whole":
+        events = OPENAI_RESPONSES.read_answer(json.dumps(response).encode())
+    else:
+        frames: list[dict[str, Any]] = []
+        for place, item in enumerate(SEARCHES if "events" in told else []):
+            begun = {name: value for name, value in item.items() if name != "action"} | {"status": "in_progress"}
+            frames.append({"type": "response.output_item.added", "output_index": place, "item": begun})
+            frames.append({"type": "response.output_item.done", "output_index": place, "item": item})
+        frames.append({"type": "response.completed", "response": response})
+        events = decode(b"".join(b"data: " + json.dumps(frame).encode() + b"\n\n" for frame in frames))
+    assert isinstance(events[-1], Finished)
+    assert events[-1].usage is not None
+    assert events[-1].usage.searches == 2
+
+
+def test_a_search_that_did_not_end_is_not_counted() -> None:
+    begun = {"type": "response.output_item.added", "output_index": 0, "item": _search(0, status="in_progress")}
+    response = {"output": [], "usage": {"input_tokens": 1, "output_tokens": 1}}
+    end = {"type": "response.incomplete", "response": response}
+    events = decode(b"".join(b"data: " + json.dumps(frame).encode() + b"\n\n" for frame in (begun, end)))
+    assert isinstance(events[-1], Finished)
+    assert events[-1].usage is not None
+    assert events[-1].usage.searches == 0

@@ -53,7 +53,7 @@ def test_a_cost_that_is_none_is_not_believed(nonsense: float) -> None:
         (Usage(input=1, output=1), None),
         (Usage(input=1, output=1), Rates(source="s", input=Rate(1))),
         (Usage(), SONNET),
-        (Usage(output=1, searches=1), Rates(source="s", output=Rate(1))),
+        (Usage(searches=1), Rates(source="s", output=Rate(1))),
     ],
 )
 def test_what_nobody_knows_is_unknown_and_not_nothing(usage: Usage, rates: Rates | None) -> None:
@@ -65,6 +65,10 @@ def test_a_kind_without_a_rate_costs_what_its_whole_costs() -> None:
     plain = Rates(source="s", input=Rate(1_000), output=Rate(2_000))
     usage = Usage(input=10, cached_read=2, cache_write=3, cache_write_long=1, input_audio=1, output=5, reasoning=4)
     assert cost_of(usage, plain) == Cost(20, "computed", "s")
+
+
+def test_a_search_without_a_rate_leaves_the_cost_of_the_tokens() -> None:
+    assert cost_of(Usage(output=3, searches=2), Rates(source="s", output=Rate(1_000))) == Cost(3, "computed", "s")
 
 
 def test_a_rate_by_the_request() -> None:

@@ -158,7 +158,7 @@ class ResponsesDecoder(Decoder):
         final = {text_of(item, "id"): item for item in output}
         for open_item in self._items:
             open_item.done(final.get(text_of(open_item.first, "id"), open_item.first))
-        self.finished = finished(response, kind, self.out.kinds)
+        self.finished = finished(response, kind, self.out.kinds, self.out.searches)
         self.done = True
         self.out.events.append(self.finished)
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pipelines.conversation import Json, Opaque
 from pipelines.dialects.openai_responses.fields import object_of, objects_of, rest, text_of
 from pipelines.dialects.openai_responses.opaque import BREAK, owned, reasoning_id, reasoning_opaque
-from pipelines.dialects.openai_responses.usage import awaits_caller
+from pipelines.dialects.openai_responses.usage import awaits_caller, is_search
 from pipelines.events import Event, PartDelta, PartEnded, PartKind, PartStarted
 
 _ITEM_FIELDS = frozenset({"type", "role", "content", "id", "status"})
@@ -60,12 +60,14 @@ class Part:
 class Out:
     """Where the items of one stream put their events, and where they take part numbers.
 
-    kinds: of parts so far; "tool_call" also where the caller must answer a call that only this dialect has.
+    kinds: of parts so far; "tool_call" also where the caller must answer a call that only this dialect has. searches:
+    the provider's own, on the web, that are over.
     """
 
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.kinds: set[PartKind] = set()
+        self.searches = 0
         self._next = 0
 
     def take(self) -> list[Event]:
@@ -107,6 +109,7 @@ class Item:
         """The item is whole, as given."""
         if not self.whole:
             self.whole = True
+            self.out.searches += is_search(item)
             self.finish(item)
 
     def finish(self, item: Mapping[str, Json]) -> None:

@@ -43,8 +43,19 @@ def awaits_caller(item: Mapping[str, Json]) -> bool:
     return text_of(item, "type") in CALLER_CALLS and not in_container
 
 
-def finished(response: Mapping[str, Json], kind: str, seen: Set[PartKind]) -> Finished:
-    """How a response ended. kind: the type of its last event; seen: kinds of the parts that the stream told of.
+def is_search(item: Mapping[str, Json]) -> bool:
+    """Whether an item is a finished search on the web, of which each has a price (OpenAI's pricing, "Built-in tools").
+
+    An item of the same type that opens a page which was found, or looks for words in it, costs nothing.
+    """
+    if text_of(item, "type") != "web_search_call" or text_of(item, "status") not in ("", "completed"):
+        return False
+    return text_of(object_of(item, "action"), "type") in ("", "search")
+
+
+def finished(response: Mapping[str, Json], kind: str, seen: Set[PartKind], searches: int) -> Finished:
+    """How a response ended. kind: the type of its last event; seen: kinds of the parts that the stream told of;
+    searches: how many it told of.
 
     Some servers leave `output` empty in the last event, so what was seen counts as well.
     """
@@ -53,8 +64,10 @@ def finished(response: Mapping[str, Json], kind: str, seen: Set[PartKind]) -> Fi
     opaque = owned({"service_tier": tier} if isinstance(tier, str) else {})
     reason, word = _reason(response, kind, seen)
     usage = read_usage(raw_usage) if isinstance(raw_usage, dict) else None
-    if usage is not None and isinstance(tier, str):
-        usage = msgspec.structs.replace(usage, tier=tier)
+    if usage is not None:
+        output = objects_of(response, "output")
+        searches = sum(map(is_search, output)) if output else searches
+        usage = msgspec.structs.replace(usage, searches=searches, tier=tier if isinstance(tier, str) else "")
     return Finished(reason, word, usage=usage, opaque=opaque)
 
 
