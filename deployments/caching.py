@@ -32,6 +32,9 @@ HEADER = "x-penstock-cache"
 
 _OPERATIONS = frozenset(("", "/embeddings", "/completions"))
 _LIMITS = ("x-ratelimit-", "anthropic-ratelimit-")
+_COST = b'"cost'
+"""Stands in whatever may state a cost: `cost`, OpenRouter's `cost_details`, xAI's `cost_in_usd_ticks`."""
+
 _CACHED = Bill(cost=0, basis="cached")
 
 
@@ -72,7 +75,18 @@ def _hit(call: Call, answer: Answer) -> Answer:
     answer.headers[HEADER] = "hit"
     if answer.frames is not None:
         answer.frames = _free_frames(call, answer.frames)
+    elif _COST in answer.body:
+        answer.body = _free_body(answer.body)
     return answer
+
+
+def _free_body(body: bytes) -> bytes:
+    """A stored whole answer, but for what it says of a cost; as it is where it cannot be read."""
+    try:
+        answer = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return body
+    return msgspec.json.encode(answer) if isinstance(answer, dict) and _zeroed(answer) else body
 
 
 async def _free_frames(call: Call, frames: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
@@ -80,7 +94,7 @@ async def _free_frames(call: Call, frames: AsyncGenerator[bytes, None]) -> Async
     framer, dialect = Framer(), DIALECTS[call.dialect]
     try:
         async for data in frames:
-            if b'"cost"' in data:
+            if _COST in data:
                 data = b"".join([amended(raw, lambda frame: _freed(dialect, frame)) for raw in framer.cut(data)])
             yield data
     finally:
@@ -88,7 +102,21 @@ async def _free_frames(call: Call, frames: AsyncGenerator[bytes, None]) -> Async
 
 
 def _freed(dialect: Dialect, frame: dict[str, Json]) -> bool:
-    usage = frame.get("usage")
-    if isinstance(usage, dict):
-        usage.pop("cost", None)
-    return dialect.set_cost(frame, 0.0)
+    zeroed = _zeroed(frame)
+    return dialect.set_cost(frame, 0.0) or zeroed
+
+
+def _zeroed(said: dict[str, Json]) -> bool:
+    """Make every cost that an answer or a frame states nothing; whether it states any. What makes it up goes."""
+    stated = False
+    for whole in (said, said.get("response"), said.get("message")):
+        for part in (whole.get("usage"), whole.get("penstock")) if isinstance(whole, dict) else ():
+            if not isinstance(part, dict):
+                continue
+            for name in [name for name in part if name.startswith("cost")]:
+                stated = True
+                if name == "cost":
+                    part[name] = 0.0
+                else:
+                    del part[name]
+    return stated

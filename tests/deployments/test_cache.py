@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,10 @@ import httpx
 import pytest
 
 from actors.replaying.replays import Replays
+from deployments.caching import _hit
 from deployments.replica import Replica
+from pipelines.calls import Answer, Call, Caller
+from pipelines.conversation import Request
 from tests.deployments.house import House, client_of, house
 from tests.deployments.test_ledger import read
 from tests.deployments.test_usage_pages import OTHER, add_key
@@ -81,6 +85,56 @@ async def test_a_replayed_stream_says_that_it_cost_nothing(running: House) -> No
     )
     assert (one["cost"] > 0, other["cost"]) == (True, 0.0)
     assert {**one, "cost": 0.0} == other
+
+
+DETAILS = {"upstream_inference_cost": 0.01}
+STATED: list[tuple[str, dict[str, Any]]] = [
+    ("openai_chat", {"usage": {"prompt_tokens": 10, "cost": 0.0123, "cost_details": DETAILS}}),
+    ("openai_chat", {"usage": {"prompt_tokens": 10, "cost": None}}),
+    ("openai_responses", {"usage": {"input_tokens": 10, "cost_in_usd_ticks": 123}, "penstock": {"cost": 0.5, "a": 1}}),
+    ("anthropic_messages", {"usage": {"input_tokens": 10, "cost": 1}}),
+]
+
+
+@pytest.mark.parametrize(("dialect", "said"), STATED)
+@stream_or_not
+async def test_no_cost_of_then_is_stated_again(dialect: str, said: dict[str, Any], stream: bool) -> None:
+    text = {"text": 'it says "cost": 3'}
+    kept = Answer(headers={})
+    body = json.dumps({**said, **text}).encode()
+    if stream:
+        ends = {
+            "openai_chat": {**said, **text},
+            "openai_responses": {"type": "response.completed", "response": {**said, **text}},
+            "anthropic_messages": {"type": "message_delta", **said, **text},
+        }
+
+        async def frames() -> AsyncGenerator[bytes, None]:
+            yield b"data: " + json.dumps(ends[dialect]).encode() + b"\n\n"
+
+        kept.frames = frames()
+    else:
+        kept.body = body
+    hit = _hit(Call("i", dialect, {}, Request("m", ()), Caller("k"), "routed", {}), kept)
+    if hit.frames is not None:
+        (body,) = [data async for data in hit.frames]
+        found = json.loads(body.removeprefix(b"data: "))
+        found = found.get("response", found)
+    else:
+        found = json.loads(hit.body)
+    assert found["text"] == text["text"]
+    stated = [value for part in ("usage", "penstock") for name, value in found.get(part, {}).items() if "cost" in name]
+    assert set(stated) <= {0.0}
+    tokens = [value for name, value in found["usage"].items() if name.endswith("_tokens")]
+    assert (tokens, found.get("penstock", {}).get("a", 1)) == ([10], 1)
+
+
+async def test_a_whole_answer_without_a_cost_is_as_it_was() -> None:
+    for body in (b'{"usage": {"prompt_tokens": 1.50}, "text": "\\"cost\\" of it"}', b'no JSON "cost"', b'["cost"]'):
+        kept = Answer(headers={})
+        kept.body = body
+        call = Call("i", "openai_chat", {}, Request("m", ()), Caller("k"), "routed", {})
+        assert _hit(call, kept).body == body
 
 
 async def test_what_differs_is_asked_for(running: House, upstream: Upstream) -> None:
