@@ -23,7 +23,6 @@ import random
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
-from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -39,6 +38,7 @@ from pipelines.conversation import Request, Text
 from pipelines.dialects import DIALECTS
 from pipelines.errors import PenstockError
 from pipelines.events import Event, assemble
+from pipelines.keys import may_use
 from pipelines.routing.ask import Candidate
 from pipelines.routing.judging import judging, verdict
 from pipelines.routing.learning.evidence import WEIGHT, Compared
@@ -146,7 +146,7 @@ class Trials:
             one.name != first.name
             and not one.beyond
             and (performance is None or performance.breaker == "closed")
-            and (not wanted or any(fnmatchcase(one.name, pattern) for pattern in wanted))
+            and (not wanted or may_use(tuple(wanted), one.name))
         )
 
     def _answered(self, trial: _Trial, answer: Answer, heard: "_Heard | None") -> None:

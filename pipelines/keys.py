@@ -18,6 +18,9 @@ import msgspec
 
 from pipelines.options import Recovery, RouteOptions
 
+_SPECIAL = re.compile(r"[?\[]")
+"""What `fnmatch` has besides `*`."""
+
 Right = Literal["admin", "keys", "usage", "feedback", "approvals", "forward"]
 """What a key may do beyond asking models and looking at what is its own.
 
@@ -225,5 +228,7 @@ def model_matcher(patterns: tuple[str, ...]) -> Callable[[str, str], bool]:
 
 @lru_cache(maxsize=1024)
 def matcher(patterns: tuple[str, ...]) -> Callable[[str], re.Match[str] | None]:
-    """Matches a name that one of the patterns stands for, case and all."""
-    return re.compile("|".join(map(translate, patterns))).match
+    """Matches a name that one of the patterns stands for, case and all. `?` and `[` are themselves: some models' names
+    have them (`claude-sonnet-4-5[1m]`).
+    """
+    return re.compile("|".join(translate(_SPECIAL.sub(r"[\g<0>]", pattern)) for pattern in patterns)).match

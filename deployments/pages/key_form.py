@@ -55,12 +55,6 @@ def _plain(text: str) -> str:
     return text
 
 
-def _pattern(text: str) -> str:
-    if "[" in text or "]" in text:
-        raise ValueError("only * stands for something else")
-    return _plain(text)
-
-
 def _date(value: object) -> float | None:
     if value is None:
         return None
@@ -94,7 +88,7 @@ def _nano(value: object) -> int | None:
 
 
 _Name = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_plain)]
-_Pattern = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_pattern)]
+_Pattern = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_plain)]
 _Nano = Annotated[int | None, BeforeValidator(_nano)]
 _Count = Annotated[StrictInt, Field(ge=1, le=MOST_A_MINUTE)]
 _Text = Annotated[str, Field(max_length=512), AfterValidator(_plain)]
