@@ -4,9 +4,11 @@ The launcher stays the ancestor of every process that it starts (a subreaper, pr
 them. `serve run` is its child in a session of its own: a Ctrl-C at the terminal reaches the launcher alone, which
 then asks for a graceful stop (10 s at most); a second one ends everything at once.
 
-Above it: the Makefile. Below it: `preflight`, `instance`, `processes`, `waiting`. Outside it: what is served.
+Above it: the Makefile. Below it: `preflight`, `instance`, `processes`, `waiting`, `admin_socket`. Outside it: what is
+served.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -18,8 +20,8 @@ from pathlib import Path
 from typing import IO
 
 from actors import administrator
+from deployments.starting import admin_socket, preflight, processes, waiting
 from deployments.starting import instance as instances
-from deployments.starting import preflight, processes, waiting
 from pipelines.errors import ConfigurationError
 
 START_LIMIT = 300.0
@@ -72,6 +74,11 @@ class Instance:
                 start_new_session=True,
                 preexec_fn=lambda: processes.die_with_parent(signal.SIGTERM),
             )
+
+    @property
+    def ingress(self) -> Path:
+        """The admin socket of Serve's HAProxy."""
+        return instances.ingress_socket(self.run)
 
     @property
     def ray_logs(self) -> Path:
@@ -228,11 +235,12 @@ def banner(instance: Instance, key: str, seconds: float) -> str:
 def stop(instance: Instance, told: Callable[[], int]) -> None:
     """End everything: gracefully, or at once if told to stop once more.
 
-    Serve kills its HAProxy before its replicas drain, so HAProxy is asked first to let open streams end.
+    Serve kills its HAProxy before its replicas drain, so HAProxy's open streams end first.
     """
     before, drained = told(), time.monotonic() + DRAIN_LIMIT
-    processes.signal_all(_ingress(), signal.SIGUSR1)
-    _wait_while(lambda: bool(_ingress()) and told() <= before, drained)
+    with contextlib.suppress(OSError):
+        admin_socket.close_frontend(instance.ingress)
+    _wait_while(lambda: _answering(instance) and told() <= before, drained)
     instance.ask(signal.SIGINT)
     _wait_while(lambda: instance.alive() and told() <= before, max(drained, time.monotonic() + SHUTDOWN_LIMIT))
     left = processes.end_all(grace=0.0 if told() > before else 1.0)
@@ -241,10 +249,11 @@ def stop(instance: Instance, told: Callable[[], int]) -> None:
         say(f"penstock: process {process.pid} ({process.name}) does not end (state {process.state})")
 
 
-def _ingress() -> list[processes.Process]:
-    """Our HAProxy, and older ones of it that still end their streams."""
+def _answering(instance: Instance) -> bool:
+    """Whether the ingress still answers somebody: our HAProxy, or older ones, which stay until they are through."""
     ours = processes.descendants(os.getpid())
-    return [process for process in ours if process.name == "haproxy" and process.state != "Z"]
+    proxies = [process for process in ours if process.name == "haproxy" and process.state != "Z"]
+    return len(proxies) > 1 or admin_socket.requests_under_way(instance.ingress) > 0
 
 
 def _wait_while(condition: Callable[[], bool], until: float) -> None:

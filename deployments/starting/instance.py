@@ -68,6 +68,8 @@ INTERNAL_PORTS = (
 )
 """Variables of ports that only Serve uses (ray/serve/_private/constants.py, 2.60): any will do."""
 
+_ADMIN_SOCKET = "admin.sock"
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -224,6 +226,14 @@ def make_run_directory() -> Path:
     return Path(tempfile.mkdtemp(prefix="penstock-", dir="/tmp"))
 
 
+def ingress_socket(run: Path) -> Path:
+    """The admin socket of Serve's HAProxy in the run directory `run`, whether it is there yet or not.
+
+    Serve puts it into a folder that has the node's name (`HAProxyManager`, ray/serve/_private/haproxy.py, 2.60).
+    """
+    return next(run.glob(f"*/{_ADMIN_SOCKET}"), run / _ADMIN_SOCKET)
+
+
 def free_port() -> int:
     """A port that the kernel gives: two starts at the same moment do not get the same."""
     with socket.socket() as probe:
@@ -243,7 +253,7 @@ def environment(given: Mapping[str, str], state: Path, run: Path, config: Config
         "TMPDIR": str(run),
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(write_starter(given, run)),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(run / "haproxy.cfg"),
-        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(run / "admin.sock"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(run / _ADMIN_SOCKET),
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(run / "metrics.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(run),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(run / "server-state"),
