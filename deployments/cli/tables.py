@@ -23,12 +23,17 @@ _STATES = {
 
 
 class Column(NamedTuple):
-    """wide: shown on wide terminals only. right: set to the right. fold: broken into lines, and not cut."""
+    """wide, narrow: shown on such terminals only. right: set to the right, and whole.
+
+    fold: broken into lines, and not cut. whole: neither.
+    """
 
     name: str
     right: bool = False
     wide: bool = False
+    narrow: bool = False
     fold: bool = False
+    whole: bool = False
 
 
 def console() -> Console:
@@ -58,7 +63,8 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[str]], *, total: Se
         note("nothing")
         return
     out = console()
-    shown = [place for place, column in enumerate(columns) if not column.wide or out.width >= WIDE]
+    hidden = "narrow" if out.width >= WIDE else "wide"
+    shown = [place for place, column in enumerate(columns) if not getattr(column, hidden)]
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_footer=total is not None)
     for place in shown:
         column = columns[place]
@@ -67,7 +73,7 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[str]], *, total: Se
             footer=f"[bold]{escape(total[place])}[/]" if total is not None else "",
             justify="right" if column.right else "left",
             # Half a number is a wrong one: where there is no room names are cut, or broken between words.
-            no_wrap=column.right,
+            no_wrap=column.right or column.whole,
             overflow="fold" if column.fold else "ellipsis",
         )
     for row in rows:

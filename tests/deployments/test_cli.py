@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -96,6 +97,24 @@ async def test_tables_that_fit(running: House, penstock: Terminal, width: int) -
         ["1", "simulator/clever"],
         ["2", "simulator/fast"],
     ]
+
+
+@pytest.mark.parametrize("width", [80, 160])
+async def test_every_request_of_a_list_is_one_line_and_can_be_shown(
+    running: House, penstock: Terminal, width: int
+) -> None:
+    await ask(running, "7f4a9c1e-52b3-4f0e-9a66-d1c2b3a4f5e6")
+    await ask(
+        running, "nightly-" + "x" * (30 if width == 160 else 100), model="simulator/balanced?tokens=1&gap=1&first=1"
+    )
+    head, *lines = (await penstock("requests", "list", width=width)).out.splitlines()
+    assert len(lines) == 2
+    for line in lines:
+        assert re.match(r"(20\d\d-)?\d\d-\d\d \d\d:\d\d(:\d\d)?  ", line)
+        assert "ok" in line.split()
+        named = line[head.index("REQUEST") :].split()[0]
+        shown = await penstock("requests", "show", named, width=width)
+        assert (shown.code, shown.err) == (0, "")
 
 
 async def test_a_plain_key_sees_what_it_may(running: House, penstock: Terminal) -> None:
