@@ -1,5 +1,6 @@
 """`GET /v1/live`: the cluster as it is, as one stream of server-sent events.
 
+    event: rights     once, first: the rights that the key has
     event: snapshot   every second, for keys with the right `usage`: `metering.window.Figures` of the last seconds, what
                       is in flight, and the same of each provider
     event: requests   rows of requests that have ended since the last time, newest first, as `GET /v1/requests` has them
@@ -15,6 +16,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import get_args
 
 import msgspec
 
@@ -25,6 +27,7 @@ from deployments.visit import STREAMING, Leaving, Visit
 from pipelines.calls import Caller
 from pipelines.conversation import Json
 from pipelines.errors import Overloaded
+from pipelines.keys import Right
 from pipelines.ledger_questions import Rows, RowsQuestion
 from pipelines.metering.cluster import Snapshot
 from pipelines.metering.window import of_provider, whole
@@ -72,6 +75,7 @@ class LiveFeed:
         try:
             with Leaving(visit.scope, visit.receive):
                 await visit.begin(200, {**STREAMING, "content-type": "text/event-stream"})
+                await visit.more(_event("rights", [right for right in get_args(Right) if caller.may(right)]))
                 while not self._leaving():
                     try:
                         async with asyncio.timeout(PERIOD):
@@ -127,7 +131,7 @@ class _Feed:
         except Exception:  # Ray raises many classes when an actor is away; the page shows that nothing comes.
             return
         if told:
-            frame = b"event: " + name.encode() + b"\ndata: " + msgspec.json.encode(told) + b"\n\n"
+            frame = _event(name, told)
             for reader in self.readers:
                 if reader.full():
                     reader.get_nowait()
@@ -160,6 +164,10 @@ class _Feed:
         self._shown = dict.fromkeys([*(row["id"] for row in rows), *list(self._shown)[: 20 * MOST_ROWS]])
         self._since = max(self._since, time.time() - LONGEST_REQUEST)
         return fresh
+
+
+def _event(name: str, told: Json) -> bytes:
+    return b"event: " + name.encode() + b"\ndata: " + msgspec.json.encode(told) + b"\n\n"
 
 
 def _load(entry: ProviderEntry) -> dict[str, Json]:

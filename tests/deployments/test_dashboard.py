@@ -119,7 +119,8 @@ async def test_a_plain_key_sees_its_own_requests_alone(penstock: House) -> None:
     async with watching(penstock, made["secret"]) as caller:
         await ask(penstock)
         own = await ask(penstock, made["secret"])
-        frame = await event(caller)
+        first, frame = await event(caller), await event(caller)
+        assert (first.event, json.loads(first.data)) == ("rights", [])
         assert frame.event == "requests"
         assert [row["request_id"] for row in json.loads(frame.data)] == [own.headers["x-request-id"]]
 
@@ -132,6 +133,34 @@ async def test_nobody_asks_the_router_while_nobody_watches(penstock: House) -> N
         task = feed._task
         assert task is not None
     await penstock.until(lambda: not live._feeds and task.done(), 30.0)
+
+
+@pytest.mark.parametrize(
+    ("rights", "hidden", "first"),
+    [
+        ((), {"now", "models", "keys"}, "Requests"),
+        (("usage",), {"keys"}, "Now"),
+        (("keys",), {"now", "models"}, "Requests"),
+    ],
+)
+async def test_a_key_is_offered_what_it_may_see(
+    penstock: House, rights: tuple[str, ...], hidden: set[str], first: str
+) -> None:
+    async with client_of(penstock.gateway) as client:
+        made = (await client.post("/v1/keys", json={"name": "person", "rights": rights})).json()
+    async with browsing(page_of(penstock)) as watched:
+        page = watched.page
+        await sign_in(page, made["secret"])
+        await expect(page.locator("main h2")).to_have_text(first)
+        offered = await page.locator("#places a").evaluate_all("all => all.map(one => one.dataset.view)")
+        assert offered == [view for view in VIEWS if view not in hidden]
+        for view in offered:
+            await go(page, view)
+            await expect(page.locator("main .card, main .tiles").first).not_to_be_empty()
+            if view == "providers":
+                await expect(page.locator("main h3")).to_contain_text("simulator")
+            await expect(page.get_by_role("alert")).to_have_count(0)
+        assert watched.complaints == []
 
 
 async def test_a_person_at_work(penstock: House) -> None:

@@ -12,8 +12,8 @@ import * as providers from "./views/providers.js";
 import * as requests from "./views/requests.js";
 import * as tools from "./views/tools.js";
 
-/* A view: `title`; `show(node, live, rest)`, which fills the node and returns what to call when it is left, if anything;
-   `rest` is what follows the view's name in the address. */
+/* A view: `title`; `needs`, the right without which there is nothing to see, if any; `show(node, live, rest)`, which fills
+   the node and returns what to call when it is left, if anything; `rest` is what follows the view's name in the address. */
 const VIEWS = { now, history, providers, models, decisions, requests, tools, keys, playground };
 const RECONNECT = 2000;
 const KEPT = 600;
@@ -21,8 +21,9 @@ const KEPT = 600;
 const $ = (id) => document.getElementById(id);
 const view = $("view");
 
-/** What the live stream has said: the latest snapshots, the latest requests; views listen by `on`. */
+/** What the live stream has said: the key's rights (null before), the latest snapshots and requests; views listen by `on`. */
 class Live extends EventTarget {
+  rights = null;
   snapshots = [];
   requests = [];
 
@@ -33,6 +34,7 @@ class Live extends EventTarget {
 
   take(name, data) {
     const value = JSON.parse(data);
+    if (name === "rights") this.rights = value;
     if (name === "snapshot") this.snapshots = [...this.snapshots, value].slice(-KEPT);
     if (name === "requests") this.requests = [...value, ...this.requests].slice(0, 200);
     this.dispatchEvent(new CustomEvent(name, { detail: value }));
@@ -55,7 +57,9 @@ async function listen(signal) {
       status("waiting", "connecting");
       await events("/v1/live", { signal }, (name, data) => {
         status("live", "live");
+        const before = JSON.stringify(live.rights);
         live.take(name, data);
+        if (before !== JSON.stringify(live.rights)) places();
       });
     } catch (error) {
       if (signal.aborted) return;
@@ -66,9 +70,19 @@ async function listen(signal) {
   }
 }
 
+const allowed = () => Object.keys(VIEWS).filter((name) => !VIEWS[name].needs || live.rights.includes(VIEWS[name].needs));
+
+/** The views that the key has the rights for. */
+function places() {
+  fill($("places"), allowed().map((name) => h("a", { href: `#/${name}`, "data-view": name }, VIEWS[name].title)));
+  $("places").hidden = false;
+  show();
+}
+
 function show() {
+  if (!live.rights) return;
   const [name, rest = ""] = location.hash.replace(/^#\/?/, "").split("/", 2);
-  const chosen = VIEWS[name] ? name : "now";
+  const chosen = [name, "now", "requests"].find((one) => allowed().includes(one));
   leaving();
   leaving = () => {};
   for (const link of $("places").children) {
@@ -86,13 +100,12 @@ function show() {
 }
 
 function enter() {
-  fill($("places"), Object.entries(VIEWS).map(([name, { title }]) => h("a", { href: `#/${name}`, "data-view": name }, title)));
-  $("places").hidden = $("leave").hidden = false;
+  $("leave").hidden = false;
+  fill(view, h("p", { class: "note" }, "Connecting …"));
   live = new Live();
   session = new AbortController();
   listen(session.signal);
   window.addEventListener("hashchange", moved);
-  show();
 }
 
 function moved() {

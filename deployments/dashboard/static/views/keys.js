@@ -5,6 +5,7 @@ import { dialog, field, fill, h, problem, state, table } from "../element.js";
 import { count, dollars, moment } from "../format.js";
 
 export const title = "Keys";
+export const needs = "keys";
 
 const KIND = { active: "good", expired: "warn", revoked: "bad" };
 

@@ -6,6 +6,7 @@ import { field, fill, h, problem, table } from "../element.js";
 import { count, dollars, percent, seconds } from "../format.js";
 
 export const title = "Models";
+export const needs = "usage";
 
 const between = (interval) => `${percent(interval.low)} to ${percent(interval.high)}`;
 

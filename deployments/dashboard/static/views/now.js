@@ -5,6 +5,7 @@ import { fill, h, state, table } from "../element.js";
 import { count, dollars, percent, rate, seconds } from "../format.js";
 
 export const title = "Now";
+export const needs = "usage";
 
 const TILES = [
   ["Requests a second", (now) => rate(now.requests_per_second)],

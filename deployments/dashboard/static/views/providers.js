@@ -19,12 +19,16 @@ const COLUMNS = [
   { name: "Tokens/s", number: true, value: (row) => rate(row.tokens_per_second) },
 ];
 
+const listed = (names) => `${names.slice(0, 30).join(", ")}${names.length > 30 ? ` and ${names.length - 30} more` : ""}`;
+
+/** Without the right `usage` the gateway tells of a provider its state and its models alone. */
 function models(provider) {
+  if (!provider.performance) return h("p", { class: "note" }, `Models: ${listed(provider.models)}`);
   const known = Object.entries(provider.performance).map(([model, how]) => ({ breaker: "closed", error_rate: 0, in_flight: 0, attempts: 0, ...how, model }));
   const idle = provider.models.filter((model) => !(model in provider.performance));
   return [
     known.length ? table(`Models of ${provider.name} that were asked`, COLUMNS, known) : null,
-    idle.length ? h("p", { class: "note" }, `Not asked yet: ${idle.slice(0, 30).join(", ")}${idle.length > 30 ? ` and ${idle.length - 30} more` : ""}`) : null,
+    idle.length ? h("p", { class: "note" }, `Not asked yet: ${listed(idle)}`) : null,
   ];
 }
 
@@ -33,7 +37,7 @@ function card(provider) {
   return h("section", { class: "card" },
     h("h3", { style: "margin-top:0" }, provider.name, " ", state(provider.state, ready ? "good" : provider.state === "unconfigured" ? "warn" : "bad")),
     provider.why ? h("p", { class: "note" }, provider.why) : null,
-    h("p", {}, `${count(provider.replicas)} ${provider.replicas === 1 ? "replica" : "replicas"}`,
+    provider.performance && h("p", {}, `${count(provider.replicas)} ${provider.replicas === 1 ? "replica" : "replicas"}`,
       provider.limit ? `, ${count(provider.in_flight)} of ${count(provider.limit)} places taken, ${count(provider.queued)} waiting` : ""),
     models(provider));
 }
