@@ -1,17 +1,22 @@
 """The dashboard in a real browser, and the stream that keeps it live."""
 
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from axe_playwright_python.async_playwright import Axe
+from msgspec.structs import replace
 from playwright.async_api import Page, expect
 
 from deployments.dashboard import assets
+from pipelines.ledger import Batch
+from tests.actors.ledger_rows import BILL, answered
 from tests.clients import Caller, Frame
 from tests.deployments.browser import browsing
 from tests.deployments.house import KEY, House, client_of, house, url_of
@@ -214,6 +219,43 @@ async def test_the_playground_streams_and_shows_the_route(penstock: House) -> No
         await page.get_by_role("link", name="its story").click()
         await expect(page.get_by_role("dialog")).to_contain_text("Attempts")
         assert watched.complaints == []
+
+
+async def test_the_charts_of_history_have_every_day_in_order_and_every_request(penstock: House) -> None:
+    """Ten models, of which the busiest is the cheapest, on three days."""
+    used = [(model, back) for model in range(10) for back in (4, 0, 2) for _ in range(10 - model)]
+    rows = [
+        answered(
+            number,
+            model=f"m{model}",
+            time=time.time() - back * 24 * 3600 - 1,
+            bill=replace(BILL, cost=10**model * 1_000),
+        )
+        for number, (model, back) in enumerate(used)
+    ]
+    assert penstock.ledger is not None
+    await (await penstock.ledger._ready()).settle([Batch("me", rows)])
+    async with browsing(page_of(penstock)) as watched:
+        page = watched.page
+        await sign_in(page)
+        await go(page, "history")
+        await expect(page.locator(".chart .main-svg")).to_have_count(6)
+        dollars, requests = [
+            await chart.evaluate("node => node.data.map(one => [one.name, one.x, one.y])")
+            for chart in await page.locator(".chart").all()
+        ]
+        days = [(datetime.now(UTC) - timedelta(days=back)).strftime("%m-%d") for back in range(6, -1, -1)]
+        for name, x, _ in dollars + requests:
+            assert x[-7:] == days, name
+        assert [name for name, *_ in dollars] == [*(f"m{model}" for model in (9, 8, 7, 6, 5, 4, 3, 2)), "others"]
+        assert [name for name, *_ in requests] == [*(f"m{model}" for model in range(8)), "others"]
+        assert sum(sum(y) for *_, y in requests) == len(rows)
+        assert requests[0][2][-7:] == [0, 0, 10, 0, 10, 0, 10]
+        legend, day = [await page.locator(f".chart {part}").first.bounding_box() for part in (".legend", ".xtick")]
+        assert legend is not None
+        assert day is not None
+        assert legend["y"] >= day["y"] + day["height"]
+        await picture(page, "history-of-ten-models")
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1300, False), (1300, True), (390, False)])

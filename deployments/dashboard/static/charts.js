@@ -23,7 +23,7 @@ const token = (name) => {
 };
 
 /** Colours that can be told apart by most colour-blind people too (Okabe and Ito, 2008). */
-export const PALETTE = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8a8a8a", "#b8a500"];
+export const PALETTE = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#5b4ea3", "#b8a500", "#8a8a8a"];
 
 /**
  * Draw, or draw anew, into `node`. traces: Plotly's; layout: what differs from ours. Each chart's figures stand in a
@@ -44,7 +44,7 @@ export async function draw(node, label, traces, layout = {}) {
     colorway: PALETTE,
     hovermode: "closest",
     showlegend: traces.length > 1,
-    legend: { orientation: "h", y: 1.15, x: 0 },
+    legend: { orientation: "h", traceorder: "normal", y: -0.25, yanchor: "top", x: 0 },
     ...layout,
     xaxis: { ...axis, ...layout.xaxis },
     yaxis: { ...axis, rangemode: "tozero", ...layout.yaxis },

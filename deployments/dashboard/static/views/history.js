@@ -12,13 +12,25 @@ const SPANS = { "24 hours": [1, "hour"], "7 days": [7, "day"], "30 days": [30, "
 const SHOWN = 8;
 const GROUPS = ["model", "provider", "key", "tag", "task"];
 
+const MS = { hour: 3600e3, day: 24 * 3600e3 };
+
 const sum = (rows, name) => rows.reduce((total, row) => total + (row[name] ?? 0), 0);
 
-function bars(rows, period, group, name) {
-  const groups = [...new Set(rows.map((row) => row[group] || "–"))]
-    .map((one) => [one, rows.filter((row) => (row[group] || "–") === one)])
-    .sort((one, other) => sum(other[1], "cost") - sum(one[1], "cost")).slice(0, SHOWN);
-  return groups.map(([one, found]) => ({ type: "bar", name: one, x: found.map((row) => row[period]), y: found.map((row) => row[name]) }));
+/** Every hour or day (UTC, as the answer names them) of the last `days`, and those that are in `rows`, in order. */
+function periods(rows, period, days) {
+  const named = (at) => period === "day" ? new Date(at).toISOString().slice(0, 10) : new Date(at).toISOString().replace(/\.\d+/, "");
+  const last = Math.floor(Date.now() / MS[period]) * MS[period];
+  const all = Array.from({ length: days * MS.day / MS[period] }, (_, back) => named(last - back * MS[period]));
+  return [...new Set([...all, ...rows.map((row) => row[period])])].sort();
+}
+
+/** A trace for each of the largest groups by the column `name`, and one for all others; each has every one of `times`. */
+function bars(rows, times, period, group, name) {
+  const groups = [...Map.groupBy(rows, (row) => row[group] || "–")]
+    .sort((one, other) => sum(other[1], name) - sum(one[1], name));
+  const others = groups.slice(SHOWN).flatMap(([, found]) => found);
+  return [...groups.slice(0, SHOWN), ...(others.length ? [["others", others]] : [])].map(([one, found]) => ({ type: "bar",
+    name: one, x: period === "day" ? times.map((time) => time.slice("2000-".length)) : times, y: times.map((time) => sum(found.filter((row) => row[period] === time), name)) }));
 }
 
 const COLUMNS = (group) => [
@@ -35,7 +47,7 @@ const COLUMNS = (group) => [
 export function show(node) {
   const span = h("select", {}, Object.keys(SPANS).map((name) => h("option", { selected: name === "7 days" }, name)));
   const group = h("select", {}, GROUPS.map((name) => h("option", { value: name }, name)));
-  const cost = h("div", { class: "chart" }), requests = h("div", { class: "chart" });
+  const cost = h("div", { class: "chart stacked" }), requests = h("div", { class: "chart stacked" });
   const groups = h("div", { class: "card" });
   const load = async () => {
     try {
@@ -44,9 +56,12 @@ export function show(node) {
       const by = group.value;
       const [grouped, over] = await Promise.all([json(`/v1/usage?since=${since}&by=${by}`), json(`/v1/usage?since=${since}&by=${by},${period}`)]);
       fill(groups, table(`Usage by ${by}, the last ${span.value}`, COLUMNS(by), grouped.data, { empty: "Nothing was used." }));
-      const stacked = { barmode: "stack", bargap: 0.3, xaxis: period === "day" ? { type: "category" } : { type: "date" } };
-      await draw(cost, `Dollars by ${period} and ${by}`, bars(over.data, period, by, "cost"), stacked);
-      await draw(requests, `Requests by ${period} and ${by}`, bars(over.data, period, by, "requests"), stacked);
+      const times = periods(over.data, period, days);
+      const axis = period === "day" ? { type: "category", nticks: 8, tickangle: 0 } : { type: "date" };
+      const stacked = { barmode: "stack", bargap: 0.3, showlegend: true, xaxis: axis };
+      await draw(cost, `Dollars by ${period} and ${by}`, bars(over.data, times, period, by, "cost"),
+        { ...stacked, yaxis: { tickprefix: "$", tickformat: ",~g" } });
+      await draw(requests, `Requests by ${period} and ${by}`, bars(over.data, times, period, by, "requests"), stacked);
     } catch (error) {
       fill(groups, problem(error));
     }

@@ -50,7 +50,7 @@ function scatter(node, points) {
     hovertemplate: "%{text}<br>quality %{y:.0%}<br>$%{x:.5f} a request<br>%{customdata:.2f} s<extra></extra>",
     marker: { size: rows.map((one) => 9 + 8 * Math.min(3, Math.log10(1 + one.seconds))), ...marker } });
   const best = priced.filter((one) => one.frontier).sort((one, other) => one.dollars - other.dollars);
-  const traces = [part("beaten by another", priced.filter((one) => !one.frontier), { color: PALETTE[6], symbol: "circle-open" }),
+  const traces = [part("beaten by another", priced.filter((one) => !one.frontier), { color: PALETTE.at(-1), symbol: "circle-open" }),
     part("frontier", best, { color: PALETTE[0] })];
   return draw(node, "Quality over cost of a request; larger marks are slower", traces,
     { xaxis: { title: { text: "US dollars a request" }, rangemode: "tozero" }, yaxis: { title: { text: "expected quality" }, tickformat: ".0%", rangemode: "normal" } });
