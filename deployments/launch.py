@@ -207,21 +207,22 @@ def _failure(instance: Instance, what: str) -> ConfigurationError:
     return ConfigurationError(f"{what}{': ' if said else ''}{said} (see {instance.log.parent})")
 
 
-def banner(instance: Instance, key: str, seconds: float) -> str:
-    """How to use what runs now."""
-    url, config = _url(instance.config), instance.config
+def banner(config: instances.Config, log: Path, key: str, seconds: float) -> str:
+    """How to use what runs now by `config`, and has `log` for the log of `serve run`."""
+    url = _url(config)
     lanes = {address.owner.split()[1]: address for address in instances.addresses(config)[1:]}
     first = lanes.get("gateway")
-    watched = waiting.dashboard(instance.log.read_text(errors="replace"))
-    where = "" if watched.endswith(":8265") else f" -a {watched}"
+    ray = waiting.dashboard(log.read_text(errors="replace"))
+    where = "" if ray.endswith(":8265") else f" -a {ray}"
     body = '{"model":"auto","stream":true,"messages":[{"role":"user","content":"Hello"}]}'
     rows = [
         ("URL", f"{url}/v1"),
         ("faster", f"http://{first.host}:{first.port}/v1   (this machine, without the ingress)" if first else ""),
         ("API key", key),
-        ("dashboard", watched),
-        ("status", f"RAY_AUTH_MODE=token .venv/bin/serve status{where}" if watched else ""),
-        ("logs", str(instance.log.parent)),
+        ("dashboard", f"{url}/dashboard"),
+        ("Ray", f"{ray}   (wants Ray's token)" if ray else ""),
+        ("status", f"RAY_AUTH_MODE=token .venv/bin/serve status{where}" if ray else ""),
+        ("logs", str(log.parent)),
     ]
     lines = [f"\nPenstock is up ({seconds:.1f} s)\n", *(f"  {name:<10} {text}" for name, text in rows if text)]
     curl = [
@@ -278,7 +279,7 @@ def serve(file: Path) -> int:
         code = 0
         try:
             if wait_until_up(instance, key, lambda: signals.count > 0):
-                say(banner(instance, key, time.monotonic() - began))
+                say(banner(config, instance.log, key, time.monotonic() - began))
                 if wait_for_the_rest(instance, lambda: signals.count > 0):
                     say("Ctrl-C stops it.\n")
             code = _stay(instance, lambda: signals.count > 0)

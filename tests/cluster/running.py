@@ -104,7 +104,7 @@ def environment(state: Path, port: int, listen_port: int, **more: str) -> dict[s
 
 
 class Running:
-    """A launched Penstock. url, key and dashboard are what its banner says.
+    """A launched Penstock. url, key, dashboard and ray (Ray's dashboard) are what its banner says.
 
     began, up: when it was started and when its banner was read, by `time.monotonic()`; elsewhere: the share of the
     machine's time that meanwhile went to other programs.
@@ -121,7 +121,7 @@ class Running:
         with self.output.open("wb") as output:
             self._process = launch(environment, self.config, output)
         self._at_start = _machine()
-        self.url = self.key = self.dashboard = ""
+        self.url = self.key = self.dashboard = self.ray = ""
         self._ports: dict[str, int] = {}
 
     def wait(self) -> None:
@@ -132,6 +132,7 @@ class Running:
         self.url = found[1]
         self.key = _after("API key", said)
         self.dashboard = _after("dashboard", said)
+        self.ray = _after("Ray", said)
         self.up = time.monotonic()
         busy, total = (now - then for now, then in zip(_machine(), self._at_start, strict=True))
         own = sum(_ticks(pid) for pid in (self._process.pid, *(process.pid for process in self.processes())))
@@ -247,7 +248,7 @@ def holding(words: Iterable[str], files: Iterable[Path]) -> list[str]:
 
 
 def _after(label: str, text: str) -> str:
-    found = re.search(rf"^ *{label} +(\S+)$", text, re.MULTILINE)
+    found = re.search(rf"^ *{label} +(\S+)(?: {{3}}\(.*\))?$", text, re.MULTILINE)
     return found[1] if found else ""
 
 

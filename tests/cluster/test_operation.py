@@ -122,7 +122,7 @@ def deploy(cluster: Running, file: Path) -> None:
     """`serve deploy`, as somebody at the machine would."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     done = subprocess.run(
-        [sys.executable, "-m", "ray.serve.scripts", "deploy", "-a", cluster.dashboard, str(file)],
+        [sys.executable, "-m", "ray.serve.scripts", "deploy", "-a", cluster.ray, str(file)],
         env={**kept, "RAY_AUTH_MODE": "token"},
         cwd="/",
         capture_output=True,

