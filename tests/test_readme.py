@@ -53,6 +53,7 @@ HERE = {
 """Examples that are tested here."""
 
 HOUSE = {
+    "example tools",
     "own tools",
     "tools configured",
     "list tools",

@@ -111,6 +111,18 @@ async def test_tools_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert json.loads(told[end:])["name"] == "postage"
 
 
+async def test_the_example_that_asks_for_tools_has_them_from_the_configuration_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = yaml.safe_load(example("example tools")[1])
+    async with house(tmp_path, monkeypatch, **written) as built:
+        toolbox = built.gateway.toolbox
+        assert toolbox is not None
+        assert await toolbox.until(lambda known: len(known.catalogue.tools) == 2, 60.0)
+        told = json.loads(await said("ask for tools", built, {ADDRESS: url_of(built.gateway)}, tmp_path))
+    assert told["choices"][0]["finish_reason"] == "stop", told
+
+
 async def test_the_live_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with house(tmp_path, monkeypatch) as built:
         told = await said("live", built, {"http://127.0.0.1:8000": url_of(built.gateway)}, tmp_path)
