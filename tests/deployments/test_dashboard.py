@@ -281,6 +281,73 @@ async def test_every_view_is_readable(penstock: House, width: int, dark: bool) -
         assert watched.strangers == []
 
 
+async def test_figures_of_a_gateway_that_is_gone_are_marked_as_old(penstock: House) -> None:
+    async with browsing(page_of(penstock)) as watched:
+        page = watched.page
+        await sign_in(page)
+        await expect(page.locator(".tile").first).to_be_visible()
+        await expect(page.locator(".old")).to_have_count(0)
+        await penstock.gateway.stop()
+        await expect(page.locator(".old .tile").first).to_be_visible()
+        await expect(page.locator("main [role=status]")).to_contain_text("these figures are of")
+
+
+async def test_a_provider_without_a_key_looks_the_same_everywhere(
+    penstock: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    await penstock.provider(kind="anthropic", name="keyless", key_variable="NO_SUCH_KEY", drain=1.0)
+    async with browsing(page_of(penstock)) as watched:
+        page = watched.page
+        await sign_in(page)
+        for view in ("now", "providers"):
+            await go(page, view)
+            await expect(page.locator(".state", has_text="unconfigured")).to_have_class("state warn")
+
+
+async def test_the_playground_has_no_box_before_there_is_something_in_it(penstock: House) -> None:
+    async with browsing(page_of(penstock)) as watched:
+        page = watched.page
+        await sign_in(page)
+        await go(page, "playground")
+        await expect(page.locator("main .card:visible")).to_have_count(1)
+        await page.get_by_label("Prompt").fill("Hello")
+        await page.get_by_role("button", name="Send").click()
+        await expect(page.locator("main .card:visible")).to_have_count(3)
+
+
+async def test_a_narrow_screen_shows_how_a_request_ended(penstock: House) -> None:
+    await ask(penstock)
+    async with browsing(page_of(penstock), width=390) as watched:
+        page = watched.page
+        await sign_in(page)
+        await go(page, "requests")
+        box = await page.locator("tbody .state").first.bounding_box()
+        assert box is not None
+        assert box["x"] + box["width"] <= 390
+
+
+async def test_every_name_of_the_frontier_is_inside_its_chart(penstock: House) -> None:
+    async with browsing(page_of(penstock)) as watched:
+        page = watched.page
+        await sign_in(page)
+        await go(page, "models")
+        await expect(page.get_by_role("region", name="Quality, cost and time over all tasks")).to_be_visible()
+        names = page.locator(".chart.tall .textpoint")
+        await expect(names.first).to_be_visible()
+        chart = await page.locator(".chart.tall").bounding_box()
+        assert chart is not None
+        for name in await names.all():
+            box = await name.bounding_box()
+            assert box is not None
+            assert chart["x"] <= box["x"]
+            assert box["x"] + box["width"] <= chart["x"] + chart["width"]
+        clipped = await page.locator(".chart.tall .textpoint").evaluate_all(
+            "all => all.filter(one => one.closest('[clip-path]')).length"
+        )
+        assert clipped == 0
+
+
 async def test_the_keyboard_is_enough(penstock: House) -> None:
     await ask(penstock)
     async with browsing(page_of(penstock)) as watched:

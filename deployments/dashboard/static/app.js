@@ -24,12 +24,19 @@ const view = $("view");
 /** What the live stream has said: the key's rights (null before), the latest snapshots and requests; views listen by `on`. */
 class Live extends EventTarget {
   rights = null;
+  connected = false;
   snapshots = [];
   requests = [];
 
   on(name, listener) {
     this.addEventListener(name, listener);
     return () => this.removeEventListener(name, listener);
+  }
+
+  link(connected) {
+    if (connected === this.connected) return;
+    this.connected = connected;
+    this.dispatchEvent(new Event("link"));
   }
 
   take(name, data) {
@@ -57,6 +64,7 @@ async function listen(signal) {
       status("waiting", "connecting");
       await events("/v1/live", { signal }, (name, data) => {
         status("live", "live");
+        live.link(true);
         const before = JSON.stringify(live.rights);
         live.take(name, data);
         if (before !== JSON.stringify(live.rights)) places();
@@ -66,6 +74,7 @@ async function listen(signal) {
       if (error.status === 401) return leave("The key is not accepted any more.");
     }
     status("away", "not connected, trying again");
+    live.link(false);
     await new Promise((resolve) => setTimeout(resolve, RECONNECT));
   }
 }

@@ -42,10 +42,15 @@ function rates(node, found) {
     { xaxis: { range: [0, 1], tickformat: ".0%" }, yaxis: { rangemode: "normal", type: "category" } });
 }
 
+/** Where a mark's name stands, so that it stays inside: share is where the mark is between the left end and the right. */
+const side = (share) => share < 0.2 ? "middle right" : share > 0.8 ? "middle left" : "top center";
+
 function scatter(node, points) {
   const priced = points.filter((one) => one.dollars !== null);
+  const most = Math.max(...priced.map((one) => one.dollars), 1e-9);
   const part = (name, rows, marker) => ({ type: "scatter", mode: "markers+text", name, x: rows.map((one) => one.dollars),
-    y: rows.map((one) => one.quality.share), text: rows.map((one) => one.model.split("/").pop()), textposition: "top center",
+    y: rows.map((one) => one.quality.share), text: rows.map((one) => one.model.split("/").pop()), cliponaxis: false,
+    textposition: rows.map((one) => side(one.dollars / most)),
     customdata: rows.map((one) => one.seconds),
     hovertemplate: "%{text}<br>quality %{y:.0%}<br>$%{x:.5f} a request<br>%{customdata:.2f} s<extra></extra>",
     marker: { size: rows.map((one) => 9 + 8 * Math.min(3, Math.log10(1 + one.seconds))), ...marker } });
@@ -64,7 +69,7 @@ export function show(node) {
     const select = h("select", { change: () => pick(select.value) }, Object.keys(told.tasks).map((task) => h("option", { value: task }, task)));
     const pick = (task) => {
       const rows = told.tasks[task];
-      fill(points, table(`Quality, cost and time at ${task}, for a prompt of ${told.prompt_tokens} tokens`, POINTS, rows));
+      fill(points, table(`Quality, cost and time ${task === "all" ? "over all tasks" : `of the task ${task}`}, for a prompt of ${told.prompt_tokens} tokens`, POINTS, rows));
       scatter(chart, rows).catch((error) => fill(chart, error.message));
     };
     const strip = h("div", { class: "chart" });

@@ -2,7 +2,8 @@
 
 import { draw } from "../charts.js";
 import { fill, h, state, table } from "../element.js";
-import { count, dollars, percent, rate, seconds } from "../format.js";
+import { count, dollars, percent, rate, seconds, time } from "../format.js";
+import { standing } from "./providers.js";
 
 export const title = "Now";
 export const needs = "usage";
@@ -25,11 +26,9 @@ const CHARTS = [
   ["Dollars an hour", [["cost", (now) => now.dollars_per_hour]]],
 ];
 
-/** How a provider is, in a word and a colour. */
-export function health(provider) {
-  if (provider.state !== "ready") return state(provider.state, provider.state === "draining" ? "warn" : "bad");
-  return provider.open_breakers ? state(`${provider.open_breakers} open`, "warn") : state("ready", "good");
-}
+/** How a provider is, its breakers with it. */
+const health = (provider) => provider.state === "ready" && provider.open_breakers
+  ? state(`${provider.open_breakers} open`, "warn") : standing(provider);
 
 const COLUMNS = [
   { name: "Provider", value: (row) => row.name },
@@ -44,11 +43,13 @@ const COLUMNS = [
 ];
 
 export function show(node, live) {
+  const since = h("div", { role: "status" });
   const tiles = h("dl", { class: "tiles" });
   const charts = CHARTS.map(([caption]) => h("div", { class: "chart" }));
   const providers = h("div", { class: "card" });
-  fill(node, tiles, h("div", { class: "charts" }, CHARTS.map(([caption], position) =>
-    h("figure", {}, h("figcaption", {}, caption), charts[position]))), h("h3", {}, "Providers"), providers);
+  const figures = h("div");
+  fill(node, since, fill(figures, tiles, h("div", { class: "charts" }, CHARTS.map(([caption], position) =>
+    h("figure", {}, h("figcaption", {}, caption), charts[position]))), h("h3", {}, "Providers"), providers));
 
   const paint = () => {
     const latest = live.snapshots.at(-1);
@@ -60,6 +61,14 @@ export function show(node, live) {
       type: "scatter", mode: "lines", name, x: times, y: live.snapshots.map(value), connectgaps: false,
       line: { width: 2 } }))).catch((error) => fill(charts[position], error.message)));
   };
+  const link = () => {
+    const last = live.snapshots.at(-1);
+    const old = !live.connected && last;
+    figures.classList.toggle("old", Boolean(old));
+    fill(since, old ? h("p", { class: "problem" }, `Not connected: these figures are of ${time(last.time)}.`) : null);
+  };
   paint();
-  return live.on("snapshot", paint);
+  link();
+  const ends = [live.on("snapshot", paint), live.on("link", link)];
+  return () => ends.forEach((end) => end());
 }

@@ -46,6 +46,7 @@ export function show(node) {
     ...(policy.value ? { penstock: { route: { policy: policy.value } } } : {}) });
 
   const why = async () => {
+    decided.hidden = false;
     try {
       fill(route, h("h3", {}, "Route"), decision(await json("/v1/route", { method: "POST", body: body(false) })));
     } catch (error) {
@@ -58,6 +59,7 @@ export function show(node) {
     running = new AbortController();
     send.disabled = true;
     stop.disabled = false;
+    answer.hidden = false;
     fill(said);
     fill(about);
     const thought = h("span", { class: "note" });
@@ -93,7 +95,9 @@ export function show(node) {
   const form = h("form", { class: "card", submit: run },
     h("div", { class: "row" }, field("Model", model), known, field("Policy", policy)),
     h("p", {}, prompt), h("div", { class: "row" }, send, stop, explain));
-  fill(node, form, h("section", { class: "card", "aria-label": "Answer" }, said, about), h("section", { class: "card" }, route));
+  const answer = h("section", { class: "card", "aria-label": "Answer", hidden: true }, said, about);
+  const decided = h("section", { class: "card", "aria-label": "Route", hidden: true }, route);
+  fill(node, form, answer, decided);
   json("/v1/models").then(({ data }) => fill(known, data.map((one) => h("option", { value: one.id }))), () => {});
   return () => running?.abort();
 }

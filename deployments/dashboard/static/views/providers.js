@@ -32,10 +32,14 @@ function models(provider) {
   ];
 }
 
+const STATE = { ready: "good", draining: "warn", unconfigured: "warn" };
+
+/** How a provider is, in a word and a colour. */
+export const standing = (provider) => state(provider.state, STATE[provider.state] ?? "bad");
+
 function card(provider) {
-  const ready = provider.state === "ready";
   return h("section", { class: "card" },
-    h("h3", { style: "margin-top:0" }, provider.name, " ", state(provider.state, ready ? "good" : provider.state === "unconfigured" ? "warn" : "bad")),
+    h("h3", { style: "margin-top:0" }, provider.name, " ", standing(provider)),
     provider.why ? h("p", { class: "note" }, provider.why) : null,
     provider.performance && h("p", {}, `${count(provider.replicas)} ${provider.replicas === 1 ? "replica" : "replicas"}`,
       provider.limit ? `, ${count(provider.in_flight)} of ${count(provider.limit)} places taken, ${count(provider.queued)} waiting` : ""),

@@ -19,9 +19,9 @@ const cost = (row) => row.cost === null || row.cost === undefined ? "unknown" : 
 
 const COLUMNS = [
   { name: "Time", value: (row) => time(row.time) },
+  { name: "Outcome", value: outcome },
   { name: "Asked", value: (row) => row.asked },
   { name: "Answered by", value: model },
-  { name: "Outcome", value: outcome },
   { name: "Key", value: (row) => row.key },
   { name: "First token", number: true, value: (row) => seconds(row.first_output) },
   { name: "Total", number: true, value: (row) => seconds(row.seconds) },
