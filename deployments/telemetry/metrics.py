@@ -34,9 +34,24 @@ GAUGES = (
     Instrument("penstock_provider_in_flight", "gauge", "Calls that its replicas serve.", ("provider",)),
     Instrument("penstock_provider_queued", "gauge", "Calls that wait at its replicas.", ("provider",)),
     Instrument("penstock_provider_replicas", "gauge", "Replicas that can be asked.", ("provider",)),
-    Instrument("penstock_error_ratio", "gauge", "Share of attempts that fail, decaying.", _MODEL),
-    Instrument("penstock_time_to_first_output_seconds", "gauge", "Mean time to the first content, decaying.", _MODEL),
-    Instrument("penstock_tokens_per_second", "gauge", "Mean output speed, decaying.", _MODEL),
+    Instrument(
+        "penstock_error_ratio",
+        "gauge",
+        "Share of attempts that the router expects to fail: decaying, nearing 0 while idle.",
+        _MODEL,
+    ),
+    Instrument(
+        "penstock_time_to_first_output_seconds",
+        "gauge",
+        "Time to the first content that the router expects: a decaying mean, nearing 1 s while idle.",
+        _MODEL,
+    ),
+    Instrument(
+        "penstock_tokens_per_second",
+        "gauge",
+        "Output speed that the router expects: a decaying mean, nearing 50 while idle.",
+        _MODEL,
+    ),
     Instrument("penstock_breaker_state", "gauge", "1 for the breaker's state.", (*_MODEL, "state")),
     Instrument("penstock_win_ratio", "gauge", "Expected share of good answers.", (*_MODEL, "task")),
 )

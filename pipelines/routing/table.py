@@ -218,10 +218,11 @@ class Welcome(_Value, frozen=True):
 
 
 class Performance(_Value, frozen=True):
-    """Live statistics of one model: decaying averages. None: never measured.
+    """What is expected of one model by what was measured: decaying averages. None: never measured, or long ago.
 
-    in_flight counts attempts under way; error_rate is between 0 and 1; first_output is the mean time to the first
-    content in seconds, slow_first_output its 95th percentile.
+    in_flight counts attempts under way; error_rate is between 0 and 1, and goes back to 0 while nothing is asked;
+    first_output is the mean time to the first content in seconds, slow_first_output its 95th percentile. first_output
+    and tokens_per_second near an unmeasured model's while nothing is measured (`statistics.Average.faded`).
 
     breaker is the circuit breaker's state; open_until, in seconds since 1970, is when an open one may be probed.
     prober is the reporter that may probe a half-open one (empty: anyone may).

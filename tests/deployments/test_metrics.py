@@ -12,11 +12,12 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from actors.routing.router import Router
-from deployments.telemetry.metrics import exposition
+from deployments.telemetry.metrics import GAUGES, exposition
 from pipelines.metering.cluster import Snapshot
 from pipelines.metering.instruments import TOOL_DURATION
 from pipelines.metering.meter import Series
 from pipelines.routing.table import Table
+from pipelines.routing.worth import UNMEASURED_FIRST_OUTPUT, UNMEASURED_SPEED
 from tests.deployments.browser import browsing
 from tests.deployments.house import KEY, House, client_of, url_of
 from tests.deployments.scrape import Samples, by, parsed, scraped, total, until
@@ -192,6 +193,18 @@ async def test_metrics_can_be_switched_off(running: House) -> None:
         told = await until(client, lambda found: total(found, "penstock_attempts_total") == 1)
     assert total(told, "penstock_requests_total") == 0
     assert total(told, "penstock_provider_state") == 2
+
+
+def test_what_the_router_expects_is_not_called_measured() -> None:
+    """An idle model's figures near an unmeasured one's: their help says so, and to which value."""
+    said = {gauge.name: gauge.help for gauge in GAUGES}
+    for name, value in (
+        ("penstock_error_ratio", "0"),
+        ("penstock_time_to_first_output_seconds", f"{UNMEASURED_FIRST_OUTPUT:g} s"),
+        ("penstock_tokens_per_second", f"{UNMEASURED_SPEED:g}"),
+    ):
+        assert "the router expects" in said[name]
+        assert said[name].endswith(f"nearing {value} while idle.")
 
 
 def test_histograms_are_written_as_prometheus_client_writes_them() -> None:

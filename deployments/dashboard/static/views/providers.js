@@ -1,4 +1,4 @@
-// Every provider with its models: state and why, breakers, limits, how they do.
+// Every provider with its models: state and why, breakers, limits, what is expected of them.
 
 import { fill, h, problem, state, table } from "../element.js";
 import { count, percent, rate, seconds } from "../format.js";
@@ -13,10 +13,10 @@ const COLUMNS = [
   { name: "Breaker", value: (row) => state(row.breaker.replace("_", "-"), BREAKER[row.breaker]) },
   { name: "In flight", number: true, value: (row) => count(row.in_flight) },
   { name: "Attempts", number: true, value: (row) => count(row.attempts) },
-  { name: "Errors", number: true, value: (row) => row.attempts ? percent(row.error_rate) : "–" },
-  { name: "First token", number: true, value: (row) => seconds(row.first_output) },
+  { name: "Expected errors", number: true, value: (row) => row.attempts ? percent(row.error_rate) : "–" },
+  { name: "Expected first token", number: true, value: (row) => seconds(row.first_output) },
   { name: "p95", number: true, value: (row) => seconds(row.slow_first_output) },
-  { name: "Tokens/s", number: true, value: (row) => rate(row.tokens_per_second) },
+  { name: "Expected tokens/s", number: true, value: (row) => rate(row.tokens_per_second) },
 ];
 
 const listed = (names) => `${names.slice(0, 30).join(", ")}${names.length > 30 ? ` and ${names.length - 30} more` : ""}`;
@@ -27,7 +27,7 @@ function models(provider) {
   const known = Object.entries(provider.performance).map(([model, how]) => ({ breaker: "closed", error_rate: 0, in_flight: 0, attempts: 0, ...how, model }));
   const idle = provider.models.filter((model) => !(model in provider.performance));
   return [
-    known.length ? table(`Models of ${provider.name} that were asked`, COLUMNS, known) : null,
+    known.length ? table(`Models of ${provider.name} that were asked. Expected: by the router, from the latest attempts; an idle model's figures near an unmeasured one's`, COLUMNS, known) : null,
     idle.length ? h("p", { class: "note" }, `Not asked yet: ${listed(idle)}`) : null,
   ];
 }
