@@ -38,7 +38,7 @@ from pipelines.conversation import Request, Text
 from pipelines.dialects import DIALECTS
 from pipelines.errors import PenstockError
 from pipelines.events import Event, assemble
-from pipelines.keys import may_use
+from pipelines.keys import model_matcher
 from pipelines.routing.ask import Candidate
 from pipelines.routing.judging import judging, verdict
 from pipelines.routing.learning.evidence import WEIGHT, Compared
@@ -146,7 +146,7 @@ class Trials:
             one.name != first.name
             and not one.beyond
             and (performance is None or performance.breaker == "closed")
-            and (not wanted or may_use(tuple(wanted), one.name))
+            and (not wanted or model_matcher(tuple(wanted))(one.provider, one.model))
         )
 
     def _answered(self, trial: _Trial, answer: Answer, heard: "_Heard | None") -> None:

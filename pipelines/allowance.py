@@ -279,10 +279,6 @@ class Allowances:
         else:
             account.limits = limits
 
-    def forget(self, key: str) -> None:
-        """There is no such key any more."""
-        self._accounts.pop(key, None)
-
     def restore(self, key: str, spent: Spent, now: float) -> None:
         """So much was spent up to now."""
         if (account := self._accounts.get(key)) is not None:

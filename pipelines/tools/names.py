@@ -88,10 +88,6 @@ class NameMap:
         """The sent form of a tool's own name."""
         return self.sent.get(name, name)
 
-    def own(self, name: str) -> str:
-        """The own name behind a sent one; a name that was never sent stays as it is."""
-        return self._own.get(name, name)
-
     def restore(self, event: Event) -> Event:
         """An event with the caller's own name of the tool, if it begins a call."""
         if isinstance(event, PartStarted) and event.name in self._own:

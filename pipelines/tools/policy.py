@@ -1,4 +1,4 @@
-"""Whether a tool may be called: the first steps of the order that DESIGN.md sets (section 5).
+"""Whether a tool may be called: the first steps of the order in which every call is judged and run.
 
     catalogue of the key → deny → allow → (schema → guard → approval → budget → run → truncate → redact → audit)
 

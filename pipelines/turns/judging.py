@@ -1,4 +1,4 @@
-"""Whether a call is run: the policy's steps up to its beginning, in the order that DESIGN.md sets (section 5).
+"""Whether a call is run: the steps of `tools.policy` up to its beginning, in their order.
 
     catalogue of the key → deny → allow → schema → guard → approval → budget
 
