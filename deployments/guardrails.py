@@ -33,7 +33,7 @@ from pipelines.calls import Answer, Call
 from pipelines.dialects import DIALECTS
 from pipelines.errors import BadRequest, ConfigurationError, PenstockError
 from pipelines.events import Event, assemble
-from pipelines.guarding import Said, Unredacted, answered, asked, redacted, rewritten
+from pipelines.guarding import Said, Unredacted, answered, asked, redacted, rewritten, unreadable
 from pipelines.ports import Transport
 from pipelines.resilience import Timeouts
 
@@ -69,6 +69,9 @@ class Guardrails:
         """The call as it may be asked. Raises BadRequest (400, `content_policy`) where it may not."""
         if self._after and call.operation == "/completions":
             raise BadRequest("a guardrail looks at answers here, and cannot read those of legacy completions")
+        numbers = unreadable(call) if self._before else ""
+        if numbers:
+            raise BadRequest(f"a guardrail looks at `{numbers}` here, and cannot read tokens: send text", param=numbers)
         for settings, guard in self._before:
             said = asked(call)
             verdict = await _ask(settings, guard, call, "before", said)

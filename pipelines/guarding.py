@@ -1,32 +1,68 @@
 """The texts of a request and of an answer, as a guardrail is shown them, and both with other texts in their place.
 
-A request's texts are replaced in the caller's own body, so that everything else of it stays as it came: members that
-hold text are those that are called so in one of the dialects. The body is read again afterwards; where that does not
-give the texts that were wanted, nothing may go on (`Unredacted`).
+A request's texts are replaced in the caller's own body, so that everything else of it stays as it came. What no
+attribute of a part stands for is shown too, whatever its members are called: all but marks (ids, types, names), what
+only its provider can read (encrypted content, signatures), pictures, sound and definitions of tools. The body is read
+again afterwards; where that does not give the texts that were wanted, nothing may go on (`Unredacted`).
 
 Above it: `deployments.guardrails`. Below it: `calls`, `dialects`, `events`. Outside it: who decides, and how.
 """
 
-import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 
 from pipelines.calls import COUNT_TOKENS, Call
-from pipelines.conversation import File, Foreign, Json, Message, Refusal, Request, Text, ToolCall, ToolResult
+from pipelines.conversation import (
+    File,
+    Json,
+    Message,
+    Opaque,
+    Part,
+    Reasoning,
+    Refusal,
+    Request,
+    Text,
+    ToolCall,
+    ToolResult,
+)
 from pipelines.dialects import DIALECTS
+from pipelines.dialects.anthropic_messages.opaque import own as share_of
 from pipelines.events import Event, PartDelta, PartEnded, PartStarted
 
-_PLACES = ("messages", "input", "system", "instructions", "prompt", "suffix")
+_BESIDE = ("prompt", "documents")
+"""Members of a body that are part of what is asked and of no message: a stored prompt's variables, what is quoted."""
+
+_OPERATION = ("input", "prompt", "suffix", "messages")
+"""Members of an operation's body in which there is text."""
+
+_PLACES = ("messages", "input", "system", "instructions", "prompt", "suffix", "documents")
 """Members of a body in which there is a prompt's text."""
 
-_TEXTS = frozenset((*_PLACES, "content", "text", "output", "data", "arguments", "refusal"))
-"""Members, in there, that hold text itself."""
+_NUMBERS = ("input", "prompt", "suffix", "prompt_embeds")
+"""Members of an operation's body that may hold tokens, or the embeddings of a prompt (vLLM)."""
 
+_MARKS = frozenset(
+    (
+        *("id", "type", "role", "status", "phase", "name", "namespace", "version", "server_label", "server_name"),
+        *("format", "media_type", "mime_type", "detail", "ttl"),
+    )
+)
+"""Members, in there, whose strings are no text: a provider knows their few values, or who is meant."""
 
-_FOREIGN_TEXTS = frozenset(("arguments", "content", "input", "output", "text"))
-"""The same in what only one dialect has, such as calls of its own tools; its other members are the provider's."""
+_UNSEEN = frozenset(("tools", "logprobs"))
+"""Members, in there, in which nothing is looked at."""
+
+_BY_NAME = frozenset(("variables", "attributes", "metadata", "env"))
+"""Members, in there, whose own members are called as the caller likes."""
+
+_ARGUMENTS = frozenset(("input", "arguments"))
+"""Members, in there, that may be an object made by a model, and are shown as JSON then."""
+
+_ROLES: dict[type, str] = {Refusal: "refusal", ToolCall: "tool_call", ToolResult: "tool"}
+"""Who says a part, where that is not the role of its message."""
 
 
 class Unredacted(Exception):
@@ -45,14 +81,23 @@ def asked(call: Call) -> list[Said]:
     if call.operation == COUNT_TOKENS:
         return said_in(DIALECTS[call.dialect].read_request({"max_tokens": 1, **call.body}))
     if call.operation:
-        places = ("input", "prompt", "suffix")
-        return [Said("user", text) for place in places for text in _strings(call.body.get(place))]
+        return [Said("user", text) for place in _OPERATION for text in _texts(call.body.get(place))]
     return said_in(call.request)
 
 
 def said_in(request: Request) -> list[Said]:
-    """Every text of a conversation, in order."""
-    return [said for message in request.messages for said in _message(message)]
+    """Every text of a conversation, in order; what stands beside its messages comes last."""
+    said = [said for message in request.messages for said in _message(message)]
+    for share in (request.extra or {}).values():
+        places = [share.get(place) for place in _BESIDE] if isinstance(share, dict) else []
+        said += [Said("user", text) for place in places for text in _texts(place)]
+    return said
+
+
+def unreadable(call: Call) -> str:
+    """The member of an operation's body that holds tokens or embeddings in the place of text; "" if none does."""
+    places = _NUMBERS if call.operation and call.operation != COUNT_TOKENS else ()
+    return next((place for place in places if _holds_numbers(place, call.body.get(place))), "")
 
 
 def redacted(call: Call, texts: Sequence[str]) -> Call:
@@ -61,14 +106,17 @@ def redacted(call: Call, texts: Sequence[str]) -> Call:
     if len(texts) != len(before):
         raise Unredacted
     other = {said.text: text for said, text in zip(before, texts, strict=True) if said.text != text}
-    places = {name: _replaced(call.body[name], other, inside=True) for name in _PLACES if name in call.body}
+    places = {
+        name: _mapped(call.body[name], lambda text: other.get(text, text)) for name in _PLACES if name in call.body
+    }
     body = {**call.body, **places}
     request = call.request
     if not call.operation:
         read = DIALECTS[call.dialect].read_request(body)
         request = msgspec.structs.replace(read, model=call.request.model)
     changed = msgspec.structs.replace(call, body=body, request=request)
-    if [said.text for said in asked(changed)] != list(texts):
+    # One that is left empty may be no part any more.
+    if [said.text for said in asked(changed)] != [text for text in texts if text]:
         raise Unredacted
     return changed
 
@@ -108,59 +156,103 @@ def rewritten(events: Sequence[Event], texts: Sequence[str]) -> list[Event]:
 
 def _message(message: Message) -> Iterable[Said]:
     for part in message.parts:
-        if isinstance(part, Text):
-            yield Said(message.role, part.text)
-        elif isinstance(part, Refusal):
-            yield Said("refusal", part.text)
-        elif isinstance(part, ToolCall):
-            yield Said("tool_call", part.arguments)
-        elif isinstance(part, ToolResult):
-            yield from (Said("tool", one.text) for one in part.parts if isinstance(one, Text | File) and one.text)
-        elif isinstance(part, File) and part.text:
-            yield Said(message.role, part.text)
-        elif isinstance(part, Foreign):
-            yield from (Said(message.role, text) for text in _foreign(part.opaque, inside=False))
+        role = _ROLES.get(type(part), message.role)
+        yield from (Said(role, text) for text in _of_part(part))
+    yield from (Said(message.role, text) for text in _texts(message.opaque))
 
 
-def _foreign(value: Json, *, inside: bool) -> Iterable[str]:
-    """The texts of what only one dialect has. inside: whether a string that stands here is text."""
-    if isinstance(value, str):
-        if inside and value:
-            yield value
-    elif isinstance(value, list):
-        for one in value:
-            yield from _foreign(one, inside=inside)
-    elif isinstance(value, dict):
-        for name, one in value.items():
-            yield from _foreign(one, inside=name in _FOREIGN_TEXTS)
+def _of_part(part: Part) -> list[str]:
+    """The texts of a part, none of them empty: its own, then those that only its dialect has a place for."""
+    match part:
+        case Text() | Refusal():
+            own = [part.text]
+        case ToolCall():
+            own = [part.arguments]
+        case ToolResult():
+            own = [text for one in part.parts for text in _of_part(one)]
+        case File():
+            # A source of several blocks stands there whole, and `text` is those of its blocks, joined.
+            own = [part.name, "" if "source" in share_of(part.opaque) else part.text]
+        case Reasoning():
+            return []
+        case _:
+            own = []
+    opaque = None if isinstance(part, Refusal) else part.opaque
+    return [text for text in (*own, *_others(opaque, own)) if text]
+
+
+def _others(opaque: Opaque | None, own: Iterable[str]) -> Iterable[str]:
+    """The texts in `opaque`, without a part's own ones: some parts are kept there whole."""
+    shown = Counter(own)
+    for text in _texts(opaque):
+        if shown[text]:
+            shown[text] -= 1
+        else:
+            yield text
 
 
 def _role(start: PartStarted) -> str:
     return "assistant" if start.kind == "text" else start.kind
 
 
-def _strings(value: Json) -> list[str]:
-    """The texts of an operation's input: one, or a list of them; tokens as numbers are none."""
-    values = value if isinstance(value, list) else [value]
-    return [one for one in values if isinstance(one, str)]
-
-
-def _member(name: str, value: Json, other: Mapping[str, str]) -> Json:
-    """A member with other texts. Anthropic has a call's arguments as an object, which is shown as JSON."""
-    if name == "input" and isinstance(value, dict):
-        text = other.get(msgspec.json.encode(value).decode())
-        with contextlib.suppress(msgspec.DecodeError):
-            return value if text is None else msgspec.json.decode(text)
-        return value
-    return _replaced(value, other, inside=name in _TEXTS)
-
-
-def _replaced(value: Json, other: Mapping[str, str], *, inside: bool) -> Json:
-    """A copy with other texts. inside: whether a string that stands here is text."""
-    if isinstance(value, str):
-        return other.get(value, value) if inside else value
+def _holds_numbers(name: str, value: Json) -> bool:
     if isinstance(value, list):
-        return [_replaced(one, other, inside=inside) for one in value]
+        return any(_holds_numbers(name, one) for one in value)
     if isinstance(value, dict):
-        return {name: _member(name, one, other) for name, one in value.items()}
+        return any(_holds_numbers(name, one) for one in value.values() if isinstance(one, list | dict))
+    return isinstance(value, int | float) or (name == "prompt_embeds" and value is not None)
+
+
+def _texts(value: Json) -> list[str]:
+    """Every text in there, none of them empty."""
+    found: list[str] = []
+
+    def shown(text: str) -> str:
+        found.append(text)
+        return text
+
+    _mapped(value, shown)
+    return found
+
+
+def _mapped(value: Json, change: Callable[[str], str]) -> Json:
+    """A copy in which every text that is not empty is what `change` makes of it."""
+    if isinstance(value, str):
+        return change(value) if value else value
+    if isinstance(value, list):
+        return [_mapped(one, change) for one in value]
+    if isinstance(value, dict):
+        return {name: _member(name, one, value, change) for name, one in value.items()}
     return value
+
+
+def _member(name: str, value: Json, holder: Mapping[str, Json], change: Callable[[str], str]) -> Json:
+    """The same of a member of `holder`."""
+    if isinstance(value, dict) and name in _ARGUMENTS:
+        return _arguments(value, change)
+    if isinstance(value, dict) and name in _BY_NAME:
+        return {key: _mapped(one, change) for key, one in value.items()}
+    if name in _UNSEEN or name.endswith("_ids") or (isinstance(value, str) and _is_no_text(name, value, holder)):
+        return value
+    return _mapped(value, change)
+
+
+def _arguments(given: dict[str, Json], change: Callable[[str], str]) -> Json:
+    """A call's arguments, which are shown as JSON. Such as can be no arguments stay as they were."""
+    text = msgspec.json.encode(given).decode()
+    changed = change(text)
+    try:
+        return given if changed == text else msgspec.json.decode(changed)
+    except msgspec.DecodeError:
+        return given
+
+
+def _is_no_text(name: str, value: str, holder: Mapping[str, Json]) -> bool:
+    """Whether this string of a member of `holder` is a mark, can be read by its provider only, or is a file's bytes."""
+    if name in _MARKS or name.endswith(("_id", "signature")) or name.startswith("encrypted_"):
+        return True
+    if name == "data":
+        return holder.get("type") != "text" and not holder.keys().isdisjoint(("format", "media_type", "mime_type"))
+    if name == "result":
+        return holder.get("type") == "image_generation_call"
+    return name.endswith(("url", "_data")) and value[:5].lower() == "data:"

@@ -168,6 +168,22 @@ async def test_handles_and_embeddings_are_looked_at(running: House, upstream: Up
 
 
 @pytest.mark.parametrize(
+    ("path", "member"), [("/v1/embeddings", {"input": [[37, 878]]}), ("/v1/completions", {"prompt": [37, 878]})]
+)
+async def test_tokens_pass_no_guardrail_that_looks_at_questions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, member: dict[str, Any]
+) -> None:
+    rail = {"name": "eye", "function": f"{__name__}:look", "when": "before", "timeout": 30.0}
+    async with house(tmp_path, monkeypatch, guardrails=[rail]) as built, client_of(built.gateway) as client:
+        refused = await client.post(path, json={"model": "simulator/fast", **member})
+        text = await client.post(path, json={"model": "simulator/fast", **dict.fromkeys(member, "one")})
+    assert (refused.status_code, text.status_code) == (400, 200)
+    assert refused.json()["error"]["param"] == next(iter(member))
+    assert "cannot read tokens" in refused.json()["error"]["message"]
+    assert [one["messages"][0]["text"] for one in asked] == ["one"]
+
+
+@pytest.mark.parametrize(
     "said",
     [
         lambda _: 1 / 0,

@@ -1,5 +1,6 @@
 """Texts as a guardrail is shown them, and other texts in their place, in every dialect."""
 
+import re
 from typing import Any
 
 import msgspec
@@ -9,7 +10,7 @@ from pipelines.calls import Call, Caller
 from pipelines.conversation import Request
 from pipelines.dialects import DIALECTS
 from pipelines.events import Event, Finished, PartDelta, PartEnded, PartStarted, Started, assemble
-from pipelines.guarding import Said, Unredacted, answered, asked, redacted, rewritten
+from pipelines.guarding import Said, Unredacted, answered, asked, redacted, rewritten, unreadable
 
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
 
@@ -62,9 +63,10 @@ def test_documents_in_a_tools_result_are_shown_and_can_be_replaced() -> None:
     body = {**BODIES["anthropic_messages"], "messages": [{"role": "user", "content": [
         {"type": "tool_result", "tool_use_id": "c", "content": [found]}, found]}]}  # fmt: skip
     before = call("anthropic_messages", body)
-    assert asked(before) == [Said("system", "user"), Said("tool", "four"), Said("user", "four")]
+    shown = [("system", "user"), *((role, text) for role in ("tool", "user") for text in ("t", "s", "four"))]
+    assert asked(before) == [Said(role, text) for role, text in shown]
     after = redacted(before, [one.text.upper() for one in asked(before)])
-    assert asked(after) == [Said("system", "USER"), Said("tool", "FOUR"), Said("user", "FOUR")]
+    assert asked(after) == [Said(role, text.upper()) for role, text in shown]
     assert "four" not in str(after.body)
 
 
@@ -104,8 +106,124 @@ def test_a_plain_input_and_operations() -> None:
     many = call("openai_chat", {"model": "m", "input": ["one", "two"]}, "/embeddings")
     assert asked(many) == [Said("user", "one"), Said("user", "two")]
     assert redacted(many, ["x", "two"]).body["input"] == ["x", "two"]
-    tokens = call("openai_chat", {"model": "m", "input": [[1, 2]]}, "/embeddings")
-    assert asked(tokens) == []
+    assert [unreadable(one) for one in (plain, many)] == ["", ""]
+
+
+@pytest.mark.parametrize(
+    ("operation", "body", "shown"),
+    [
+        ("/embeddings", {"messages": [{"role": "user", "content": "one"}]}, ["one"]),
+        ("/embeddings", {"input": [{"content": [{"type": "text", "text": "one"}]}, {"text": "two"}]}, ["one", "two"]),
+        ("/embeddings", {"input": {"text": "one", "id": "x"}}, ["one"]),
+        ("/completions", {"prompt": ["one", "two"], "suffix": "three", "user": "u"}, ["one", "two", "three"]),
+    ],
+)
+def test_an_operation_s_texts_are_shown_in_every_form(operation: str, body: dict[str, Any], shown: list[str]) -> None:
+    before = call("openai_chat", {"model": "m", **body}, operation)
+    assert [one.text for one in asked(before)] == shown
+    assert unreadable(before) == ""
+    after = redacted(before, [text.upper() for text in shown])
+    assert [one.text for one in asked(after)] == [text.upper() for text in shown]
+    assert after.body["model"] == "m"
+
+
+@pytest.mark.parametrize(
+    ("operation", "body", "member"),
+    [
+        ("/embeddings", {"input": [[1, 2]]}, "input"),
+        ("/embeddings", {"input": ["one", [1, 2]]}, "input"),
+        ("/embeddings", {"input": [{"prompt_token_ids": [1]}]}, "input"),
+        ("/completions", {"prompt": [1, 2]}, "prompt"),
+        ("/completions", {"prompt": "one", "prompt_embeds": "AAAA"}, "prompt_embeds"),
+        ("/embeddings", {"input": "one", "dimensions": 8}, ""),
+        ("", {"messages": [{"role": "user", "content": "one"}], "n": 1}, ""),
+    ],
+)
+def test_tokens_and_embeddings_are_no_text(operation: str, body: dict[str, Any], member: str) -> None:
+    assert unreadable(call("openai_chat", {"model": "m", **body}, operation)) == member
+
+
+ITEMS: list[dict[str, Any]] = [
+    {"type": "shell_call", "call_id": "c", "action": {"commands": ["t1"], "timeout_ms": 5}, "status": "completed"},
+    {"type": "shell_call_output", "call_id": "c", "output": [
+        {"stdout": "t2", "stderr": "t3", "outcome": {"type": "exit"}}]},
+    {"type": "code_interpreter_call", "id": "ci", "code": "t4", "container_id": "k", "outputs": [
+        {"type": "logs", "logs": "t5"}]},
+    {"type": "web_search_call", "id": "w", "status": "completed", "action": {"type": "search", "query": "t6"}},
+    {"type": "file_search_call", "id": "f", "queries": ["t7"], "results": [
+        {"file_id": "x", "filename": "t8", "text": "t9", "attributes": {"id": "t10"}}]},
+    {"type": "apply_patch_call", "call_id": "p", "operation": {"type": "update_file", "path": "t11", "diff": "t12"}},
+    {"type": "tool_search_call", "call_id": "s", "arguments": {"goal": "t13"}},
+    {"type": "mcp_approval_response", "approval_request_id": "r", "approve": False, "reason": "t14"},
+    {"type": "compaction", "id": "z", "encrypted_content": "none"},
+    {"type": "image_generation_call", "id": "i", "result": "none", "revised_prompt": "t15"},
+    {"type": "computer_call_output", "call_id": "o", "output": {
+        "type": "s", "image_url": "data:image/png;base64,none"}},
+    {"type": "function_call_output", "call_id": "c", "output": [
+        {"type": "input_text", "text": "t16"}, {"type": "unknown", "words": "t17"}]},
+    {"role": "user", "content": [
+        {"type": "input_file", "file_id": "f", "filename": "t18"}, {"type": "unknown", "words": "t19"}]},
+]  # fmt: skip
+
+BLOCKS: list[dict[str, Any]] = [
+    {"role": "user", "content": [
+        {"type": "document", "title": "t1", "context": "t2", "source": {
+            "type": "text", "media_type": "text/plain", "data": "t3"}},
+        {"type": "document", "source": {"type": "content", "content": [
+            {"type": "text", "text": "t4"}, {"type": "text", "text": "t5"}]}},
+        {"type": "document", "title": "t6", "source": {
+            "type": "base64", "media_type": "application/pdf", "data": "none"}},
+    ]},
+    {"role": "assistant", "content": [
+        {"type": "server_tool_use", "id": "s", "name": "code_execution", "input": {"code": "t7"}},
+        {"type": "code_execution_tool_result", "tool_use_id": "s", "content": {
+            "type": "code_execution_result", "stdout": "t8", "stderr": "t9", "return_code": 0, "content": []}},
+        {"type": "web_search_tool_result", "tool_use_id": "w", "content": [
+            {"type": "web_search_result", "title": "t10", "url": "t11", "encrypted_content": "none"}]},
+        {"type": "text", "text": "t12", "citations": [
+            {"type": "char_location", "cited_text": "t13", "document_title": "t14"}]},
+        {"type": "thinking", "thinking": "none", "signature": "none"},
+        {"type": "tool_use", "id": "u", "name": "f", "input": {"type": "t15"}},
+    ]},
+    {"role": "user", "content": [
+        {"type": "tool_result", "tool_use_id": "u", "content": [
+            {"type": "text", "text": "t16"}, {"type": "unknown", "words": "t17"}, {"type": "text", "text": "t16"}]},
+        {"type": "text", "text": "t18", "cache_control": {"type": "ephemeral", "ttl": "1h"}},
+    ]},
+]  # fmt: skip
+
+CHAT: list[dict[str, Any]] = [
+    {"role": "user", "content": [
+        {"type": "unknown", "unknown": {"words": "t1", "url": "data:video/mp4;base64,none"}},
+        {"type": "file", "file": {"file_id": "f", "filename": "t2"}},
+        {"type": "input_audio", "input_audio": {"data": "none", "format": "wav"}}]},
+    {"role": "assistant", "content": "t3", "annotations": [
+        {"type": "file", "file": {"content": [{"type": "text", "text": "t4"}]}}]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("dialect", "body", "count"),
+    [
+        ("openai_responses", {"model": "m", "input": ITEMS}, 19),
+        ("openai_responses", {"model": "m", "input": "t1", "prompt": {"id": "none", "version": "none", "variables": {
+            "id": "t2", "name": {"type": "input_text", "text": "t3"}}}}, 3),
+        ("anthropic_messages", {"model": "m", "max_tokens": 5, "messages": BLOCKS}, 18),
+        ("openai_chat", {"model": "m", "messages": CHAT, "documents": [{"title": "t5", "text": "t6"}]}, 6),
+    ],
+)  # fmt: skip
+def test_what_no_attribute_stands_for_is_shown_and_can_be_replaced(
+    dialect: str, body: dict[str, Any], count: int
+) -> None:
+    before = call(dialect, body)
+    said = [one.text for one in asked(before)]
+    for number in range(1, count + 1):
+        assert re.search(rf"\bt{number}\b", " ".join(said)), number
+    assert not any("none" in text for text in said)
+    assert all(re.search(r"\bt\d+\b", text) for text in said), said
+    after = redacted(before, [re.sub(r"\bt(\d+)\b", r"T\1", text) for text in said])
+    wanted = re.sub(r"\bt(?=\d+\b)", "T", msgspec.json.encode(body).decode())
+    assert after.body == msgspec.json.decode(wanted), "nothing else is changed"
 
 
 def test_what_cannot_be_done_is_not_half_done() -> None:
