@@ -24,6 +24,7 @@ from urllib.parse import quote
 from pipelines.keys import SECRET_PREFIX
 
 TAKEN_OUT = "[redacted]"
+_KEPT = rf"\g<kept>{TAKEN_OUT}"
 
 _HEX = "[0-9A-Fa-f]"
 _NO_ESCAPE = rf"(?<!\\[abefnrtv])(?<!\\u{_HEX}{{4}})(?<!\\x{_HEX}{{2}})(?<!%{_HEX}{{2}})"
@@ -39,10 +40,9 @@ def _word(letters: str, shapes: str) -> str:
     return rf"(?=[{letters}]){_INSIDE}(?:{shapes})"
 
 
-_QUOTE = r"(?:\\{0,15}[\"'])?"
-"""One that may be escaped, four times at most: without an end it would be looked for from every backslash."""
-
-_GIVEN = rf"{_QUOTE}\s*[:=]\s*{_QUOTE}"
+_GIVEN = r"(?P<close>\\{0,15}[\"'])?\s*(?:=>|[:=])\s*(?P<open>\\{0,15}[\"'])?"
+"""Between a name and what it is given. Quotes may be escaped, four times at most: without an end one would be looked
+for from every backslash."""
 
 
 def _value(ends: str, least: int) -> str:
@@ -57,14 +57,66 @@ _KEY_LIKE = (
 )
 """Names of things begin like keys. A key has a long piece without a sign, both cases, or a UUID."""
 
+_NAME = (
+    rf"(?i:(?=[xacspr])(?:(?:(?<![a-z]{_NO_ESCAPE}(?<!\dm))|(?-i:(?<=[a-z])(?=[A-Z])))"
+    r"(?:(?:x-)?api[-_]?key|(?:access|refresh|session|auth|private)[-_]?token|client[-_]?secret|"
+    r"secret[-_]?(?:access[-_]?)?key|subscription[-_]?key)|passw(?:or)?d|passphrase|(?<=[_;\-])pwd(?!\s*=\s*[/~])))"
+)
+"""Names that are given secrets. A password's may have letters before it (`PGPASSWORD`), others where a capital begins
+them; `PWD` by itself is a directory."""
+
+_END = r"(?=[\s\"'`,;)\]}\\]|\Z)"
+
+_TEMPLATE = (
+    rf"\$[{{(]|\$[A-Za-z_][\w:]{{0,64}}+(?:{_END}|(?=[&/.\[@|]|->))|\{{\{{|%\(|%[A-Za-z_]\w{{0,64}}+%|\#\{{|"
+    r"<[^<>\"'\n]{0,64}>"
+)
+"""What stands for a value that is somewhere else: `$NAME`, `${NAME}`, `{{ name }}`, `%(name)s`, `%NAME%`, `<name>`."""
+
+_PIECE = r"[A-Za-z_]{1,40}+(?:\d{1,3}(?:[A-Z_][A-Za-z_]{1,40}+\d{0,3})?)?"
+_PATH = rf"{_PIECE}(?:(?:\??\.|->|::){_PIECE})"
+_CODE = (
+    rf"=|{_PATH}{{1,8}}(?:{_END}|(?=[(\[]))|{_PATH}{{0,8}}(?:\([^\n]{{0,200}}?\)|\[[^\]\n]{{0,64}}\])|"
+    rf"{_PIECE}(?=\s{{1,8}}=(?!=))"
+)
+"""Code that says where a value comes from: names with dots, a call, an index, a type before `=`; `==`."""
+
+_BARE = rf"(?:_{{0,2}}(?:[A-Z]?[a-z]{{2,32}}|[A-Z]{{2,32}}(?![a-z]))){{1,8}}{_END}"
+"""Words as one name, without a digit: `authHeader`, `AUTH_HEADER`."""
+
+_NO_CODE = rf"(?(open)|(?:(?<=[A-Z]=)|(?!{_CODE})))"
+"""Only what stands in no quotes is code, and not in an environment (`NAME=value`)."""
+
+_HEADER = _word("ap", "(?:proxy-)?authorization")
+_SCHEME = r"(?i:bearer|basic|token|apikey|digest)\s+"
+
+_NAMED = (
+    (
+        # A number of JSON. What takes its place is a string there.
+        rf"(?P<kept>(?:{_NAME}|(?i:{_HEADER}))(?P<close>\\{{0,15}}[\"'])\s*:\s*(?:\[(?:\s|\\{{1,15}}[nrt])*+)?)"
+        r"-?\d[\d.eE+\-]{5,}+(?=[\s,}\]\\])",
+        r"\g<kept>\g<close>" + TAKEN_OUT + r"\g<close>",
+    ),
+    (
+        rf"(?P<kept>{_NAME}{_GIVEN})(?=[^\s\"',;&\d]{{0,64}}\d)(?!{_TEMPLATE}){_NO_CODE}"
+        rf"(?(close)(?(open)|(?![\[{{])))" + _value("\"',;&", 8),
+        _KEPT,
+    ),
+    (
+        # Without the name of a scheme it may be a word of prose: that has neither a digit nor a capital inside.
+        rf"(?P<kept>(?i:{_HEADER}){_GIVEN}(?:(?P<scheme>{_SCHEME})|(?!{_SCHEME})"
+        r"(?=[^\s\"',;]{0,64}?(?:\d|[a-z][A-Z])|[^\s\"',;]{32})))"
+        rf"(?!{_TEMPLATE})(?(scheme)(?!\{{[A-Za-z_][\w.]{{0,64}}\}})|{_NO_CODE}(?(open)|(?!{_BARE})))"
+        + _value("\"',;", 6),
+        _KEPT,
+    ),
+    (rf"(?P<kept>(?i:{_word('b', 'bearer')}\s+))(?=[A-Za-z_\-.=+/~]{{0,64}}\d)[A-Za-z0-9_\-.=+/~]{{12,}}", _KEPT),
+    (rf"(?P<kept>{_word('AS', '(?:Account|SharedAccess)Key=')})[A-Za-z0-9+/]{{40,}}={{0,2}}", _KEPT),
+)
+"""What is known by the name that is given it, and what stands there instead: the name stays."""
+
 _SHAPES = (
     r"-----BEGIN (?P<label>[A-Z ]*PRIVATE KEY(?: BLOCK)?)-----[\s\S]*?(?:-----END (?P=label)-----|\Z)",
-    # Without the name of a scheme it may be a word of prose: that has neither a digit nor a capital inside.
-    rf"(?i:{_word('ap', '(?:proxy-)?authorization')}{_GIVEN}(?:(?:bearer|basic|token|apikey|digest)\s+|"
-    r"(?=[^\s\"',;]{0,64}?(?:\d|(?-i:[a-z][A-Z]))|[^\s\"',;]{32})))" + _value("\"',;", 6),
-    rf"(?i:{_word('b', 'bearer')}\s+)(?=[A-Za-z_\-.=+/~]{{0,64}}\d)[A-Za-z0-9_\-.=+/~]{{12,}}",
-    rf"(?i:(?=[xacsp])(?<![a-z]{_NO_ESCAPE}(?<!\dm))(?:(?:x-)?api[-_]?key|access[-_]?token|client[-_]?secret|"
-    rf"secret[-_]?access[-_]?key|password){_GIVEN})(?=[^\s\"',;&\d]{{0,64}}\d)" + _value("\"',;&", 8),
     _word("spr", r"(?:sk|pk|rk)[-_](?=[A-Za-z_\-]{0,40}\d)" + _KEY_LIKE + r"[A-Za-z0-9_\-]{20,}"),
     _word("pgxdtn", r"(?:psk|gsk|xai|pplx|glpat|dop_v1|tgp_v1|nvapi)[-_](?=[A-Za-z_\-]{0,40}\d)[A-Za-z0-9_\-]{20,}"),
     _word(
@@ -77,7 +129,6 @@ _SHAPES = (
         r"xapp-\d-[A-Za-z0-9-]{10,}|whsec_[A-Za-z0-9+/=]{20,}|SG\.[A-Za-z0-9_\-]{16,64}\.[A-Za-z0-9_\-]{16,64}",
     ),
     _word("h", r"https://hooks\.slack\.com/(?:services|workflows|triggers)/[A-Za-z0-9/_\-]{20,}"),
-    _word("AS", r"(?:Account|SharedAccess)Key=[A-Za-z0-9+/]{40,}={0,2}"),
     _word("xAy", r"xox[abeprs]-[A-Za-z0-9-]{10,}|AIza[A-Za-z0-9_\-]{30,}|ya29\.[A-Za-z0-9_\-]{20,}"),
     _word("AG", r"(?:AKIA|ASIA)[A-Z0-9]{16}\b|GOCSPX-[A-Za-z0-9_\-]{24,}|AGE-SECRET-KEY-1[A-Z0-9]{50,}"),
     _word("sdkS", r"shp(?:at|ca|pa|ss)_[0-9a-f]{32}|dapi[0-9a-f]{32}|key-[0-9a-f]{32}\b|SK[0-9a-f]{32}\b"),
@@ -119,7 +170,8 @@ class Redactor:
 
     def __init__(self, patterns: Iterable[str] = (), hashes: Iterable[str] = (), values: Iterable[str] = ()) -> None:
         # One after the other: as one expression they take twice the time.
-        self._patterns = [re.compile(pattern) for pattern in (*_SHAPES, *patterns)]
+        instead = (*_NAMED, *((pattern, TAKEN_OUT) for pattern in (*_SHAPES, *patterns)))
+        self._patterns = [(re.compile(pattern), replacement) for pattern, replacement in instead]
         self.hashes = frozenset(hashes)
         # One may begin another: what is left of the longer one would stay.
         self._values = sorted({form for value in values for form in _forms(value)}, key=len, reverse=True)
@@ -128,8 +180,8 @@ class Redactor:
         """`text` without secrets."""
         for value in self._values:
             text = text.replace(value, TAKEN_OUT)
-        for pattern in self._patterns:
-            text = pattern.sub(TAKEN_OUT, text)
+        for pattern, replacement in self._patterns:
+            text = pattern.sub(replacement, text)
         for words in _WORDS if self.hashes else ():
             text = words.sub(self._unless_known, text)
         return text

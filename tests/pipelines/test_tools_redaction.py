@@ -26,13 +26,14 @@ def seconds(text: str) -> float:
     return min(taken)
 
 
-@pytest.mark.parametrize("before", ["", "password=", "bearer ", "eyJabcdefgh.eyJ", "authorization: "])
+@pytest.mark.parametrize("before", ["", "password=", "bearer ", "eyJabcdefgh.eyJ", "authorization: ", "password=a."])
 @pytest.mark.parametrize(
     "piece",
     [
         *("sk-", "npm-", "hf_a-", "eyJ-", "eyJabcdefgh.", "api_key=", "password=a", "://a:b", "://", "SG.", "bearer "),
         *("A ", "1", "pat1", "ntn_", "\\n", "\\nsk-", "\\neyJ", "\\u000a", "%41eyJ", "1msk-1", "sk-1a-B"),
         *("\\", '\\"', 'password\\":', 'authorization\\":a', "psk-"),
+        *("password=$a", "password=a.b", "password=f(1", "api_key=<", "myApiKey", '"password": 12345678', "aBb", "a_"),
     ],
 )
 def test_no_text_is_slow_to_look_through(piece: str, before: str) -> None:
@@ -88,6 +89,19 @@ def test_a_long_token_is_taken_out_whole() -> None:
         (f"bot 123456789:AA{OPAQUE}x", OPAQUE),
         (f"patAbCdEfGh12345x.{HEX * 2}", HEX),
         (f"sq0atp-{OPAQUE[:22]}", OPAQUE[:22]),
+        ("PGPASSWORD=hunter2hunter2 psql", "hunter2"),
+        ("export MYSQL_PWD=hunter2hunter2", "hunter2"),
+        ("passwd=hunter2hunter2", "hunter2"),
+        (f"refresh_token=1//0{OPAQUE}", OPAQUE),
+        (f"aws_session_token={OPAQUE}", OPAQUE),
+        (f"Ocp-Apim-Subscription-Key: {HEX}", HEX),
+        (f"SECRET_KEY='django-insecure-{OPAQUE}'", OPAQUE),
+        (f"'apiKey' => '{OPAQUE}'", OPAQUE),
+        (f'spotifyClientSecret: "{OPAQUE}"', OPAQUE),
+        ("DB_PASSWORD=abc.hunter2", "hunter2"),
+        ('password = "abc.hunter2"', "hunter2"),
+        ('password = "f(hunter2)"', "hunter2"),
+        ("password: $2b$10$hunter2hunter2", "hunter2"),
     ],
 )
 def test_secrets_as_services_write_them(text: str, secret: str) -> None:
@@ -132,6 +146,71 @@ def test_secrets_in_json_are_taken_out_and_leave_it_json(secret: str, before: st
 @pytest.mark.parametrize("secret", SECRETS[:4])
 def test_what_ends_an_escape_begins_no_word(secret: str, before: str) -> None:
     assert Redactor().redacted(before + secret) == before + "[redacted]"
+
+
+@pytest.mark.parametrize("space", [None, 1])
+@pytest.mark.parametrize("deep", [0, 1, 2])
+@pytest.mark.parametrize(
+    "given",
+    [
+        *("abcd1234efgh5678", "Bearer abcdef123456", "hunter2\\hunter2", "${KEY_1}", "8 characters, 1 digit"),
+        *(1234567890, -1234567890, 12345678.25, [1234567890, 1], ["hunter2hunter2"], {"type": "string"}, None, True),
+    ],
+)
+@pytest.mark.parametrize("name", ["client_secret", "Authorization", "db_password", "refreshToken"])
+def test_what_is_json_stays_json_with_every_name(name: str, given: object, deep: int, space: int | None) -> None:
+    text = json.dumps({"a": {name: given}, "n": 1}, indent=space)
+    for _ in range(deep):
+        text = json.dumps([text])
+    told = Redactor().redacted(text)
+    assert "1234567890" not in told
+    assert "abcd1234" not in told
+    for _ in range(deep):
+        (told,) = json.loads(told)
+    assert json.loads(told).keys() == {"a", "n"}
+    assert json.loads(told)["a"].keys() == {name}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (f"X-Api-Key: {HEX}", "X-Api-Key: [redacted]"),
+        ('"Authorization": "Bearer abcdef123"', '"Authorization": "Bearer [redacted]"'),
+        ("password = 'hunter2hunter2'", "password = '[redacted]'"),
+        (f"AccountKey={OPAQUE * 2}==;x", "AccountKey=[redacted];x"),
+        (f"use bearer {OPAQUE}", "use bearer [redacted]"),
+    ],
+)
+def test_a_name_stays_with_its_quotes(text: str, told: str) -> None:
+    assert Redactor().redacted(text) == told
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "fetch(url, { headers: { Authorization: authHeader, Accept: 'json' } })",
+        "authorization=requiresAdmin",
+        "Authorization: Bearer ${API_TOKEN_1}",
+        'headers = {"Authorization": f"Bearer {token1}"}',
+        "client_secret = settings.OAUTH2_CLIENT_SECRET",
+        "password = get_password(length=16)",
+        "password=passwordEncoder.encode(user1)",
+        "apiKey: config.services[0].key",
+        "api_key: process.env.API_KEY_2,",
+        "const password: Password2Field = form.password",
+        "psql --password=$DB_PASSWORD_1 -h db",
+        'password="${DB_PASSWORD1}"',
+        "password: {{ vault_password_1 }}",
+        "password: {{vault_password_1}}",
+        "password=%(db_password_1)s",
+        "api_key: <your-api-key-1>",
+        "if password==stored_hash256: pass",
+        "OLD_PWD=/home/user1/project",
+    ],
+)
+def test_code_that_says_where_a_secret_is_stays(text: str) -> None:
+    assert Redactor().redacted(text) == text
+    assert json.loads(Redactor().redacted(json.dumps({"c": text + "\n"})))["c"] == text + "\n"
 
 
 def test_an_address_in_json_may_have_escaped_slashes() -> None:
