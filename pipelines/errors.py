@@ -19,11 +19,13 @@ Class attributes give the HTTP status, whether the same provider may be asked ag
 (`code`); there is no ladder of isinstance anywhere. Every error pickles. No message carries a key or text of
 a prompt: `redacted` takes out what looks like a credential from what a provider says.
 
-Above it: everything. Below it: the standard library.
+Above it: everything. Below it: `secret_shapes`.
 """
 
 import re
 from typing import Any, ClassVar, Literal
+
+from pipelines.secret_shapes import TAKEN_OUT, without_secrets
 
 Reason = Literal[
     "authentication",
@@ -44,17 +46,22 @@ Reason = Literal[
 Phase = Literal["connect", "first_event", "idle", "total"]
 """Which of the four timeouts ran out."""
 
-_SECRET = re.compile(
+_SHORT = re.compile(
     r"(?i)\b(?:sk|pk|rk|gsk|xai|psk)[-_][A-Za-z0-9_\-*.]{6,}"
     r"|\bBearer\s+[A-Za-z0-9_\-.=+/]{6,}"
     r"|\b(?:AIza|hf_|ghp_)[A-Za-z0-9_\-]{8,}"
     r"|\S{0,80}\*{3,}\S*"
 )
+"""Keys as providers quote them when they refuse one: short for tests, cut off, or with stars in the middle."""
+
+
+LEAST_SECRET = 8
+"""Characters of a key that is looked for by itself: a shorter one may be a word."""
 
 
 def redacted(text: str) -> str:
     """`text` without anything that looks like a credential, and at most 2,000 characters of it."""
-    return _SECRET.sub("[redacted]", text[:8192])[:2000]
+    return _SHORT.sub(TAKEN_OUT, without_secrets(text[:8192]))[:2000]
 
 
 def _rebuild(cls: type["PenstockError"], details: dict[str, Any]) -> "PenstockError":
@@ -200,6 +207,12 @@ class UpstreamError(PenstockError):
         self.upstream_code = upstream_code
         if reason is not None:
             self.reason = reason
+
+    def conceal(self, secret: str) -> None:
+        """Take the key that the provider was sent out of the message, whatever it looks like."""
+        if len(secret) >= LEAST_SECRET:
+            self.message = self.message.replace(secret, TAKEN_OUT)
+            self.args = (self.message,)
 
     @property
     def label(self) -> str:

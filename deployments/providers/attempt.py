@@ -162,6 +162,7 @@ class Attempt:
                 await upstream.close()
                 if isinstance(error, UpstreamError):
                     error.headers.update(rates)
+                    error.conceal(lease.key.secret)
                 raise
         self._keys.accepted(lease)
         answer.headers.update(rates)
@@ -261,6 +262,7 @@ class Attempt:
                             yield said
             except UpstreamError as error:
                 error.provider = error.provider or self._target.provider
+                error.conceal(opened.lease.key.secret)
                 rest = _rest(exchange, error)
                 if rest is None:
                     reason = error.reason

@@ -68,6 +68,32 @@ async def test_an_answer_that_was_never_handed_out_is_asked_for_again(
 
 @both_lanes
 @stream_or_not
+@pytest.mark.parametrize("after_words", [False, True])
+async def test_a_provider_that_quotes_its_key_is_not_quoted(
+    running: House, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, way: str, stream: bool, after_words: bool
+) -> None:
+    secret = "plain/of no shape"
+    monkeypatch.setenv("LOCAL_API_KEY", secret)
+    await running.provider(kind="local", name="quoting", base_url=f"{upstream.url}/v1", drain=1.0)
+    await running.until(lambda: running.gateway.router.table.provider("quoting") is not None)
+    said = json.dumps({"error": {"message": f"what is {secret}?", "type": "server_error"}}).encode()
+    if after_words:
+        word = json.dumps({"id": "c", "model": "m", "choices": [{"index": 0, "delta": {"content": "a"}}]}).encode()
+        upstream.plan("m", given(b"data: %b\n\ndata: %b\n\n" % (word, said), "text/event-stream"), times=None)
+    else:
+        upstream.plan("m", Fault(status=401, headers={"content-type": "application/json"}, body=said))
+    replica, model = (running.gateway, "quoting/m") if way == "routed" else (running.replicas[-1], "m")
+    async with client_of(replica) as client:
+        answer = await client.post(
+            MESSAGES, json={"model": model, "messages": HELLO, "max_tokens": 50, "stream": stream}
+        )
+    assert upstream.requests[-1].header("authorization") == f"Bearer {secret}"
+    assert secret not in answer.text
+    assert "what is [redacted]?" in answer.text
+
+
+@both_lanes
+@stream_or_not
 async def test_a_long_answer_that_goes_on_is_waited_for(
     running: House, upstream: Upstream, way: str, stream: bool
 ) -> None:

@@ -48,12 +48,22 @@ def test_the_tree_speaks_pythons_own_language_too() -> None:
         "key gsk_abcdefghijk and hf_abcdefghijkl",
         "psk-3R954QBetrwS4TqeVmkP6qQjD_DkBQrB",
         "Incorrect API key provided: abcdef-*****2345.",
+        "Invalid API key: nvapi-abcdefJ9kL1mN3pQ5rS7tU9vW1x",
+        "Invalid API key: pplx-abcdef1b2a3e4f5d6c7b8a9f0e1d2c3b4a5f6e7d",
+        'x-api-key: "abcdefJ9kL1mN3pQ5rS7tU9vW1x" is not valid',
     ],
 )
 def test_what_looks_like_a_credential_is_taken_out(text: str) -> None:
     assert "[redacted]" in redacted(text)
     assert "abcdef" not in redacted(text).lower()
     assert "3R954" not in redacted(text)
+
+
+def test_a_key_without_a_shape_is_taken_out_by_its_value() -> None:
+    error = UpstreamError("the key plain/abcdef is not known here", reason="authentication")
+    error.conceal("plain/abcdef")
+    assert error.message == str(error) == pickle.loads(pickle.dumps(error)).message
+    assert error.message == "the key [redacted] is not known here"
 
 
 def test_words_that_only_resemble_one_stay() -> None:
