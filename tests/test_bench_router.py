@@ -2,6 +2,7 @@
 
 import csv
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy
@@ -19,9 +20,9 @@ GAINS = numpy.array([1.0, 1.0, 0.0, 0.0])
 def test_the_figures_of_a_known_case() -> None:
     """Two of four questions gain. Best order: PGR is 0, .5, 1, 1, 1 at each quarter, an area of .75."""
     best = curve.figures(numpy.array([4.0, 3.0, 2.0, 1.0]), GAINS)
-    assert best == pytest.approx((0.75, 0.25, 0.4))
+    assert best == pytest.approx((0.75, 0.25, 0.4, 0.5))
     worst = curve.figures(numpy.array([1.0, 2.0, 3.0, 4.0]), GAINS)
-    assert worst == pytest.approx((0.25, 0.75, 0.9))
+    assert worst == pytest.approx((0.25, 0.75, 0.9, 0.0))
 
 
 def test_a_question_that_the_strong_model_loses_bends_the_curve_down() -> None:
@@ -30,7 +31,7 @@ def test_a_question_that_the_strong_model_loses_bends_the_curve_down() -> None:
 
 
 def test_equal_scores_are_as_good_as_chance() -> None:
-    assert curve.figures(numpy.zeros(4), GAINS) == pytest.approx((0.5, 0.5, 0.8))
+    assert curve.figures(numpy.zeros(4), GAINS) == pytest.approx((0.5, 0.5, 0.8, 0.25))
 
 
 def test_random_scores_are_about_one_half_and_the_interval_says_so() -> None:
@@ -50,8 +51,17 @@ def test_runs_are_averaged_in_their_figures_and_not_in_their_scores() -> None:
     assert max(alone) < 0.75
 
 
-def test_without_a_gap_there_is_no_figure() -> None:
-    assert numpy.isnan(curve.figures(numpy.arange(3.0), numpy.zeros(3)).apgr)
+def test_without_a_gap_there_is_a_lift_and_no_other_figure() -> None:
+    """One of four is gained and two are lost; the better half gains one of four, at any resample something."""
+    found = curve.estimate([numpy.array([4.0, 3.0, 2.0, 1.0])], numpy.array([1.0, 0.0, -1.0, -1.0]))
+    assert numpy.isnan(found.value[:3]).all()
+    assert found.value.lift == 0.25
+    assert found.low.lift <= 0.25 <= found.high.lift
+
+
+def test_resamples_without_a_gap_leave_an_interval_where_all_questions_have_one() -> None:
+    found = curve.estimate([numpy.arange(8.0)], numpy.array([1.0, 0.0, -1.0, 0.0, 1.0, 0.0, 1.0, -1.0]))
+    assert not numpy.isnan([*found.value, *found.low, *found.high]).any()
 
 
 SUBJECTS = {
@@ -126,24 +136,106 @@ def test_only_the_chosen_models_outcome_is_learned(questions: list[Question]) ->
 
 
 def test_the_table_has_every_router_with_its_intervals(questions: list[Question]) -> None:
-    rows = table.measured(questions, seen=True)
-    text = table.markdown(rows)
-    named = {row.name: row.estimates for row in rows}
+    found = table.measured(questions, seen=True)
+    text = table.markdown(found)
+    named = {row.name: row.estimates for row in found.rows}
     for name in ("random", "length of the prompt", "ours: cold start, cross-validated", "ours: from topics only, 500"):
         assert name in named
         assert name in text
     assert len({line.count("|") for line in text.splitlines()}) == 1
     cold, oracle = named["ours: cold start, cross-validated"][0], named["oracle: each question"][0]
-    assert cold is not None
-    assert oracle is not None
     assert 0.6 < cold.value.apgr < oracle.value.apgr
     assert cold.low.apgr < cold.value.apgr < cold.high.apgr
 
 
 def test_a_file_that_is_not_the_weights_own_starts_from_the_shipped_ones(questions: list[Question]) -> None:
-    names = [row.name for row in table.measured(questions[:400], seen=False)]
+    names = [row.name for row in table.measured(questions[:400], seen=False).rows]
     assert "ours: cold start, shipped weights" in names
     assert not any("cross-validated" in name for name in names)
+
+
+Change = Callable[[int, dict[str, str]], dict[str, str]]
+
+FILES: dict[str, tuple[int, Change]] = {
+    "another source": (300, lambda index, row: row | {"source": "arc"}),
+    "many sources": (300, lambda index, row: row | {"source": f"source {index % 3}"}),
+    "no source and no subject": (300, lambda index, row: {key: row[key] for key in row if "_" in key or key[0] == "p"}),
+    "one subject": (200, lambda index, row: row | {"subject": "law"}),
+    "a long prompt": (200, lambda index, row: row | {"prompt": row["prompt"] + " x" * (80_000 if index == 5 else 0)}),
+    "shares": (200, lambda index, row: row | {"weak_correct": "0.5"}),
+    "models as good as each other": (200, lambda index, row: row | {"strong_correct": row["weak_correct"]}),
+    "a weak model that is better": (200, lambda index, row: row | {"strong_correct": "0", "weak_correct": "1"}),
+    "other models": (
+        300,
+        lambda index, row: {
+            "prompt": row["prompt"],
+            "large_correct": row["strong_correct"],
+            "middle_correct": row["weak_correct"],
+            "small_correct": "0",
+        },
+    ),
+    "seven questions": (7, lambda index, row: row),
+    "one question": (1, lambda index, row: row),
+}
+
+
+def changed(made: Path, path: Path, count: int, change: Change) -> Path:
+    with made.open(newline="") as source:
+        rows = [change(index, row) for index, row in zip(range(count), csv.DictReader(source), strict=False)]
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.filterwarnings("error")
+def test_any_file_of_the_form_gives_a_whole_table(
+    name: str, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table, "RUNS", 1)
+    found = table.measured(read(changed(made, tmp_path / "other.csv", *FILES[name])), seen=False)
+    text = table.markdown(found)
+    assert "nan" not in text
+    named = {row.name: row.estimates for row in found.rows}
+    assert {"random", "ours: cold start, shipped weights", "oracle: each question"} <= named.keys()
+    assert "ours: shipped weights, 100" in named or FILES[name][0] < 100
+    for index, (_, weak, strong) in enumerate(found.sources):
+        assert named["oracle: each question"][index].value.lift >= (strong - weak) / 2.0 - 1e-9
+        assert (strong <= weak) == bool(numpy.isnan(named["random"][index].value.apgr))
+
+
+def test_sources_come_from_the_file_and_all_of_them_together_last(made: Path, tmp_path: Path) -> None:
+    found = read(changed(made, tmp_path / "many.csv", *FILES["many sources"]))
+    sources = table.measured(found[:60], seen=False).sources
+    assert {one.source for one in sources[:-1]} == {"source 0", "source 1", "source 2"}
+    assert sources[-1].source == "all"
+    weak = [one.weak for one in found[:60]]
+    assert sources[-1].weak == pytest.approx(sum(weak) / 60)
+
+
+def test_of_models_with_other_names_the_best_and_the_worst_are_compared(made: Path, tmp_path: Path) -> None:
+    found = read(changed(made, tmp_path / "other.csv", *FILES["other models"]))
+    assert {one.weak for one in found} == {0.0}
+    assert 0.5 < sum(one.strong for one in found) / len(found) < 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("prompt,a_correct\nwhy?,1\n", "two or more"),
+        ("question,a_correct,b_correct\nwhy?,1,0\n", "prompt"),
+        ("prompt,a_correct,b_correct\nwhy?,1,0\nwho?,yes,0\n", "question 2: a_correct is 'yes'"),
+        ("prompt,a_correct,b_correct\nwhy?,1,7\n", "b_correct is '7'"),
+        ("prompt,a_correct,b_correct\n", "no questions"),
+    ],
+)
+def test_a_file_of_another_form_is_refused_with_what_is_wrong(tmp_path: Path, text: str, wrong: str) -> None:
+    path = tmp_path / "other.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=wrong):
+        read(path)
 
 
 def test_the_shipped_weights_say_what_they_were_made_from() -> None:

@@ -1,11 +1,15 @@
-"""Questions with whether a weak and a strong model answered them rightly, from a file with the columns source, subject,
-prompt, weak_correct and strong_correct.
+"""Questions with whether a weak and a strong model answered them rightly, from a CSV file.
+
+Its columns are prompt, one `<model>_correct` a model (how right the answer was, 0 to 1), and source and subject, which
+may be missing. The two models are `weak` and `strong`; in a file that does not name them so, they are the one that is
+right least and the one that is right most.
 
 Order and folds come from a hash of the prompt, so that the order of the file says nothing.
 """
 
 import csv
 import hashlib
+import sys
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +27,12 @@ from pipelines.routing.tasks import Profile, profile
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "routing" / "outcomes.csv"
 FOLDS = 5
 
+CORRECT = "_correct"
+"""How the name of a model's column ends."""
+
+NO_SOURCE = "all"
+"""The source of questions that have none, and of all of them together."""
+
 Floats = NDArray[numpy.float64]
 Vectors = NDArray[numpy.float32]
 
@@ -35,8 +45,8 @@ class Question(NamedTuple):
     text: str
     prompt: Prompt
     profile: Profile
-    weak: int
-    strong: int
+    weak: float
+    strong: float
 
     @property
     def hash(self) -> int:
@@ -50,17 +60,47 @@ class Question(NamedTuple):
 
 
 def read(path: Path) -> list[Question]:
-    """The questions of a file, in the order of their hashes."""
-    with path.open(newline="") as file:
-        rows = [_question(row) for row in csv.DictReader(file)]
-    return sorted(rows, key=lambda question: (question.hash, question.text))
+    """The questions of a file, in the order of their hashes. Raises ValueError for a file of another form."""
+    csv.field_size_limit(sys.maxsize)
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        columns = [name for name in reader.fieldnames or () if name.endswith(CORRECT)]
+        if len(columns) < 2 or "prompt" not in (reader.fieldnames or ()):
+            raise ValueError(f"{path.name}: wants a column `prompt` and two or more that end in `{CORRECT}`")
+        rows = [(row, {name: _outcome(row, name, number) for name in columns}) for number, row in enumerate(reader, 1)]
+    if not rows:
+        raise ValueError(f"{path.name}: no questions")
+    weak, strong = _pair(columns, [outcomes for _, outcomes in rows])
+    questions = [_question(row, outcomes[weak], outcomes[strong]) for row, outcomes in rows]
+    return sorted(questions, key=lambda question: (question.hash, question.text))
 
 
-def _question(row: dict[str, str]) -> Question:
-    request = Request("auto", (Message("user", (Text(row["prompt"]),)),))
+def _outcome(row: dict[str, str | None], column: str, number: int) -> float:
+    """How right one model was at one question, the number-th of the file."""
+    try:
+        value = float(row[column] or "")
+    except ValueError:
+        value = numpy.nan
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"question {number}: {column} is {row[column]!r}, which is no number from 0 to 1")
+    return value
+
+
+def _pair(columns: Sequence[str], outcomes: Sequence[dict[str, float]]) -> tuple[str, str]:
+    """The columns of the weak and of the strong model."""
+    named = f"weak{CORRECT}", f"strong{CORRECT}"
+    if set(named) <= set(columns):
+        return named
+    ordered = sorted(columns, key=lambda name: sum(one[name] for one in outcomes))
+    return ordered[0], ordered[-1]
+
+
+def _question(row: dict[str, str | None], weak: float, strong: float) -> Question:
+    text = row["prompt"] or ""
+    request = Request("auto", (Message("user", (Text(text),)),))
     prompt = prompt_of(request)
-    right = int(row["weak_correct"]), int(row["strong_correct"])
-    return Question(row["source"], row["subject"], row["prompt"], prompt, profile(request, prompt), *right)
+    source, subject = row.get("source") or NO_SOURCE, row.get("subject") or ""
+    return Question(source, subject, text, prompt, profile(request, prompt), weak, strong)
 
 
 def fingerprint(path: Path) -> str:
@@ -74,5 +114,5 @@ def vectors(questions: Sequence[Question], weights: Weights) -> Vectors:
 
 
 def right(questions: Sequence[Question]) -> tuple[Floats, Floats]:
-    """Whether the weak and the strong model were right, by question."""
+    """How right the weak and the strong model were, by question."""
     return numpy.array([one.weak for one in questions], float), numpy.array([one.strong for one in questions], float)

@@ -83,6 +83,8 @@ def guessed(questions: Rows) -> tuple[Vectors, Rows]:
     found, order = [], []
     for part in range(PARTS):
         inside = [one for one in questions if (one.hash >> 17) % PARTS == part]
+        if not inside:
+            continue
         table, unit = _table([one for one in questions if (one.hash >> 17) % PARTS != part], subjects)
         weights = Weights(subjects, BUCKETS, unit, table, (), b"", b"", 0.0, 0.0)
         found.append(vectors(inside, weights))
