@@ -86,14 +86,14 @@ def test_feedback_moves_the_published_quality(tmp_path: Path) -> None:
 def test_what_an_answer_showed_is_learned_once_though_it_is_reported_twice(tmp_path: Path) -> None:
     async def scene() -> None:
         one = router(tmp_path)
-        shown = msgspec.msgpack.encode(Rated("p/m", "code", 0.0, "tool_call", KNOWN.features))
+        shown = msgspec.msgpack.encode(Rated("p/m", "code", 0.0, "judge", KNOWN.features))
         report = msgspec.msgpack.encode(Report("g", decisions=(decided("r", "p/m", shown),)))
         await one.report(report)
         await one.report(report)
         told = msgspec.msgpack.decode(await one.standing(), type=Standing)
         (rate_,) = told.win_rates
         assert rate_.model == "p/m"
-        assert rate_.quality.count == pytest.approx(4.3)
+        assert rate_.quality.count == pytest.approx(4.7)
         await one.close()
 
     run(scene())

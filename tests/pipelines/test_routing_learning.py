@@ -17,6 +17,7 @@ from pipelines.routing.learning.evidence import WEIGHT, Compared, Evidence, Kind
 from pipelines.routing.learning.features import features, names, topics
 from pipelines.routing.learning.rating import NEWCOMER, Rating, compared, expected
 from pipelines.routing.learning.regression import Precision, Sums, fit
+from pipelines.routing.learning.signs import LATEST, SIGNS
 from pipelines.routing.learning.state import MAXIMUM_MODELS, Learning, decode, encode
 from pipelines.routing.learning.tally import HALF_LIFE, Tally, wilson
 from pipelines.routing.learning.view import KNEE, View, bounded, explores, qualities, view
@@ -25,7 +26,7 @@ from pipelines.routing.learning.weights import decode as decode_weights
 from pipelines.routing.learning.weights import encode as encode_weights
 from pipelines.routing.prompt import prompt_of
 from pipelines.routing.table import ModelCard, Performance
-from pipelines.routing.tasks import TASKS, Profile, profile
+from pipelines.routing.tasks import TASKS, Profile, Task, profile
 from pipelines.routing.worth import beyond, worth
 
 DAY = 86_400.0
@@ -283,7 +284,7 @@ evidence = st.builds(
     models,
     tasks,
     st.floats(-1, 2),
-    kind=st.sampled_from(sorted(WEIGHT)),
+    kind=st.sampled_from(sorted([*WEIGHT, *SIGNS])),
     features=st.sampled_from([b"", pack(LAW_VECTOR), pack(SUMS_VECTOR), b"of another version"]),
     expected=st.none() | st.floats(0, 1),
     weight=st.floats(0, 3),
@@ -322,13 +323,60 @@ def test_evidence_is_learned_by_task_and_by_topic() -> None:
     assert at_sums["p/two"] > at_sums["p/one"] + 0.3
 
 
-@pytest.mark.parametrize(("kind", "more"), [("score", "tool_call"), ("score", "judge"), ("judge", "retry")])
+@pytest.mark.parametrize(("kind", "more"), [("score", "tool_call"), ("score", "judge"), ("tool_call", "retry")])
 def test_what_says_more_counts_more(kind: Kind, more: Kind) -> None:
     def fallen(of: Kind) -> float:
         seen = learned([msgspec.structs.replace(law("p/one", 0.0), kind=of)] * 20)
         return qualities(published(seen), LAW_VECTOR, LAW_PROFILE.task)["p/one"]
 
     assert fallen(kind) < fallen(more)
+
+
+def at(learning: Learning, task: Task, vector: Vector = LAW_VECTOR, now: float = 1e3) -> dict[str, float]:
+    return qualities(published(learning, now), vector, task)
+
+
+@pytest.mark.parametrize("sign", sorted(SIGNS))
+def test_a_good_sign_teaches_nothing_of_other_tasks_and_little_of_its_own(sign: Kind) -> None:
+    before = Learning(WIDTH)
+    after = learned([Rated("p/one", "tool_use", 1.0, sign, pack(SUMS_VECTOR), 0.5)] * 300)
+    for task in TASKS:
+        moved = at(after, task)["p/one"] - at(before, task)["p/one"]
+        assert 0.0 <= moved < 0.03 if task == "tool_use" else moved == 0.0, task
+        assert at(after, task)["p/two"] == at(before, task)["p/two"]
+
+
+def test_malformed_calls_lower_a_model_at_their_task_and_soon_though_many_good_ones_came_first() -> None:
+    good, bad = (Rated("p/one", "tool_use", value, "tool_call", pack(SUMS_VECTOR), 0.7) for value in (1.0, 0.0))
+    before = at(learned([good] * 1000), "tool_use")["p/one"]
+    after = learned([good] * 1000 + [good, bad] * 30)
+    assert at(after, "tool_use", now=2e3)["p/one"] < before - 0.08
+    assert at(after, "mathematics", now=2e3) == at(Learning(WIDTH), "mathematics")
+
+
+def test_what_all_models_show_alike_says_nothing_of_any() -> None:
+    half = [Rated(model, "code", float(value), "retry") for value in (0, 1) for model in PRIORS]
+    start, after = at(Learning(WIDTH), "code"), at(learned(half * 200), "code")
+    assert after == pytest.approx(start, abs=0.02)
+
+
+def test_one_retry_counts_a_little() -> None:
+    start, after = at(Learning(WIDTH), "code"), at(learned([Rated("p/one", "code", 0.0, "retry")]), "code")
+    assert start["p/one"] - 0.03 < after["p/one"] < start["p/one"]
+
+
+def test_a_sign_of_many_answers_is_many_and_no_more_than_the_latest_are_kept() -> None:
+    known = learned([Rated("p/one", "code", 1.0, "retry", weight=1e6)]).models["p/one"]
+    assert known.signs["retry"]["code"].count(1.0) == pytest.approx(LATEST)
+    twenty = learned([Rated("p/one", "code", 1.0, "retry", weight=20.0)]).models["p/one"]
+    assert twenty.signs["retry"]["code"].count(1.0) == pytest.approx(20.0)
+
+
+def test_a_state_without_signs_is_read() -> None:
+    learning = learned([law("p/one", 0.0)])
+    written = msgspec.msgpack.decode(encode(learning))
+    assert "signs" not in written["models"]["p/one"]
+    assert decode(encode(learning), WIDTH) == learning
 
 
 def test_preferences_move_the_one_that_is_preferred_up_at_that_task_only() -> None:

@@ -8,7 +8,7 @@ from pipelines.routing.ask import Ask
 from pipelines.routing.estimate import read
 from pipelines.routing.learning import repeats
 from pipelines.routing.learning.decisions import Decisions
-from pipelines.routing.learning.evidence import WEIGHT, Rated
+from pipelines.routing.learning.evidence import Rated
 from pipelines.routing.learning.repeats import MOST_TIMES, WINDOW, Repeats, conversation_hash
 from pipelines.routing.record import Record
 from pipelines.routing.table import Decided
@@ -77,5 +77,4 @@ def test_it_is_weak_evidence_against_the_model_that_answered_first() -> None:
         memory.remember([one], now)
         found = memory.repeated(one, now)
     assert found == Rated("p/m", "code", 0.0, "retry", known.features, 0.7)
-    assert WEIGHT["retry"] < WEIGHT["thumb"] / 2
     assert memory.repeated(msgspec.structs.replace(second, conversation=b""), 50.0) is None

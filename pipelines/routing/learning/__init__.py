@@ -2,6 +2,7 @@
 
     features   a request -> a vector: task, difficulty, topic, shape of the question
     evidence   what was seen: a score, a preference, a valid tool call, a parsed answer, a retry
+    signs      the last three, which say little: a bounded offset of one model at one task, relative to the others
     regression a model's evidence -> its expected quality for a vector, with its uncertainty
     tally      Beta posterior of one model at one task; rating: Bradley-Terry; change: has the model changed?
     state      all of it as one value: `Learning.update(evidence, now)`

@@ -9,21 +9,14 @@ from typing import Literal
 import msgspec
 import numpy
 
+from pipelines.routing.learning.signs import Sign
 from pipelines.routing.learning.weights import Vector
 from pipelines.routing.tasks import Task
 
-Kind = Literal["score", "thumb", "judge", "tool_call", "parsed", "retry"]
+Kind = Literal["score", "thumb", "judge"] | Sign
 
-WEIGHT: Mapping[Kind, float] = {
-    "score": 1.0,
-    "thumb": 1.0,
-    "judge": 0.7,
-    "tool_call": 0.3,
-    "parsed": 0.3,
-    "retry": 0.3,
-}
-"""What each kind counts. A judge model errs; that a call validated or an answer parsed says only that its form is
-right, and a question asked again has other reasons too."""
+WEIGHT: Mapping[str, float] = {"score": 1.0, "thumb": 1.0, "judge": 0.7}
+"""What each verdict on an answer counts: a judge model errs. What signs count is said where they are (`signs`)."""
 
 
 def pack(vector: Vector) -> bytes:
@@ -41,7 +34,7 @@ class Rated(msgspec.Struct, frozen=True, omit_defaults=True, tag="rated"):
 
     model is `provider/model`; features the packed vector of its request, empty where it is no longer known; expected
     is the quality that was expected when the model was chosen, None where nobody knows; weight scales that of its
-    kind (a caller who is trusted less).
+    kind (a caller who is trusted less), for a sign it is the number of answers that showed it.
     """
 
     model: str

@@ -2,7 +2,7 @@
 
 The same key sends the same conversation once more, up to its last message, after it was answered and within WINDOW:
 that is a "regenerate" button, or a caller who tries again, and weak evidence against whoever answered first
-(`evidence.WEIGHT["retry"]`). Requests that were under way at the same time say nothing: a caller who draws several
+(`signs`). Requests that were under way at the same time say nothing: a caller who draws several
 answers at once sends those. Nor does a program that asks the same for ever: MOST_TIMES of one conversation count.
 
 No text is kept, and the hash is keyed with the caller's id, so that equal questions of two callers look different.

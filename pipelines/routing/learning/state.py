@@ -10,6 +10,7 @@ clocks; `now` is an argument, in seconds since 1970.
 
 import math
 from collections.abc import Mapping
+from typing import cast
 
 import msgspec
 
@@ -17,6 +18,7 @@ from pipelines.routing.learning.change import Change
 from pipelines.routing.learning.evidence import WEIGHT, Compared, Evidence, Rated, unpack
 from pipelines.routing.learning.rating import Rating, compared
 from pipelines.routing.learning.regression import Sums
+from pipelines.routing.learning.signs import SIGNS, Sign, noticed
 from pipelines.routing.learning.tally import HALF_LIFE, Interval, Tally
 from pipelines.routing.tasks import TASKS, Task
 
@@ -37,12 +39,17 @@ DEFAULT_QUALITY = 0.7
 
 
 class Knowledge(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is known of one model, as of `at`. wins counts how often it was preferred; changed: when it last changed."""
+    """What is known of one model, as of `at`.
+
+    wins counts how often it was preferred; signs: what its answers showed without a verdict; changed: when it last
+    changed.
+    """
 
     sums: Sums = Sums()
     tallies: dict[Task, Tally] = {}
     wins: dict[Task, Tally] = {}
     ratings: dict[Task, Rating] = {}
+    signs: dict[Sign, dict[Task, Tally]] = {}
     change: Change = Change()
     changed: float = 0.0
     faded: float = 0.0
@@ -50,6 +57,8 @@ class Knowledge(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def rated(self, evidence: Rated, now: float) -> "Knowledge":
         """With one more rating."""
+        if evidence.kind in SIGNS:
+            return self._noticed(evidence, now)
         weight = WEIGHT[evidence.kind] * max(0.0, min(1.0, evidence.weight))
         value = max(0.0, min(1.0, evidence.value))
         tally = self.tallies.get(evidence.task, Tally(at=now))
@@ -64,14 +73,22 @@ class Knowledge(msgspec.Struct, frozen=True, omit_defaults=True):
         change = known.change.after(weight * (value - expected) / spread)
         return known.forgotten(now) if change.alarm else msgspec.structs.replace(known, change=change)
 
+    def _noticed(self, evidence: Rated, now: float) -> "Knowledge":
+        sign, task = cast(Sign, evidence.kind), evidence.task
+        of_sign = self.signs.get(sign, {})
+        value, count = max(0.0, min(1.0, evidence.value)), max(0.0, evidence.weight)
+        tally = noticed(of_sign.get(task, Tally(at=now)), value, count, now)
+        return msgspec.structs.replace(self, signs=self.signs | {sign: of_sign | {task: tally}}, at=now)
+
     def forgotten(self, now: float) -> "Knowledge":
-        """After a change: the past counts little, and preferences begin anew."""
+        """After a change: the past counts little, and preferences and signs begin anew."""
         return msgspec.structs.replace(
             self,
             sums=self.sums.scaled(CHANGED),
             tallies={task: tally.scaled(CHANGED) for task, tally in self.tallies.items()},
             wins={},
             ratings={},
+            signs={},
             change=Change(),
             changed=now,
         )

@@ -55,12 +55,17 @@ class Tally(msgspec.Struct, frozen=True):
 
     def count(self, now: float) -> float:
         """How many observations it stands for at `now`, old ones in part."""
-        return (self.good + self.bad) * self.factor(now)
+        return sum(self.faded(now))
+
+    def faded(self, now: float) -> tuple[float, float]:
+        """What is left at `now` of both weights."""
+        factor = self.factor(now)
+        return self.good * factor, self.bad * factor
 
     def beta(self, prior: float, now: float) -> tuple[float, float]:
         """The parameters of the posterior; `prior` is the expectation without evidence."""
-        factor = self.factor(now)
-        return PRIOR * prior + self.good * factor, PRIOR * (1.0 - prior) + self.bad * factor
+        good, bad = self.faded(now)
+        return PRIOR * prior + good, PRIOR * (1.0 - prior) + bad
 
     def interval(self, prior: float, now: float) -> Interval:
         """The posterior's mean and its interval."""

@@ -1,6 +1,6 @@
 """What replicas need of the learning to decide: coefficients by model, published beside the table, and read purely.
 
-    quality(model, request) = bounded(x . mean(model) + preference(model, task))
+    quality(model, request) = bounded(x . mean(model) + preference(model, task) + offset(model, task))     (`signs`)
     preference = PREFERENCE * rating * certainty                              (Bradley-Terry, in logits)
 
 On the explored share of traffic `draw`, one sample of the posterior, stands in place of `mean`: a model is tried as
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from pipelines.routing.learning.features import SHAPES
 from pipelines.routing.learning.regression import Normals, Precision, fit
+from pipelines.routing.learning.signs import offsets
 from pipelines.routing.learning.state import Knowledge, Learning
 from pipelines.routing.learning.weights import SHIPPED, Vector, Weights
 from pipelines.routing.tasks import TASKS, Task
@@ -37,7 +38,7 @@ _OWN = (8.0, 80.0, 400.0)
 
 class View(msgspec.Struct, frozen=True, dict=True):
     """One version of what was learned. mean, draw: float16, a row of coefficients a model; preferences: float16, a
-    row of TASKS a model."""
+    row of TASKS a model, with what signs add."""
 
     models: tuple[str, ...] = ()
     width: int = 0
@@ -72,13 +73,16 @@ def view(
     known = [learning.models.get(name, Knowledge()).faded_to(now) for name in names]
     models = [(one.sums, weights.prior(priors[name])) for name, one in zip(names, known, strict=True)]
     fitted = fit(models, precision(len(weights.topics)), normals)
-    preferences = [[_preference(one, task, now) for task in TASKS] for one in known]
+    preferences = numpy.array([offsets([one.signs for one in known], task, now) for task in TASKS]).T
+    preferences += numpy.array([[_preference(one, task, now) for task in TASKS] for one in known]).reshape(
+        preferences.shape
+    )
     return View(
         names,
         learning.width,
         _half(fitted.mean),
         _half(fitted.draw),
-        _half(numpy.array(preferences).reshape(len(names), len(TASKS))),
+        _half(preferences),
         version,
     )
 
