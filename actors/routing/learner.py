@@ -87,9 +87,8 @@ class Learner:
         for one in self.decisions.remember(arrived, now):
             if one.evidence:
                 self._learn(_evidence.decode(one.evidence))
-            repeated = self.decisions.repeated(one, now)
-            if repeated is not None:
-                self._learn(repeated)
+            for evidence in self.decisions.repeated(one, now):
+                self._learn(evidence)
 
     def feedback(self, said: bytes) -> bytes:
         """What a caller says (an encoded Said). Returns an encoded Verdict."""

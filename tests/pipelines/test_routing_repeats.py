@@ -1,6 +1,7 @@
 """Who asks the same again: what counts as that, what does not, and what it teaches."""
 
 import msgspec
+import numpy
 import pytest
 
 from pipelines.conversation import Image, Message, Request, Text
@@ -8,9 +9,13 @@ from pipelines.routing.ask import Ask
 from pipelines.routing.estimate import read
 from pipelines.routing.learning import repeats
 from pipelines.routing.learning.decisions import Decisions
-from pipelines.routing.learning.evidence import Rated
-from pipelines.routing.learning.repeats import MOST_TIMES, WINDOW, Repeats, conversation_hash
+from pipelines.routing.learning.evidence import Evidence, Rated, unpack
+from pipelines.routing.learning.repeats import MOST_AN_HOUR, MOST_TIMES, WINDOW, Repeats, conversation_hash
+from pipelines.routing.learning.state import Learning
+from pipelines.routing.learning.view import qualities, view
+from pipelines.routing.learning.weights import SHIPPED
 from pipelines.routing.record import Record
+from pipelines.routing.strategies import Plan
 from pipelines.routing.table import Decided
 
 
@@ -63,18 +68,101 @@ def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(memory) == 5
 
 
-def test_it_is_weak_evidence_against_the_model_that_answered_first() -> None:
-    request = said("Write a Python function that sorts a list.")
-    known, conversation = read(request), conversation_hash("k", request)
+class Scene:
+    """Answered requests of one caller, a few seconds after each other."""
 
-    def decided(name: str, model: str, at: float) -> Decided:
-        record = Record(Ask(("auto",)), 1, at, ("e", 1), ("e", 1), known.profile.task, known.features, model, 0.7)
-        return Decided("k", name, msgspec.msgpack.encode(record), b"", conversation)
+    def __init__(self) -> None:
+        self.memory = Decisions()
+        self.learning = Learning(len(SHIPPED.features))
+        self.now = 1e6
+        self.found: list[Evidence] = []
 
-    memory = Decisions()
-    first, second = decided("a", "p/m", 0.0), decided("b", "p/n", 20.0)
-    for one, now in ((first, 5.0), (second, 25.0)):
-        memory.remember([one], now)
-        found = memory.repeated(one, now)
-    assert found == Rated("p/m", "code", 0.0, "retry", known.features, 0.7)
-    assert memory.repeated(msgspec.structs.replace(second, conversation=b""), 50.0) is None
+    def asks(self, text: str, ask: Ask, model: str) -> tuple[Evidence, ...]:
+        request = said(text)
+        known, conversation = read(request), conversation_hash("k", request)
+        record = Record(ask, 1, self.now, ("e", 1), ("e", 1), known.profile.task, known.features, model, 0.7)
+        one = Decided("k", f"r{self.now}", msgspec.msgpack.encode(record), b"", conversation)
+        self.memory.remember([one], self.now + 2.0)
+        found = self.memory.repeated(one, self.now + 2.0)
+        for evidence in found:
+            self.learning = self.learning.update(evidence, self.now)
+        self.now += 5.0
+        return found
+
+    def quality(self, model: str, text: str) -> float:
+        known = read(said(text))
+        seen = view(self.learning, {"p/m": 0.7, "p/n": 0.7}, numpy.zeros, self.now)
+        return qualities(seen, unpack(known.features), known.profile.task)[model]
+
+
+AUTO = Ask(("auto",))
+SEVERAL = Ask(("smart",), aliases={"smart": ("p/m", "p/n")})
+CANARY = Ask(("new",), aliases={"new": ("p/m",)}, plans={"new": Plan(canary="p/n", percent=50.0)})
+CODE = "Write a Python function that sorts a list."
+
+
+@pytest.mark.parametrize(
+    "ask", [AUTO, SEVERAL, CANARY, Ask(("best",), aliases={"best": ("smart",), **SEVERAL.aliases})]
+)
+def test_it_is_weak_evidence_against_the_model_that_answered_first(ask: Ask) -> None:
+    scene = Scene()
+    features = read(said(CODE)).features
+    assert scene.asks(CODE, ask, "p/m") == ()
+    before = scene.quality("p/m", CODE)
+    assert scene.asks(CODE, ask, "p/n") == (
+        Rated("p/m", "code", 1.0, "retry", features, 0.7),
+        Rated("p/m", "code", 0.0, "retry", features, 0.7),
+    )
+    assert before - 0.03 < scene.quality("p/m", CODE) < before
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (Ask(("p/m",)), Ask(("p/n",))),
+        (Ask(("p/m",)), Ask(("p/m",))),
+        (AUTO, Ask(("p/n",))),
+        (Ask(("p/m",)), AUTO),
+        (Ask(("one",), aliases={"one": ("p/m",)}), Ask(("one",), aliases={"one": ("p/m",)})),
+        (Ask(("p/m", "p/n")), Ask(("p/m", "p/n"))),
+        (AUTO, SEVERAL),
+        (AUTO, Ask(("auto",), policy="cheap")),
+    ],
+)
+def test_who_names_a_model_or_asks_in_another_way_compares_and_does_not_complain(first: Ask, second: Ask) -> None:
+    scene = Scene()
+    assert scene.asks(CODE, first, "p/m") == ()
+    assert scene.asks(CODE, second, "p/n") == ()
+
+
+def test_a_list_of_questions_asked_twice_costs_a_model_little() -> None:
+    scene = Scene()
+    for _ in range(2):
+        for number in range(60):
+            scene.asks(f"{CODE} Number {number}.", AUTO, "p/m")
+    assert sum(tally.bad for tally in scene.learning.models["p/m"].signs["retry"].values()) <= MOST_AN_HOUR
+    assert scene.quality("p/m", CODE) > Scene().quality("p/m", CODE) - 0.03
+
+
+def test_the_model_that_is_asked_again_for_more_often_is_expected_to_be_worse() -> None:
+    scene, start = Scene(), Scene().quality("p/m", CODE)
+    for number in range(200):
+        scene.asks(f"{CODE} Number {number}.", AUTO, "p/m" if number % 2 else "p/n")
+        if number % 8 == 1:
+            scene.asks(f"{CODE} Number {number}.", AUTO, "p/n")
+            scene.now += 300.0
+    assert start - 0.2 < scene.quality("p/m", CODE) < start - 0.01 < scene.quality("p/n", CODE)
+
+
+def test_what_counts_within_an_hour_is_bounded_by_caller_and_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repeats, "MOST", 5)
+    memory = Repeats()
+    assert [memory.counts("k", "p/m", 60.0 * minute) for minute in range(8)] == [True] * MOST_AN_HOUR + [False] * 3
+    assert memory.counts("k", "p/n", 500.0)
+    assert memory.counts("other", "p/m", 500.0)
+    assert memory.counts("k", "p/m", 3600.0)
+
+
+def test_a_conversation_that_was_not_hashed_says_nothing() -> None:
+    record = Record(AUTO, 1, 0.0, ("e", 1), ("e", 1), "code", b"", "p/m")
+    assert Decisions().repeated(Decided("k", "r", msgspec.msgpack.encode(record), b"", b""), 5.0) == ()

@@ -6,22 +6,26 @@ once by a rating, and each pair once by a comparison: who repeats himself is hea
 Above it: the learner of the router actor. Below it: `evidence`, `repeats`, `record`, `feedback`. Outside it: clocks.
 """
 
-from collections import OrderedDict
-from collections.abc import Iterable
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
 from pipelines.routing.feedback import Said, Verdict
 from pipelines.routing.learning.evidence import Compared, Evidence, Kind, Rated
-from pipelines.routing.learning.repeats import Repeats
+from pipelines.routing.learning.repeats import Repeats, left_open
 from pipelines.routing.record import Record
 from pipelines.routing.table import Decided
+from pipelines.routing.tasks import Task
 
 MOST = 20_000
 """Decisions that are kept; the oldest go first."""
 
 LIFETIME = 86_400.0
 """Seconds after which a decision is forgotten."""
+
+TOLD = 50
+"""Answers of a model at a task, of which none is asked for again, after which it is told that there were so many."""
 
 _records = msgspec.msgpack.Decoder(Record)
 
@@ -43,6 +47,7 @@ class Decisions:
     def __init__(self) -> None:
         self._kept: OrderedDict[_Key, _Kept] = OrderedDict()
         self._repeats = Repeats()
+        self._answers: Counter[tuple[str, Task]] = Counter()
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -70,14 +75,34 @@ class Decisions:
         kept = self._find(caller, request, now)
         return _records.decode(kept.record) if kept is not None else None
 
-    def repeated(self, one: Decided, now: float) -> Evidence | None:
-        """What it says of an earlier answer that the same was asked again, if it was (`repeats`)."""
+    def repeated(self, one: Decided, now: float) -> tuple[Evidence, ...]:
+        """What a new answer says of an earlier one, if the same was asked again (`repeats`), and of its own model.
+
+        The counterpart is told, too: how many answers a model has given, each time that one of them is asked for again,
+        and every TOLD answers.
+        """
         if not one.conversation:
-            return None
-        began = _records.decode(one.record).at
-        request = self._repeats.before(one.caller, one.conversation, one.request, began, now)
-        record = self.record(one.caller, request, now) if request is not None else None
-        return rated(record, "retry", 0.0) if record is not None else None
+            return ()
+        record = _records.decode(one.record)
+        open_as = left_open(record.ask)
+        if not open_as:
+            return ()
+        found: list[Evidence] = []
+        conversation = one.conversation + open_as
+        request = self._repeats.before(one.caller, conversation, one.request, record.at, now)
+        before = self.record(one.caller, request, now) if request is not None else None
+        if before is not None and self._repeats.counts(one.caller, before.model, now):
+            found += [*self._content(before, 1), rated(before, "retry", 0.0)]
+        self._answers[record.model, record.task] += 1
+        found += self._content(record, TOLD)
+        return tuple(found)
+
+    def _content(self, record: Record, least: int) -> Iterator[Evidence]:
+        """The answers of a model at a task that were not told of yet, if there are so many."""
+        count = self._answers[record.model, record.task]
+        if count >= least:
+            del self._answers[record.model, record.task]
+            yield msgspec.structs.replace(rated(record, "retry", 1.0), weight=float(count))
 
     def judge(self, said: Said, now: float) -> tuple[Verdict, Evidence | None]:
         """What feedback teaches, if anything."""

@@ -2,8 +2,11 @@
 
 The same key sends the same conversation once more, up to its last message, after it was answered and within WINDOW:
 that is a "regenerate" button, or a caller who tries again, and weak evidence against whoever answered first
-(`signs`). Requests that were under way at the same time say nothing: a caller who draws several
-answers at once sends those. Nor does a program that asks the same for ever: MOST_TIMES of one conversation count.
+(`signs`). Only requests that leave the choice of the model open in the same way count (`left_open`): who names
+another model compares, and who names the same one has nobody else to ask. Requests that were under way at the same time
+say nothing: a caller who draws several answers at once sends those. Nor does a program that asks the same for ever, or
+runs through a list of questions once more: MOST_TIMES of one conversation count, and MOST_AN_HOUR of one caller
+against one model.
 
 No text is kept, and the hash is keyed with the caller's id, so that equal questions of two callers look different.
 
@@ -15,13 +18,22 @@ import hashlib
 from collections import OrderedDict
 from typing import NamedTuple
 
+import msgspec
+
 from pipelines.conversation import Part, Reasoning, Refusal, Request, Text, ToolCall, ToolResult
+from pipelines.routing.ask import Ask
+from pipelines.routing.choose import AUTO
 
 WINDOW = 600.0
 """Seconds after an answer in which the same question is taken for a second try."""
 
 MOST_TIMES = 3
 """Repetitions of one conversation that count."""
+
+MOST_AN_HOUR = 5
+"""Repetitions that count against one model within an hour of the first of them, by caller."""
+
+HOUR = 3600.0
 
 MOST = 20_000
 """Conversations that are remembered; the oldest go first."""
@@ -54,6 +66,24 @@ def _said(part: Part) -> str | None:
     return None
 
 
+def left_open(ask: Ask) -> bytes:
+    """How a request leaves the choice of the model open: equal for those that do in the same way, empty if it does not.
+
+    Open is `auto`, and an alias that leads to several models; the further names are for when the first one fails.
+    """
+    reached: set[str] = set()
+    waiting = list(ask.wanted[:1])
+    while waiting:
+        name = waiting.pop()
+        if name not in reached:
+            reached.add(name)
+            plan = ask.plans.get(name)
+            waiting += [*ask.aliases.get(name, ()), *([plan.canary] if plan and plan.canary else [])]
+    if AUTO not in reached and len(reached - ask.aliases.keys()) < 2:
+        return b""
+    return msgspec.msgpack.encode((ask.wanted, ask.policy, ask.bounds))
+
+
 class _Asked(NamedTuple):
     """The last request of a conversation, when its answer was reported, and how many repetitions have counted."""
 
@@ -62,11 +92,19 @@ class _Asked(NamedTuple):
     times: int
 
 
+class _Counted(NamedTuple):
+    """How many repetitions have counted in the hour that began then."""
+
+    began: float
+    times: int
+
+
 class Repeats:
     """The memory."""
 
     def __init__(self) -> None:
         self._asked: OrderedDict[tuple[str, bytes], _Asked] = OrderedDict()
+        self._counted: OrderedDict[tuple[str, str], _Counted] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._asked)
@@ -83,3 +121,14 @@ class Repeats:
         while len(self._asked) > MOST:
             self._asked.popitem(last=False)
         return last.request if last is not None and again else None
+
+    def counts(self, caller: str, model: str, now: float) -> bool:
+        """Whether one more repetition of this caller counts against this model; if so, it has."""
+        last = self._counted.pop((caller, model), _Counted(now, 0))
+        if now - last.began >= HOUR:
+            last = _Counted(now, 0)
+        counts = last.times < MOST_AN_HOUR
+        self._counted[caller, model] = last._replace(times=last.times + counts)
+        while len(self._counted) > MOST:
+            self._counted.popitem(last=False)
+        return counts
