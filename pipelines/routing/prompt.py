@@ -19,7 +19,10 @@ INSTRUCTIONS = 1500
 CHARACTERS_A_TOKEN = 4
 """For the estimated length: the rule of thumb of OpenAI's documentation for English text."""
 
-_WORDS = re.compile(r"[a-z]+|\d|[^\sa-z\d]")
+_WORDS = re.compile(r"[^\W\d_]+|\d|[^\s\w]|_")
+_ASCII_WORDS = re.compile(r"[a-z]+|\d|[^\sa-z\d]")
+"""The same for text that is ASCII, at a lower cost."""
+
 _OPTION = re.compile(r"^\s{0,3}\(?([A-Ja-j])[.):]\s", re.MULTILINE)
 
 
@@ -52,9 +55,14 @@ def prompt_of(request: Request) -> Prompt:
     shown = question if len(question) <= QUESTION else f"{question[: QUESTION // 2]}\n{question[-QUESTION // 2 :]}"
     stem, options, choices = _choices(shown)
     lower = shown.lower()
-    words = tuple(_WORDS.findall(lower))
+    words = tuple(words_of(lower))
     tokens = _characters(request) // CHARACTERS_A_TOKEN
     return Prompt(shown, lower, instructions, stem, options, choices, words, frozenset(words), tokens, len(question))
+
+
+def words_of(lower: str) -> list[str]:
+    """Text in lower case as words, single digits and single symbols, in order."""
+    return (_ASCII_WORDS if lower.isascii() else _WORDS).findall(lower)
 
 
 def _choices(text: str) -> tuple[str, str, int]:

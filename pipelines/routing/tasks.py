@@ -8,17 +8,20 @@ question; instructions (system messages) vote at half weight, for they hold for 
 The difficulty is a sum of bounded contributions, cut to [0, 1]: a base by task, and what makes questions of that
 task harder (`difficulty`). It is an order, not a probability; what a model makes of it is learned (`learning`).
 
-Above it: `learning`, `choose`, the gateway. Below it: `prompt`, `conversation`. Outside it: any model's quality.
+Above it: `learning`, `choose`, the gateway. Below it: `prompt`, `vocabulary`, `conversation`. Outside it: any model's
+quality.
 """
 
 import math
 import re
+import string
 from collections.abc import Iterator, Mapping
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import msgspec
 
 from pipelines.conversation import Request, ToolResult, is_picture, parts_of
+from pipelines.routing import vocabulary
 from pipelines.routing.prompt import Prompt, prompt_of
 
 Task = Literal[
@@ -79,8 +82,15 @@ _VOTES_BY_WORD: Mapping[Task, tuple[float, str]] = {
 }
 
 _BY_WORD: Mapping[str, tuple[Task, float]] = {
-    word: (task, weight) for task, (weight, words) in _VOTES_BY_WORD.items() for word in words.split()
+    word: (cast(Task, task), weight)
+    for votes in (vocabulary.WORDS, _VOTES_BY_WORD)
+    for task, (weight, words) in votes.items()
+    for word in words.split()
 }
+
+_UNSPACED = tuple(
+    (word, cast(Task, task), weight) for task, (weight, words) in vocabulary.UNSPACED.items() for word in words.split()
+)
 
 _PHRASES: tuple[tuple[Task, float, tuple[str, ...]], ...] = (
     ("mathematics", 2.0, ("how many", "how much", "how far", "how long", "how old")),
@@ -91,21 +101,29 @@ _PHRASES: tuple[tuple[Task, float, tuple[str, ...]], ...] = (
     ("translation", 0.5, tuple(f"in {language}" for language in _LANGUAGES.split())),
     ("code", 2.0, ("stack trace", "unit test", "source code", "write a function", "write a script")),
     ("code", 2.0, ("write a program", "write a query", "pull request")),
+    ("code", 1.5, ("c++", "c#", "f#", ".net ", "node.js")),
+    ("summarising", 3.0, ("resume este", "resume el ", "resume la ", "resume esta")),
 )
 
 _BY_PHRASE = tuple((phrase, task, weight) for task, weight, phrases in _PHRASES for phrase in phrases)
 
 _STATEMENT = re.compile(r"^ *(?:def \w+\(|class \w+[:({]|import \w+$|#include|SELECT |const )", re.MULTILINE)
 _ARITHMETIC = re.compile(r"\d ?[-+*/=^×÷] ?\(?\d|\b\d+[xyz]\b|[xyz]\^\d|\b[fgh]\(\w\) ?=")
+_STATEMENT_END = r"(?:\w\([^()\n]*\){1,4};?|[\]}];|=[^\n;=]*;|[{}])$"
+_STATEMENT_ENDS = re.compile(rf"{_STATEMENT_END}(?s:.*?){_STATEMENT_END}", re.MULTILINE)
+_LINE_END = re.compile(r"[;{})]$", re.MULTILINE)
 _PROGRAM = r"(?:\w+ )?(?:function|script|program|query|class|test)"
 
 _SHAPES: tuple[tuple[str, Task, float, re.Pattern[str]], ...] = (
     ("line of code", "code", 2.0, _STATEMENT),
-    ("end of a statement", "code", 1.0, re.compile(r"[;{})]$", re.MULTILINE)),
+    # One line may end so in prose; smileys, and remarks in brackets, never count.
+    ("ends of statements", "code", 1.0, _STATEMENT_ENDS),
     ("arithmetic", "mathematics", 1.5, _ARITHMETIC),
     ("formula", "mathematics", 2.0, re.compile(r"\\(?:frac|int|sum|sqrt)|[∑∫√≤≥]")),
     ("write a text", "writing", 2.0, re.compile(rf"\b[Ww]rite (?:me )?(?:an?|the|some) (?!{_PROGRAM})")),
 )
+
+_UNPUNCTUATED = str.maketrans(dict.fromkeys(string.punctuation, " "))
 
 _HALF_FOR_INSTRUCTIONS = 0.5
 
@@ -165,19 +183,28 @@ def _signals(request: Request, prompt: Prompt) -> Iterator[tuple[Task, str, floa
     for word in sorted(said & _BY_WORD.keys()):
         task, weight = _BY_WORD[word]
         yield task, word, weight
-    told = prompt.instructions.lower().split() if prompt.instructions else ()
+    told = prompt.instructions.lower().translate(_UNPUNCTUATED).split() if prompt.instructions else ()
     for word in sorted((set(told) & _BY_WORD.keys()) - said):
         task, weight = _BY_WORD[word]
         yield task, f"{word} (instructions)", weight * _HALF_FOR_INSTRUCTIONS
     for phrase, task, weight in _BY_PHRASE:
         if phrase in prompt.lower:
             yield task, phrase, weight
+    if not prompt.lower.isascii():
+        yield from ((task, word, weight) for word, task, weight in _UNSPACED if word in prompt.lower)
     if "```" in prompt.question:
         yield "code", "fence", 2.0
+    yield from _shapes(prompt)
+
+
+def _shapes(prompt: Prompt) -> Iterator[tuple[Task, str, float]]:
+    """What the question looks like."""
     numbers = sum(map(str.isdigit, prompt.words))
     for name, task, weight, pattern in _SHAPES:
-        # Most prompts hold nothing that this one, the dearest of them, could find.
-        if pattern is _ARITHMETIC and not numbers and "=" not in said:
+        # Most prompts hold nothing that these two, the dearest of them, could find.
+        if pattern is _ARITHMETIC and not numbers and "=" not in prompt.said:
+            continue
+        if pattern is _STATEMENT_ENDS and len(_LINE_END.findall(prompt.question)) < 2:
             continue
         if pattern.search(prompt.question):
             yield task, name, weight

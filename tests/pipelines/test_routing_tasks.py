@@ -24,7 +24,7 @@ from pipelines.conversation import (
     ToolResult,
     ToolSpec,
 )
-from pipelines.routing.prompt import QUESTION, prompt_of
+from pipelines.routing.prompt import QUESTION, prompt_of, words_of
 from pipelines.routing.tasks import LONG_CONTEXT, TASKS, Task, difficulty, profile
 
 
@@ -58,6 +58,29 @@ CASES: list[tuple[Task, Request]] = [
     ("writing", asking("Draft an email that invites the team to lunch.")),
     ("chat", asking("Hi there, what shall I do tonight?")),
     ("chat", Request("auto", ())),
+    ("translation", asking("Übersetze das ins Französische: Der Zug fährt um acht.")),
+    ("translation", asking("Tu peux me traduire cette phrase ? It is late.")),
+    ("translation", asking("Переведите на немецкий: где вокзал?")),
+    ("translation", asking("把下面的段落翻译成法文：天气很好。")),
+    ("translation", asking("この手紙の一行目を英訳してください。")),
+    ("summarising", asking("Bitte eine kurze Zusammenfassung des Protokolls: Alle waren da.")),
+    ("summarising", asking("Haz un resumen de la novela en cinco líneas.")),
+    ("summarising", asking("請總結這份報告的內容。")),
+    ("writing", asking("Schreib mir ein paar Zeilen zum Geburtstag meiner Tante.")),
+    ("writing", asking("Rédige une lettre de motivation pour un poste de boulanger.")),
+    ("writing", asking("母への手紙を書いてください。")),
+    ("code", asking("Schreibe ein Programm, das Primzahlen in eine Datei ausgibt.")),
+    ("code", asking("Escribe una función que invierta una cadena.")),
+    ("code", asking("Reverse a linked list in C++")),
+    ("code", asking("What does this print?\nx = f(3);\nshow(x);")),
+    ("mathematics", asking("Calcule la dérivée de cette expression.")),
+    ("mathematics", asking("Сколько груш осталось, если было десять, а съели три?")),
+    ("code", asking("Go on.", system="You are a senior engineer who knows Rust, Python.")),
+    ("extraction", asking("Go on.", system="Answer in JSON.")),
+    ("chat", asking("Good morning :)\nDid you sleep well ;)")),
+    ("chat", asking("Who painted the ceiling of that chapel (the one in Rome)\nand of the other (in Padua)")),
+    ("chat", asking("My rules for the trip: be on time;\nbe kind;\nbring water;")),
+    ("chat", asking("Wie heißt die Hauptstadt von Peru?")),
     ("tool_use", asking("Will it rain in Paris?", tools=(TOOL,))),
     ("tool_use", Request("auto", (Message("user", (Text("Will it rain?"),)), CALL, RESULT), tools=(TOOL,))),
     ("vision", Request("auto", (Message("user", (Text("Translate what is on this sign."), PICTURE)),))),
@@ -127,6 +150,26 @@ def test_choices_are_found_where_they_are_listed() -> None:
 def test_the_latest_question_counts() -> None:
     turns = [Message("user", (Text(text),)) for text in ("Translate this to French.", "Thanks, bye!")]
     assert profile(Request("auto", tuple(turns))).task == "chat"
+
+
+def test_words_of_any_script_are_whole_and_ascii_is_split_as_ever() -> None:
+    assert words_of("übersetze déjà-vu x_1 слово") == ["übersetze", "déjà", "-", "vu", "x", "_", "1", "слово"]
+    text = "f(x_1) = 20% of [a-b], don't {go}!"
+    assert words_of(text) == words_of(f"{text} é")[:-1]
+
+
+def test_a_question_made_to_be_slow_takes_no_longer_than_a_plain_one() -> None:
+    def cost(text: str) -> float:
+        times = []
+        for _ in range(20):
+            began = time.process_time()
+            profile(asking(text))
+            times.append(time.process_time() - began)
+        return min(times)
+
+    plain = cost("Where is it? " * 300)
+    for odd in ("=", "f(", "f(x)", "{", "a=b;", "){", "f((", "f();\n"):
+        assert cost(odd * (QUESTION // len(odd))) < 10 * plain + 0.001, odd
 
 
 def test_a_long_prompt_takes_less_than_a_millisecond() -> None:
