@@ -243,7 +243,8 @@ async def test_asking_the_same_again_counts_against_the_first_answer(learning: H
         await learning.until(lambda: len(learning.router._learner.decisions) == 2)
         (rate,) = (await client.get("/v1/performance")).json()["win_rates"]
     assert rate["task"] == "code"
-    assert rate["quality"]["share"] < 0.7
+    assert rate["signs"]["retry"]["share"] == pytest.approx(0.5)
+    assert rate["signs"]["retry"]["count"] == pytest.approx(2.0)
 
 
 async def test_an_answer_that_breaks_the_form_is_evidence(learning: House) -> None:
@@ -254,7 +255,7 @@ async def test_an_answer_that_breaks_the_form_is_evidence(learning: House) -> No
                 await asyncio.sleep(0.02)
     (rate,) = told["win_rates"]
     assert rate["task"] == "extraction"
-    assert rate["quality"]["share"] < 0.7
+    assert rate["signs"]["parsed"]["share"] == 0.0
 
 
 async def test_an_alias_of_an_alias_takes_turns_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

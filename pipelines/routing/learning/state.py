@@ -19,7 +19,7 @@ from pipelines.routing.learning.evidence import WEIGHT, Compared, Evidence, Rate
 from pipelines.routing.learning.rating import Rating, compared
 from pipelines.routing.learning.regression import Sums
 from pipelines.routing.learning.signs import SIGNS, Sign, noticed
-from pipelines.routing.learning.tally import HALF_LIFE, Interval, Tally
+from pipelines.routing.learning.tally import HALF_LIFE, Interval, Tally, wilson
 from pipelines.routing.tasks import TASKS, Task
 
 MAXIMUM_MODELS = 50
@@ -111,8 +111,9 @@ class Knowledge(msgspec.Struct, frozen=True, omit_defaults=True):
 class WinRate(msgspec.Struct, frozen=True):
     """How one model does at one task.
 
-    quality: the share of good answers; wins: the share of comparisons won, None where it was never compared;
-    rating in logits with its standard deviation; changed: when the model last changed (seconds; 0: never).
+    quality: the share of good answers by verdicts; wins: the share of comparisons won, None where it was never
+    compared; rating in logits with its standard deviation; changed: when the model last changed (seconds; 0: never);
+    signs: the share of good ones of each sign that was seen.
     """
 
     model: str
@@ -122,6 +123,7 @@ class WinRate(msgspec.Struct, frozen=True):
     rating: float
     rating_deviation: float
     changed: float
+    signs: dict[Sign, Interval] = {}
 
 
 class Learning(msgspec.Struct, frozen=True):
@@ -167,7 +169,7 @@ class Learning(msgspec.Struct, frozen=True):
             _win_rate(name, task, known, priors.get(name, DEFAULT_QUALITY), now)
             for name, known in sorted(self.models.items())
             for task in TASKS
-            if task in known.tallies or task in known.ratings
+            if task in known.tallies or task in known.ratings or any(task in seen for seen in known.signs.values())
         )
 
 
@@ -182,7 +184,14 @@ def _win_rate(name: str, task: Task, known: Knowledge, prior: float, now: float)
         rating.value,
         math.sqrt(rating.variance),
         known.changed,
+        {sign: wilson(*_shares(seen[task], now)) for sign, seen in known.signs.items() if task in seen},
     )
+
+
+def _shares(tally: Tally, now: float) -> tuple[float, float]:
+    """What was good, and how much there was."""
+    good, bad = tally.faded(now)
+    return good, good + bad
 
 
 _decoder = msgspec.msgpack.Decoder(Learning)

@@ -20,6 +20,9 @@ HALF_LIFE = 14 * 86_400.0
 PRIOR = 4.0
 """Observations that the prior expectation is worth."""
 
+NOTHING = 1e-9
+"""Observations that are as good as none."""
+
 NORMAL_95 = 1.96
 """Standard deviations on either side that hold 95 % of a normal distribution."""
 
@@ -79,8 +82,8 @@ class Tally(msgspec.Struct, frozen=True):
 
 
 def wilson(good: float, count: float, deviations: float = NORMAL_95) -> Interval:
-    """Wilson's interval of `good` out of `count`; everything is possible where nothing was seen."""
-    if count <= 0.0:
+    """Wilson's interval of `good` out of `count`; everything is possible where nothing was seen, or what is faded."""
+    if count <= NOTHING:
         return Interval(0.5, 0.0, 1.0, 0.0)
     share, square = good / count, deviations * deviations
     centre = (share + square / (2.0 * count)) / (1.0 + square / count)

@@ -16,6 +16,7 @@ const RATES = [
   { name: "Win rate", number: true, value: (row) => percent(row.quality.share) },
   { name: "95 % interval", number: true, value: (row) => between(row.quality) },
   { name: "Evidence", number: true, value: (row) => count(row.quality.count) },
+  { name: "Good signs", value: (row) => Object.entries(row.signs).map(([sign, seen]) => `${sign} ${percent(seen.share)}`).join(", ") },
 ];
 
 const POINTS = [
@@ -79,7 +80,7 @@ export function show(node) {
         h("div", { class: "row" }, field("Task", select)), chart, points),
       h("section", { class: "card" }, h("h3", { style: "margin-top:0" }, "Win rates"),
         told.win_rates.length ? strip : null,
-        table("Share of good answers, by feedback and by what answers showed", RATES, told.win_rates,
+        table("Share of good answers by feedback; good signs: what answers showed of themselves", RATES, told.win_rates,
           { empty: "No evidence yet: POST /v1/feedback, or have “explore” or duels on." })));
     pick("all");
     if (told.win_rates.length) rates(strip, told.win_rates).catch((error) => fill(strip, error.message));
