@@ -1,7 +1,8 @@
 """An executor: hosts one source of tools, says so to the registry every second, and runs calls for gateways.
 
 What holds for every source is kept here: a call runs at most once, within its time and beside so many others of its
-tool, with arguments that keep to the guards, and its result is cut. A call's time includes its waiting.
+tool, with arguments that keep to the guards, and its result is cut. A call's time includes its waiting. What a
+configuration says of tools that are not there is said, too.
 
 Above it: `directory` (as an actor of Ray). Below it: `tool_source`, `tool_socket`, `argument_guards`. Outside it: what
 a source is; who may call what.
@@ -29,6 +30,7 @@ from actors.version import code_of
 from pipelines import tools
 from pipelines.errors import PenstockError
 from pipelines.tools.catalogue import Health, Progress, Ran, Tool, ToolRun
+from pipelines.tools.configured import Configured
 from pipelines.tools.cutting import MARGIN, cut
 
 BEAT = 1.0
@@ -42,6 +44,9 @@ REMEMBERED = 100_000
 
 MOST_PROGRESS = 1024 * 1024
 """Characters that one call may yield; what comes beyond them is left out."""
+
+_NAMED_APART = ("mcp", "openapi")
+"""Kinds of sources whose policies are their own: those of functions are of all sources of functions."""
 
 _WORDS = 2000
 _log = logging.getLogger("penstock.tools")
@@ -62,6 +67,7 @@ class Executor:
         self._version = code_version()
         self._instance = uuid.uuid4().hex[:12]
         self._source: ToolSource | None = None
+        self._configured = Configured()
         self._tools: dict[str, Tool] = {}
         self._health: Health = "starting"
         self._why = ""
@@ -151,6 +157,8 @@ class Executor:
     async def _host_source(self) -> None:
         try:
             self._source = tool_source.make(self.spec)
+            if self.spec.kind in _NAMED_APART:
+                self._configured = msgspec.convert(self.spec.settings, Configured)
             await self._source.start(self._news.set)
         except Exception as error:
             self._failed = True
@@ -192,7 +200,10 @@ class Executor:
             away = {"health": self._health, "why": self._why}
             self._tools = {name: msgspec.structs.replace(tool, **away) for name, tool in self._tools.items()}
         else:
-            self._be("ready", "")
+            found, why = self._configured.compared(found)
+            if found and why and why[:_WORDS] != self._why:
+                _log.warning("the source %s: %s", self.spec.name, why)
+            self._be("ready", why)
             found = [_held_back(tool) for tool in found]
             for tool in found:
                 if (before := self._tools.get(tool.name)) and before.policy.concurrent != tool.policy.concurrent:

@@ -65,8 +65,8 @@ class OpenApiSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A service as it is configured.
 
     document: a file, or a URL. base_url: where requests go. networks: private ones that may be reached for it. fetch:
-    who asks (`supplied`). policy: of all its tools; policies: of single ones, by the operation's name; only: the
-    operations that are taken, all where it is empty.
+    who asks (`supplied`). policy: of all its tools; policies: of single ones, by the `operationId` or the tool's name
+    after the dot; only: the operations that are taken, named so, all where it is empty.
     """
 
     document: str
@@ -114,11 +114,13 @@ class OpenApiSource:
         """The operations as tools; those that cannot be asked are there with the reason. Raises ToolFailed (away)."""
         if self._health == "away" and not self._operations:
             raise ToolFailed(self._why)
-        found = [self._tool(one) for one in self._operations.values()]
-        found += [msgspec.structs.replace(self._tool(one), health="failed", why=one.why) for one in self._left]
-        return [tool for tool in found if self._wanted(tool)]
+        found = [self._tool(one) for one in self._operations.values() if self._wanted(one)]
+        left = [one for one in self._left if self._wanted(one)]
+        found += [msgspec.structs.replace(self._tool(one), health="failed", why=one.why) for one in left]
+        return found
 
     def _tool(self, one: Operation | Left) -> Tool:
+        policies = self._settings.policies
         description, schema = (one.description, one.schema) if isinstance(one, Operation) else ("", {"type": "object"})
         return Tool(
             name=f"{self._service}.{one.name}",
@@ -126,11 +128,12 @@ class OpenApiSource:
             schema=schema,
             source=self._source,
             toolset=self._service,
-            policy=self._settings.policies.get(one.name, self._settings.policy),
+            policy=next((policies[name] for name in (one.given, one.name) if name in policies), self._settings.policy),
+            alias="" if one.given == one.name else one.given,
         )
 
-    def _wanted(self, tool: Tool) -> bool:
-        return not self._settings.only or tool.name.removeprefix(f"{self._service}.") in self._settings.only
+    def _wanted(self, one: Operation | Left) -> bool:
+        return not self._settings.only or not {one.given, one.name}.isdisjoint(self._settings.only)
 
     # The document.
 

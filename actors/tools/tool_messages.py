@@ -15,7 +15,7 @@ from pipelines.tools.catalogue import Catalogue, Health, Tool
 class Registration(msgspec.Struct, frozen=True, omit_defaults=True):
     """An executor is there. instance: of its process; endpoint: where calls go; tools: None where they are as before.
 
-    health and why: of the source as a whole, where it is not "ready".
+    health: of the source as a whole; why: what is wrong with it, or with its configuration.
     """
 
     source: str

@@ -28,7 +28,9 @@ class OriginSettings(Settings):
 
     policy: PolicySettings = Field(default_factory=PolicySettings, description="How its tools may be run.")
     policies: dict[str, PolicySettings] = Field(
-        default_factory=dict, description="How single tools may be run, by the names that they have there."
+        default_factory=dict,
+        description="How single tools may be run, by the names that they have there (an operation's `operationId`); "
+        "`GET /v1/tools` says which names no tool has.",
     )
     only: tuple[str, ...] = Field((), description="The tools that are taken, by the names there; empty: all.")
 

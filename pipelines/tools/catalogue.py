@@ -62,7 +62,8 @@ class Tool(_Value, frozen=True):
     safe form of it (`pipelines.tools.names`). schema: the JSON Schema of its arguments, an object. source: "python",
     "package:distribution", "mcp:server", "openapi:document". toolset: the group by which it can be asked for as a
     whole. held: why it is not offered until it is allowed again, "" where it is; why: what is wrong, in words, where
-    health is not "ready". fingerprint: of name, description and schema.
+    health is not "ready". fingerprint: of name, description and schema. alias: what it is called at its source, where
+    that can be no name here; a configuration may name it so.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Tool(_Value, frozen=True):
     why: str = ""
     held: str = ""
     fingerprint: str = ""
+    alias: str = ""
 
     @property
     def is_foreign(self) -> bool:

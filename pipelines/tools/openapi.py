@@ -55,7 +55,8 @@ class Parameter(NamedTuple):
 class Operation(NamedTuple):
     """One operation. method: in upper case; path: with `{name}` for parameters. body: its media type, "" for none.
 
-    encoding: how members of a form are written, by their names, where the document says so.
+    encoding: how members of a form are written, by their names, where the document says so. given: its `operationId` as
+    the document has it, "" where it has none.
     """
 
     name: str
@@ -66,13 +67,15 @@ class Operation(NamedTuple):
     parameters: tuple[Parameter, ...]
     body: str
     encoding: Mapping[str, Parameter] = MappingProxyType({})
+    given: str = ""
 
 
 class Left(NamedTuple):
-    """An operation that is no tool, and why."""
+    """An operation that is no tool, and why. given: as of `Operation`."""
 
     name: str
     why: str
+    given: str = ""
 
 
 def operations_of(document: Json) -> tuple[tuple[Operation, ...], tuple[Left, ...]]:
@@ -83,16 +86,18 @@ def operations_of(document: Json) -> tuple[tuple[Operation, ...], tuple[Left, ..
     left: list[Left] = []
     nodes = Nodes()
     for path, item, method, operation in _listed(document):
-        name = _name(operation, method, path)
+        given = _given(operation)
+        name = _name(given or method + path) or method
         while name in made:
             name += "_"
         try:
-            made[name] = _operation(Schemas(document, nodes), document, name, path, item, method, operation)
+            one = _operation(Schemas(document, nodes), document, name, path, item, method, operation)
+            made[name] = one._replace(given=given)
         except Unusable as error:
-            left.append(Left(name, str(error)))
+            left.append(Left(name, str(error), given))
         except Exception as error:
             # A document may have anything anywhere: what is not as it should be loses the operation that has it.
-            left.append(Left(name, f"it is not written as an operation is ({type(error).__name__})"))
+            left.append(Left(name, f"it is not written as an operation is ({type(error).__name__})", given))
         if len(made) > MOST_OPERATIONS:
             raise Unusable(f"the document has more than {MOST_OPERATIONS} operations")
     return tuple(made.values()), tuple(left)
@@ -121,10 +126,13 @@ def _here(document: Json, given: Json) -> dict[str, Json] | None:
     return None
 
 
-def _name(operation: dict[str, Json], method: str, path: str) -> str:
+def _given(operation: dict[str, Json]) -> str:
     given = operation.get("operationId")
-    wanted = given if isinstance(given, str) and given.strip() else method + path
-    return _UNSAFE.sub("_", wanted).strip("_") or method
+    return given.strip() if isinstance(given, str) else ""
+
+
+def _name(wanted: str) -> str:
+    return _UNSAFE.sub("_", wanted).strip("_")
 
 
 def _operation(

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,7 +21,9 @@ from pipelines.conversation import File, Image, Text
 from pipelines.errors import ConfigurationError, ToolFailed
 from pipelines.resilience import RetryPolicy
 from pipelines.tools.catalogue import Ran, ToolRun
+from tests.actors.toolshop import toolshop
 
+FETCH = "deployments.tools.fetching:fetch"
 LOOPBACK = ["127.0.0.1/32"]
 PATIENCE = 30.0
 
@@ -102,7 +105,7 @@ class Opened:
     """A source, with what it was told of changes."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        given = {"fetch": "deployments.tools.fetching:fetch", "networks": LOOPBACK, **settings}
+        given = {"fetch": FETCH, "networks": LOOPBACK, **settings}
         self.source = make(SourceSpec(kind="openapi", name="openapi:shop", settings=given))
         assert isinstance(self.source, OpenApiSource)
         self.changed = asyncio.Event()
@@ -221,6 +224,65 @@ async def test_only_what_is_wanted_and_with_its_own_policy(tmp_path: Path) -> No
         assert approval == {"shop.echo": True, "shop.picture": False}
 
 
+NAMED_ODDLY: dict[str, Any] = {
+    "/repos": {"delete": {"operationId": "repos/delete"}, "get": {"operationId": "repos.list"}},
+    "/upload": {"post": {"operationId": "repos/upload", "requestBody": {"content": {"multipart/form-data": {}}}}},
+    "/other": {"get": {"operationId": "other"}},
+}
+
+
+@pytest.mark.parametrize("form", ["the document's", "the tool's"])
+async def test_an_operation_is_named_as_the_document_does_or_as_the_tool_is(tmp_path: Path, form: str) -> None:
+    file = tmp_path / "shop.json"
+    file.write_text(json.dumps(described(NAMED_ODDLY)))
+    delete, upload = ("repos/delete", "repos/upload") if form == "the document's" else ("repos_delete", "repos_upload")
+    settings = {"only": [delete, upload], "policies": {delete: {"requires_approval": True}, upload: {"seconds": 3.0}}}
+    async with opened(document=str(file), base_url="https://api.example", **settings) as one:
+        await one.until(lambda: one.health == "ready")
+        tools = {tool.name: tool for tool in await one.source.tools()}
+        assert {name: tool.alias for name, tool in tools.items()} == {
+            "shop.repos_delete": "repos/delete",
+            "shop.repos_upload": "repos/upload",
+        }
+        assert tools["shop.repos_delete"].policy.requires_approval
+        assert tools["shop.repos_upload"].policy.seconds == 3.0
+
+
+@pytest.mark.parametrize("kind", ["openapi", "mcp"])
+async def test_names_that_no_tool_has_are_said_and_protect_what_they_may_be_meant_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    (tmp_path / "shop.json").write_text(json.dumps(described(PATHS)))
+    server = Path(__file__).parents[1] / "mcp_servers" / "misbehaving.py"
+    way: dict[str, Any] = (
+        {"document": str(tmp_path / "shop.json"), "base_url": "https://api.example", "fetch": FETCH}
+        if kind == "openapi"
+        else {"command": [sys.executable, str(server), str(tmp_path)], "policy": {"contained": False}}
+    )
+    other = "slow" if kind == "openapi" else "fail"
+    policies = {"eco": {"requires_approval": True}, "nobody": {"requires_approval": True}, "echo.": {"seconds": 1.0}}
+    settings = {**way, "policies": policies, "only": ["echo", other, "absent"]}
+    async with toolshop(tmp_path / "state", SourceSpec(kind=kind, name=f"{kind}:shop", settings=settings)) as shop:
+        known = await shop.until(lambda known: known.catalogue.tool("shop.echo") is not None)
+        (state,) = known.sources
+        assert state.health == "ready"
+        assert "`only` names no tool that there is: 'absent'" in state.why
+        assert "'eco' (what it protects holds for shop.echo)" in state.why
+        assert "'nobody'" in state.why
+        approval = {tool.name: tool.policy.requires_approval for tool in known.catalogue.tools}
+        assert approval == {"shop.echo": True, f"shop.{other}": False}
+    assert "'nobody'" in caplog.text
+
+
+async def test_a_source_of_which_nothing_is_taken_says_why(tmp_path: Path) -> None:
+    (tmp_path / "shop.json").write_text(json.dumps(described(PATHS)))
+    settings = {"document": str(tmp_path / "shop.json"), "base_url": "https://api.example", "only": ["eho"]}
+    spec = SourceSpec(kind="openapi", name="openapi:shop", settings={**settings, "fetch": FETCH})
+    async with toolshop(tmp_path / "state", spec) as shop:
+        known = await shop.until(lambda known: bool(known.sources[0].why))
+        assert "'eho'" in known.sources[0].why
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -241,7 +303,7 @@ def test_what_an_operator_wrote_wrongly_is_said(settings: dict[str, Any]) -> Non
 
 async def test_fetch_url_reads_pages_and_says_why_not() -> None:
     async with service() as shop:
-        settings = {"fetch": "deployments.tools.fetching:fetch", "ports": [shop.port], "networks": LOOPBACK, "most": 20}
+        settings = {"fetch": FETCH, "ports": [shop.port], "networks": LOOPBACK, "most": 20}
         source = make(SourceSpec(kind="fetch", name="fetch", settings=settings))
         assert isinstance(source, FetchSource)
         (tool,) = await source.tools()
