@@ -12,6 +12,7 @@ Above it: `executor`. Below it: `supplied`, `pipelines.tools.openapi`. Outside i
 import asyncio
 import base64
 import contextlib
+import hashlib
 import json
 import logging
 import random
@@ -39,8 +40,8 @@ from pipelines.tools.openapi_schemas import Unusable
 LOOK_AGAIN = 300.0
 """Seconds between two looks at the document."""
 
-MOST_DOCUMENT = 8 * 1024 * 1024
-"""Bytes of a document."""
+MOST_DOCUMENT, MOST_YAML = 32 * 1024 * 1024, 8 * 1024 * 1024
+"""Bytes of a document, and of one in YAML: reading that takes twenty times as long, and calls wait for parts of it."""
 
 MOST_ANSWER = 4 * 1024 * 1024
 """Bytes of an answer that are read."""
@@ -48,6 +49,7 @@ MOST_ANSWER = 4 * 1024 * 1024
 MOST_ERROR = 2_000
 """Characters of a refusal's body that the model is told."""
 
+_TOO_LARGE = f"it has more than {MOST_DOCUMENT // 2**20} MiB"
 _BACKOFF = RetryPolicy(base=0.5, cap=60.0)
 _log = logging.getLogger("penstock.tools")
 
@@ -94,6 +96,7 @@ class OpenApiSource:
         self._headers, self._query, self._secrets = _presented(self._settings.credentials)
         self._operations: dict[str, Operation] = {}
         self._left: tuple[Left, ...] = ()
+        self._digest = b""
         self._health: Health = "starting"
         self._why = ""
         self._on_change: Callable[[], None] = lambda: None
@@ -114,9 +117,8 @@ class OpenApiSource:
         """The operations as tools; those that cannot be asked are there with the reason. Raises ToolFailed (away)."""
         if self._health == "away" and not self._operations:
             raise ToolFailed(self._why)
-        found = [self._tool(one) for one in self._operations.values() if self._wanted(one)]
-        left = [one for one in self._left if self._wanted(one)]
-        found += [msgspec.structs.replace(self._tool(one), health="failed", why=one.why) for one in left]
+        found = [self._tool(one) for one in self._operations.values()]
+        found += [msgspec.structs.replace(self._tool(one), health="failed", why=one.why) for one in self._left]
         return found
 
     def _tool(self, one: Operation | Left) -> Tool:
@@ -132,9 +134,6 @@ class OpenApiSource:
             alias="" if one.given == one.name else one.given,
         )
 
-    def _wanted(self, one: Operation | Left) -> bool:
-        return not self._settings.only or not {one.given, one.name}.isdisjoint(self._settings.only)
-
     # The document.
 
     async def _keep(self) -> None:
@@ -142,7 +141,7 @@ class OpenApiSource:
         failures = 0
         while True:
             try:
-                operations, left = await self._read()
+                read = await self._read()
             except Exception as error:  # whatever a document holds
                 failures += 1
                 known = ToolFailed, Unusable, OSError
@@ -154,23 +153,31 @@ class OpenApiSource:
                 await asyncio.sleep(_BACKOFF.backoff(failures, random.random()))
                 continue
             failures = 0
-            named = {one.name: one for one in operations}
-            if (named, left, "ready") != (self._operations, self._left, self._health):
-                self._operations, self._left, self._health, self._why = named, left, "ready", ""
+            if read is not None:
+                self._operations, self._left = {one.name: one for one in read[0]}, read[1]
+                self._health, self._why = "ready", ""
                 self._on_change()
             await asyncio.sleep(LOOK_AGAIN)
 
-    async def _read(self) -> tuple[tuple[Operation, ...], tuple[Left, ...]]:
+    async def _read(self) -> tuple[tuple[Operation, ...], tuple[Left, ...]] | None:
+        """What is in the document; None where it is the one that was read before."""
         document = self._settings.document
         if document.startswith(("http://", "https://")):
             reach = _reach_of(document, self._settings.networks)
             fetched = await self._fetch(Fetching(document, reach=reach, most=MOST_DOCUMENT))
-            if fetched.status != 200 or fetched.cut:
-                raise ToolFailed(f"its server answers {fetched.status}" if not fetched.cut else "it is too large")
+            if fetched.status != 200:
+                raise ToolFailed(f"its server answers {fetched.status}")
+            if fetched.cut:
+                raise ToolFailed(_TOO_LARGE)
             content = fetched.body
         else:
             content = await asyncio.to_thread(_content, document)
-        return await asyncio.to_thread(_operations, content)
+        digest = (await asyncio.to_thread(hashlib.sha256, content)).digest()
+        if digest == self._digest:
+            return None
+        found = await asyncio.to_thread(_operations, content, self._settings.only)
+        self._digest = digest
+        return found
 
     # The calls.
 
@@ -259,17 +266,19 @@ def _content(file: str) -> bytes:
     with Path(file).expanduser().open("rb") as opened:
         content = opened.read(MOST_DOCUMENT + 1)
     if len(content) > MOST_DOCUMENT:
-        raise ToolFailed("it is too large")
+        raise ToolFailed(_TOO_LARGE)
     return content
 
 
-def _operations(content: bytes) -> tuple[tuple[Operation, ...], tuple[Left, ...]]:
+def _operations(content: bytes, only: tuple[str, ...]) -> tuple[tuple[Operation, ...], tuple[Left, ...]]:
     """The operations of a document in JSON or YAML. Blocks, for a large one some seconds."""
     try:
         document = json.loads(content)
     except ValueError:
+        if len(content) > MOST_YAML:
+            raise ToolFailed(f"it is no JSON, and has more than {MOST_YAML // 2**20} MiB for YAML") from None
         try:
             document = yaml.load(content, Loader=yaml.CSafeLoader)
         except (yaml.YAMLError, ValueError, RecursionError):
             raise ToolFailed("it is neither JSON nor YAML") from None
-    return operations_of(document)
+    return operations_of(document, only)

@@ -32,7 +32,9 @@ class OriginSettings(Settings):
         description="How single tools may be run, by the names that they have there (an operation's `operationId`); "
         "`GET /v1/tools` says which names no tool has.",
     )
-    only: tuple[str, ...] = Field((), description="The tools that are taken, by the names there; empty: all.")
+    only: tuple[str, ...] = Field(
+        (), description="The tools that are taken, by the names there; empty: all. No more than 1,000 can be taken."
+    )
 
     @model_validator(mode="after")
     def _runs_elsewhere(self) -> Self:
@@ -105,7 +107,7 @@ class CredentialSettings(Settings):
 class OpenApiSettings(OriginSettings):
     """A service that an OpenAPI document (3.0 or 3.1) describes; each operation is a tool."""
 
-    document: str = Field(description="The document, JSON or YAML: a file or a URL.")
+    document: str = Field(description="The document: a file or a URL; JSON (up to 32 MiB) or YAML (8 MiB).")
     base_url: str = Field(description="Where requests go, whatever the document says.")
     credentials: tuple[CredentialSettings, ...] = Field((), description="How the service knows us.")
     networks: tuple[str, ...] = Field((), description="Private networks (`10.1.0.0/16`) that it may be in.")

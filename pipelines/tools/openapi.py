@@ -22,6 +22,10 @@ from pipelines.tools.openapi_schemas import Nodes, Schemas, Unusable
 from pipelines.tools.references import resolve
 
 MOST_OPERATIONS = 1_000
+"""Operations that are taken, and ones that are left out with a reason."""
+
+_UNDERLINED = 16
+"""Operations of one name that are told apart by underlines; further ones have numbers."""
 
 Place = Literal["path", "query", "header", "cookie"]
 Style = Literal["form", "simple", "deepObject", "spaceDelimited", "pipeDelimited", "json"]
@@ -78,18 +82,23 @@ class Left(NamedTuple):
     given: str = ""
 
 
-def operations_of(document: Json) -> tuple[tuple[Operation, ...], tuple[Left, ...]]:
-    """The document's operations, and those that are left out. Raises Unusable for what is no such document."""
+def operations_of(document: Json, only: Iterable[str] = ()) -> tuple[tuple[Operation, ...], tuple[Left, ...]]:
+    """The document's operations, and those that are left out. Raises Unusable for what is no such document.
+
+    only: names, or `operationId`s, of those that are wanted, all where it is empty; nothing is read of others.
+    """
     if not isinstance(document, dict) or not re.match(r"3\.[01](\.|$)", str(document.get("openapi", ""))):
         raise Unusable("this is no OpenAPI document of version 3.0 or 3.1")
     made: dict[str, Operation] = {}
     left: list[Left] = []
     nodes = Nodes()
+    names: dict[str, int] = {}
+    wanted = frozenset(only)
     for path, item, method, operation in _listed(document):
         given = _given(operation)
-        name = _name(given or method + path) or method
-        while name in made:
-            name += "_"
+        name = _free(_name(given or method + path) or method, names)
+        if wanted and wanted.isdisjoint((given, name)):
+            continue
         try:
             one = _operation(Schemas(document, nodes), document, name, path, item, method, operation)
             made[name] = one._replace(given=given)
@@ -98,8 +107,9 @@ def operations_of(document: Json) -> tuple[tuple[Operation, ...], tuple[Left, ..
         except Exception as error:
             # A document may have anything anywhere: what is not as it should be loses the operation that has it.
             left.append(Left(name, f"it is not written as an operation is ({type(error).__name__})", given))
-        if len(made) > MOST_OPERATIONS:
-            raise Unusable(f"the document has more than {MOST_OPERATIONS} operations")
+        if max(len(made), len(left)) > MOST_OPERATIONS:
+            words = "more of them are named in `only`" if wanted else "name those that are wanted in `only`"
+            raise Unusable(f"no more than {MOST_OPERATIONS} operations can be taken: {words}")
     return tuple(made.values()), tuple(left)
 
 
@@ -133,6 +143,16 @@ def _given(operation: dict[str, Json]) -> str:
 
 def _name(wanted: str) -> str:
     return _UNSAFE.sub("_", wanted).strip("_")
+
+
+def _free(name: str, taken: dict[str, int]) -> str:
+    """The name, with something behind it where it is taken; it is taken then. taken: how often one was wanted again."""
+    found = name
+    while found in taken:
+        taken[name] += 1
+        found = name + ("_" * taken[name] if taken[name] < _UNDERLINED else f"_{taken[name]}")
+    taken[found] = 0
+    return found
 
 
 def _operation(

@@ -224,6 +224,34 @@ async def test_only_what_is_wanted_and_with_its_own_policy(tmp_path: Path) -> No
         assert approval == {"shop.echo": True, "shop.picture": False}
 
 
+async def test_a_document_of_many_megabytes_is_used_in_parts(tmp_path: Path) -> None:
+    paths = {
+        f"/{number}": {"get": {"operationId": f"op/{number}", "description": "x" * 10_000}} for number in range(1_500)
+    }
+    (tmp_path / "large.json").write_text(json.dumps(described(paths)))
+    async with opened(document=str(tmp_path / "large.json"), base_url="https://api.example", only=["op/9"]) as one:
+        await one.until(lambda: one.health != "starting")
+        assert [tool.name for tool in await one.source.tools()] == ["shop.op_9"]
+    (tmp_path / "large.yaml").write_text("# not JSON\n" + json.dumps(described(paths)))
+    async with opened(document=str(tmp_path / "large.yaml"), base_url="https://api.example", only=["op/9"]) as one:
+        await one.until(lambda: one.health != "starting")
+        with pytest.raises(ToolFailed, match="8 MiB for YAML"):
+            await one.source.tools()
+
+
+async def test_a_document_that_has_not_changed_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openapi_source, "LOOK_AGAIN", 0.01)
+    async with service() as shop, opened(document=f"{shop.base}/openapi.json", base_url=shop.base) as one:
+        await one.until(lambda: one.health == "ready")
+        before = vars(one.source)["_operations"]
+        for _ in range(3):
+            shop.documented.clear()
+            await asyncio.wait_for(shop.documented.wait(), PATIENCE)
+        assert vars(one.source)["_operations"] is before
+        shop.document = json.dumps(described({"/picture": PATHS["/picture"]})).encode()
+        await one.until(lambda: vars(one.source)["_operations"].keys() == {"picture"})
+
+
 NAMED_ODDLY: dict[str, Any] = {
     "/repos": {"delete": {"operationId": "repos/delete"}, "get": {"operationId": "repos.list"}},
     "/upload": {"post": {"operationId": "repos/upload", "requestBody": {"content": {"multipart/form-data": {}}}}},

@@ -365,3 +365,27 @@ def test_a_document_is_so_much_work_and_no_more(monkeypatch: pytest.MonkeyPatch)
     made, left = operations_of(document({f"/{n}": {"post": body} for n in range(4)}))
     assert [one.name for one in made] == ["post_0", "post_1"]
     assert [one.why for one in left] == ["the document's schemas are too large together"] * 2
+
+
+def test_of_a_document_with_too_many_operations_those_that_are_named_are_taken() -> None:
+    paths: dict[str, Any] = {f"/{number}": {"get": {"operationId": f"a/{number}"}} for number in range(2_000)}
+    with pytest.raises(Unusable, match="`only`"):
+        operations_of(document(paths))
+    made, left = operations_of(document(paths), ["a/1999", "a_7"])
+    assert ([(one.name, one.given) for one in made], left) == ([("a_7", "a/7"), ("a_1999", "a/1999")], ())
+
+
+def test_nothing_is_read_of_operations_that_are_not_wanted() -> None:
+    broken = {"operationId": "broken", "parameters": [{"$ref": "elsewhere"}]}
+    made, left = operations_of(document({"/a": {"get": {"operationId": "a"}, "put": broken}}), ["a"])
+    assert ([one.name for one in made], left) == (["a"], ())
+
+
+def test_an_operation_has_the_same_name_whatever_else_is_wanted() -> None:
+    twice = document({"/a": {"get": {"operationId": "a/b"}, "put": {"operationId": "a.b"}}})
+    assert [one.name for one in operations_of(twice)[0]] == ["a_b", "a_b_"]
+    assert [one.name for one in operations_of(twice, ["a.b"])[0]] == ["a_b_"]
+    alike = document({f"/{number}": {"get": {"operationId": "a"}} for number in range(20)})
+    assert len({one.name for one in operations_of(alike)[0]}) == 20
+    many = document({f"/{number}": {"get": {"operationId": "a"}} for number in range(100_000)})
+    assert [one.name for one in operations_of(many, ["a_99999"])[0]] == ["a_99999"]
