@@ -175,7 +175,7 @@ class OpenApiSource:
         digest = (await asyncio.to_thread(hashlib.sha256, content)).digest()
         if digest == self._digest:
             return None
-        found = await asyncio.to_thread(_operations, content, self._settings.only)
+        found = await asyncio.to_thread(_operations, content, self._settings)
         self._digest = digest
         return found
 
@@ -270,7 +270,7 @@ def _content(file: str) -> bytes:
     return content
 
 
-def _operations(content: bytes, only: tuple[str, ...]) -> tuple[tuple[Operation, ...], tuple[Left, ...]]:
+def _operations(content: bytes, settings: OpenApiSettings) -> tuple[tuple[Operation, ...], tuple[Left, ...]]:
     """The operations of a document in JSON or YAML. Blocks, for a large one some seconds."""
     try:
         document = json.loads(content)
@@ -281,4 +281,5 @@ def _operations(content: bytes, only: tuple[str, ...]) -> tuple[tuple[Operation,
             document = yaml.load(content, Loader=yaml.CSafeLoader)
         except (yaml.YAMLError, ValueError, RecursionError):
             raise ToolFailed("it is neither JSON nor YAML") from None
-    return operations_of(document, only)
+    presented = [(one.kind, one.name) for one in settings.credentials if one.kind in ("header", "query")]
+    return operations_of(document, settings.only, presented)

@@ -82,10 +82,20 @@ class Left(NamedTuple):
     given: str = ""
 
 
-def operations_of(document: Json, only: Iterable[str] = ()) -> tuple[tuple[Operation, ...], tuple[Left, ...]]:
+class _Reading(NamedTuple):
+    """One document. presented: see `operations_of`."""
+
+    document: Json
+    presented: frozenset[tuple[Place, str]]
+
+
+def operations_of(
+    document: Json, only: Iterable[str] = (), presented: Iterable[tuple[Place, str]] = ()
+) -> tuple[tuple[Operation, ...], tuple[Left, ...]]:
     """The document's operations, and those that are left out. Raises Unusable for what is no such document.
 
     only: names, or `operationId`s, of those that are wanted, all where it is empty; nothing is read of others.
+    presented: where credentials are sent, and the names that they have there: no argument can be one of these.
     """
     if not isinstance(document, dict) or not re.match(r"3\.[01](\.|$)", str(document.get("openapi", ""))):
         raise Unusable("this is no OpenAPI document of version 3.0 or 3.1")
@@ -94,13 +104,14 @@ def operations_of(document: Json, only: Iterable[str] = ()) -> tuple[tuple[Opera
     nodes = Nodes()
     names: dict[str, int] = {}
     wanted = frozenset(only)
+    reading = _Reading(document, frozenset(_of_place(place, name) for place, name in presented))
     for path, item, method, operation in _listed(document):
         given = _given(operation)
         name = _free(_name(given or method + path) or method, names)
         if wanted and wanted.isdisjoint((given, name)):
             continue
         try:
-            one = _operation(Schemas(document, nodes), document, name, path, item, method, operation)
+            one = _operation(Schemas(document, nodes), reading, name, path, item, method, operation)
             made[name] = one._replace(given=given)
         except Unusable as error:
             left.append(Left(name, str(error), given))
@@ -157,7 +168,7 @@ def _free(name: str, taken: dict[str, int]) -> str:
 
 def _operation(
     schemas: Schemas,
-    document: Json,
+    reading: _Reading,
     name: str,
     path: str,
     item: dict[str, Json],
@@ -167,7 +178,7 @@ def _operation(
     properties: dict[str, Json] = {}
     required: list[str] = []
     parameters: list[Parameter] = []
-    for given in _parameters(document, item, operation):
+    for given in _parameters(reading, item, operation):
         parameter = _parameter(given, properties)
         parameters.append(parameter)
         properties[parameter.argument] = _described(schemas.taken(_schema(given)), given)
@@ -178,7 +189,7 @@ def _operation(
         raise Unusable("its path has a parameter that is not described")
     body, encoding = "", dict[str, Parameter]()
     if (asked := operation.get("requestBody")) is not None:
-        body, described, needed, encoding = _body(document, asked, schemas)
+        body, described, needed, encoding = _body(reading.document, asked, schemas)
         properties["body"] = described
         required += ["body"] if needed else []
     schema: dict[str, Json] = {"type": "object", "properties": properties, "additionalProperties": False}
@@ -189,17 +200,23 @@ def _operation(
     return Operation(name, description, schema, method.upper(), path, tuple(parameters), body, encoding)
 
 
-def _parameters(document: Json, item: dict[str, Json], operation: dict[str, Json]) -> list[dict[str, Json]]:
-    """Those of the path and those of the operation, which come before them where they are the same."""
+def _parameters(reading: _Reading, item: dict[str, Json], operation: dict[str, Json]) -> list[dict[str, Json]]:
+    """Those of the path and those of the operation, which come before them where they are the same; no credentials."""
     found: dict[tuple[Json, Json], dict[str, Json]] = {}
     for holder in (item, operation):
         for given in holder.get("parameters") or ():
-            one = _here(document, given)
+            one = _here(reading.document, given)
             if one is None or not isinstance(one.get("name"), str) or one.get("in") not in get_args(Place):
                 raise Unusable("it has a parameter that is not in the document, or without name or place")
-            if one["in"] != "header" or one["name"].lower() not in _NOT_PARAMETERS:
+            place, name = _of_place(one["in"], one["name"])
+            if (place, name) not in reading.presented and (place != "header" or name not in _NOT_PARAMETERS):
                 found[one["name"], one["in"]] = one
     return list(found.values())
+
+
+def _of_place(place: Place, name: str) -> tuple[Place, str]:
+    """What tells a parameter from others: of a header's name not the case (RFC 9110, section 5.1)."""
+    return place, name.lower() if place == "header" else name
 
 
 def _parameter(given: dict[str, Json], taken: Mapping[str, Json]) -> Parameter:

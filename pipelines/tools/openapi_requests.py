@@ -33,7 +33,7 @@ class Asked(NamedTuple):
 def request_of(
     operation: Operation, base_url: str, arguments: Mapping[str, Json], more: Mapping[str, str] = {}
 ) -> Asked:
-    """The request that the arguments make. more: further members of the query, credentials.
+    """The request that the arguments make. more: further members of the query, credentials: no argument sends one more.
 
     Raises ToolFailed for an argument that has no place in a path or a header, or that cannot be encoded.
     """
@@ -54,7 +54,7 @@ def _asked(operation: Operation, base_url: str, arguments: Mapping[str, Json], m
         if parameter.place == "path":
             path = path.replace(f"{{{parameter.name}}}", _simple(parameter, value, "path"))
         elif parameter.place == "query":
-            query += _pairs(parameter, value)
+            query += [pair for pair in _pairs(parameter, value) if pair[0] not in more]
         elif parameter.place == "header":
             headers[parameter.name] = _simple(parameter, value, "header")
         else:

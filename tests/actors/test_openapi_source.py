@@ -170,6 +170,33 @@ async def test_operations_of_a_document_are_asked_at_the_configured_address(
             )
 
 
+async def test_a_credential_is_nobodys_argument(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SHOP_KEY", "sk-the-secret")
+    places = {"q": "query", "key": "query", "Key": "header", "x-key": "header"}
+    parameters = [{"name": name, "in": place, "required": True, "schema": {}} for name, place in places.items()]
+    free = {"name": "filter", "in": "query", "schema": {"type": "object"}}
+    paths = {"/things": {"parameters": [*parameters, free], "get": {"operationId": "things"}}}
+    (tmp_path / "shop.json").write_text(json.dumps(described(paths)))
+    credentials = [
+        {"kind": "query", "variable": "SHOP_KEY", "name": "key"},
+        {"kind": "header", "variable": "SHOP_KEY", "name": "X-Key"},
+    ]
+    async with (
+        service() as shop,
+        opened(document=str(tmp_path / "shop.json"), base_url=shop.base, credentials=credentials) as one,
+    ):
+        await one.until(lambda: one.health == "ready")
+        (tool,) = await one.source.tools()
+        assert list(tool.schema["properties"]) == ["q", "Key", "filter"]
+        assert tool.schema["required"] == ["q", "Key"]
+        invented = {"key": "YOUR_KEY", "x-key": "YOUR_KEY", "filter": {"key": "YOUR_KEY", "a": "b"}}
+        assert (await one.result("things", q="1", Key="2", **invented)).exit == "ok"
+        (asked,) = shop.asked
+        assert asked["path"] == "/v1/things?key=sk-the-secret&q=1&a=b"
+        assert {word.lower(): value for word, value in asked["headers"].items()}["x-key"] == "sk-the-secret"
+        assert "YOUR_KEY" not in str(asked)
+
+
 async def test_answers_of_every_kind() -> None:
     async with service() as shop, opened(document=f"{shop.base}/openapi.json", base_url=shop.base) as one:
         await one.until(lambda: one.health == "ready")
