@@ -1,12 +1,13 @@
 """Fetching a URL for a tool: what is asked for, what comes back, and the port that does it.
 
-Above it: `openapi`, the sources, `deployments.tools.fetching`. Below it: `addresses`. Outside it: HTTP.
+Above it: `openapi`, the sources, `deployments.tools.fetching`. Below it: `addresses`, `charsets`. Outside it: HTTP.
 """
 
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from pipelines.tools.addresses import Reach
+from pipelines.tools.charsets import codec_of
 
 
 class Fetching(NamedTuple):
@@ -44,11 +45,8 @@ class Fetched(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The body as text; what its charset cannot read is replaced."""
-        try:
-            return self.body.decode(self.charset or "utf-8", "replace")
-        except LookupError:
-            return self.body.decode("utf-8", "replace")
+        """The body as text (`charsets`); what cannot be read is replaced."""
+        return self.body.decode(codec_of(self.body, self.media_type, self.charset), "replace")
 
 
 class Fetch(Protocol):
