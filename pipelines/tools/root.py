@@ -5,7 +5,8 @@
   require; that is looser, so the union is named as lost. `allOf` is joined; of what two of its branches say
   differently, beside properties, the first is kept and the other named
 - what is no object (a string, an array) becomes the one required argument `value`, and is named
-- an object of schemas without any keyword is taken for the properties themselves
+- an object of schemas is taken for the properties themselves where it has no keyword, or where each of its members has
+  a type and one of them stands where a schema has none (`type`, `title`, `required`)
 - for a format that refuses nothing all this stays as it is
 - references may lead from union to union in more ways than can be followed, whoever wrote the schema: there is so much
   work for each byte of it, and where that is not enough the unions are left out and named
@@ -110,12 +111,11 @@ def _into_value(reference: str) -> str:
 
 
 def is_properties(schema: Schema) -> bool:
-    """Whether `schema` has no keyword, and nothing but schemas as members."""
-    return bool(schema) and not _KEYWORDS & schema.keys() and all(_is_schema(entry) for entry in schema.values())
-
-
-def _is_schema(entry: Json) -> bool:
-    return isinstance(entry, dict) and "type" in entry
+    """Whether `schema` has nothing but schemas as members, and cannot be one itself by their names."""
+    if not schema or not all(isinstance(entry, dict) and "type" in entry for entry in schema.values()):
+        return False
+    typed = all(isinstance(entry["type"], str | list) for entry in schema.values())
+    return not _KEYWORDS & schema.keys() or (typed and not schema.keys() <= SINGLE | MAPPED)
 
 
 def _dereferenced(schema: Schema, root: Schema, work: _Work) -> Schema:

@@ -1,7 +1,8 @@
 """Type names of programming languages as JSON Schema: what `type` holds in real definitions.
 
 Plain words (`dict`, `float`, `HashMap`, `BIGINT`), generic ones (`List[int]`, `Map<String, Integer>`), `string[]`,
-`str?`, and unions (`number | null`, `string or int`).
+`str?`, and unions (`number | null`, `string or int`). What is said beside the type is passed over, as definitions that
+are made of docstrings have it (`str, optional`, `int, default 5`, `List[int] (required)`; xLAM's, numpydoc's).
 
 Above it: `schemas`. Below it: nothing.
 """
@@ -47,6 +48,7 @@ _WORDS: dict[str, Fragment] = {
 }
 
 _GENERIC = re.compile(r"([\w.\-]+(?: +[\w.\-]+)*)\s*(?:<(.*)>|\[(.+)\]|\((.*)\))", re.DOTALL)
+_ASIDE = re.compile(r"(?:optional|required|mandatory|default|defaults)\b", re.IGNORECASE)
 _DEPTH = 8
 _OPENING, _CLOSING = "<[({", ">])}"
 
@@ -59,6 +61,8 @@ def read_type(word: str, depth: int = 0) -> Fragment | None:
         return dict(known)
     if depth > _DEPTH:
         return None
+    if (alone := _alone(word)) != word:
+        return read_type(alone, depth + 1)
     branches = _split(word.replace(" or ", "|"), "|")
     if len(branches) > 1:
         return _union([read_type(branch, depth + 1) for branch in branches])
@@ -71,6 +75,15 @@ def read_type(word: str, depth: int = 0) -> Fragment | None:
         return None
     inner = next(group for group in generic.groups()[1:] if group is not None)
     return _generic(generic[1].lower().rpartition(".")[2], inner, depth)
+
+
+def _alone(word: str) -> str:
+    """The type without what is said beside it."""
+    first, *more = _split(word, ",")
+    if more and _ASIDE.match(more[0]):
+        return first
+    before, opening, after = word.rpartition("(")
+    return before.rstrip() if opening and word.endswith(")") and _ASIDE.match(after) else word
 
 
 def _generic(base: str, inner: str, depth: int) -> Fragment | None:

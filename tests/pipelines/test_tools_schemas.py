@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, SchemaError
 
 from pipelines.tools import convert, holds_strictly
+from pipelines.tools.formats import PLAIN
 from pipelines.tools.type_words import read_type
 from tests.pipelines.tool_definitions import SPOKEN, check_schema, present, toolsets, words
 
@@ -140,6 +141,20 @@ def test_odd_schemas_mean_what_was_meant(given_schema: Any, expected: Any) -> No
         ("varchar(255)", {"type": "string"}),
         ("Date", {"type": "string", "format": "date"}),
         ("STRING", {"type": "string"}),
+        ("str, optional", {"type": "string"}),
+        (
+            "List[List[str]], optional, default: [1, 2]",
+            {"type": "array", "items": {"type": "array", "items": {"type": "string"}}},
+        ),
+        ("int, default=100", {"type": "integer"}),
+        ("float , Defaults to 1 or 2", {"type": "number"}),
+        ("int or None, required", {"type": ["integer", "null"]}),
+        ("Dict[str, int] (optional, 'a')", {"type": "object", "additionalProperties": {"type": "integer"}}),
+        ("Optional[bool], optional", {"type": ["boolean", "null"]}),
+        ("string (optional)", {"type": "string"}),
+        ("optional", None),
+        ("str, Widget", None),
+        ("Widget, optional", None),
         ("Widget", None),
         ("List[" * 40, None),
     ],
@@ -219,6 +234,37 @@ def test_what_is_no_object_becomes_an_argument() -> None:
     assert dropped == ("type",)
     for word in ("str", "string"):
         assert convert({"city": {"type": word}}, CHAT).schema["properties"] == {"city": {"type": "string"}}
+
+
+@pytest.mark.parametrize("dialect", SPOKEN)
+@pytest.mark.parametrize(
+    "name", ["type", "title", "description", "items", "required", "enum", "properties", "not", "$ref", "const", "anyOf"]
+)
+def test_arguments_that_are_called_like_keywords_are_arguments(name: str, dialect: str) -> None:
+    given = {name: {"type": "str, optional", "description": "d", "default": ""}, "q": {"type": "List[int]"}}
+    schema, dropped = convert(given, dialect)
+    assert (schema["type"], dropped) == ("object", ())
+    text = {"type": "string", "description": "d", "default": ""}
+    assert schema["properties"] == {name: text, "q": {"type": "array", "items": {"type": "integer"}}}
+    assert "required" not in schema
+    if name not in ("items", "not", "properties"):
+        assert convert({name: {"type": "str"}}, dialect).schema["properties"] == {name: {"type": "string"}}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"items": {"type": "string"}},
+        {"not": {"type": "string"}},
+        {"properties": {"type": "string"}},
+        {"properties": {"type": "string", "q": "string"}, "additionalProperties": {"type": "integer"}},
+        {"if": {"type": "object"}, "then": {"type": "object"}},
+        {"type": {"type": "object"}, "properties": {"a": {"type": "string"}}},
+    ],
+)
+def test_what_may_be_a_schema_is_one(schema: dict[str, Any]) -> None:
+    found = convert(schema, PLAIN).schema
+    assert schema.keys() - {"type"} <= found.keys() | found.get("properties", {}).get("value", {}).keys()
 
 
 def test_a_schema_without_a_bottom_ends() -> None:
