@@ -29,7 +29,7 @@ from deployments.tools.turn_model import Ask, TurnModel
 from pipelines.calls import Answer, Call
 from pipelines.conversation import Json, Request
 from pipelines.dialects import DIALECTS
-from pipelines.errors import BadRequest, PenstockError, ToolFailed
+from pipelines.errors import BadRequest, Overloaded, PenstockError, ToolFailed
 from pipelines.events import OURS, Event, assemble
 from pipelines.keys import may_use
 from pipelines.ledger import ToolRow
@@ -52,9 +52,9 @@ _SHORTEST_SECRET = 16
 
 
 class NoTools:
-    """The toolbox of a gateway without tools."""
+    """The toolbox of a gateway without tools: that there are none is known."""
 
-    catalogue = Catalogue()
+    catalogue = Catalogue(epoch="none")
 
     async def run(self, run: ToolRun) -> AsyncGenerator[Progress | Ran, None]:
         """Nothing is run."""
@@ -87,17 +87,23 @@ class ToolLane:
         self._redactor = Redactor(settings.redact, values=self._own_secrets)
 
     async def answer(self, call: Call) -> Answer:
-        """The answer, at its first output. Raises as the first turn does; BadRequest, Denied for tools that cannot be.
+        """The answer, at its first output. Raises as the first turn does; BadRequest, Denied for tools that cannot be,
+        Overloaded (503) while it is not known what there is.
 
-        A call with a decision goes on with the conversation that waited for it.
+        A call with a decision goes on with the conversation that waited for it. One that cannot go on waits further.
         """
-        if call.decision is None:
+        if not self.toolbox.catalogue.epoch:
+            raise Overloaded("the tools are not known here yet", status=503, retry_after=1.0)
+        decision = call.decision
+        if decision is None:
             offer = offered(call.request, self.toolbox.catalogue, self._rights(call))
             return await self._spoken(call, offer, None)
-        held = await self.held.take(call.decision, time.time())
-        paused = held.paused
-        offer = Offer(paused.request, self._still_there(call, paused))
-        return await self._spoken(call, offer, Resumed(paused, call.decision.allow))
+        waiting = (await self.held.find(decision.id, decision.key, time.time())).conversation.paused
+        if decision.allow:
+            self._unchanged(waiting)
+        paused = (await self.held.take(decision, time.time())).paused
+        offer = Offer(paused.request, self._tools_of(call, paused))
+        return await self._spoken(call, offer, Resumed(paused, decision.allow))
 
     def redactor(self) -> Redactor:
         """Takes secrets out, callers' keys as they are now among them."""
@@ -160,16 +166,22 @@ class ToolLane:
         deny = (*self._settings.deny, *call.options.tools.deny)
         return Rights(call.caller.tools, deny, self._settings.allow)
 
-    def _still_there(self, call: Call, paused: Paused) -> dict[str, Tool]:
-        """The tools of a conversation that goes on; the one that was decided about must be what it was then."""
-        names = {spec.name for spec in paused.request.tools} | {paused.call.name}
-        theirs = {spec.name for spec in call.request.tools if OURS not in (spec.opaque or {})}
-        tools = {tool.name: tool for tool in self.toolbox.catalogue.tools if tool.name in names - theirs}
-        decided = tools.get(paused.call.name)
-        if decided is None or decided.fingerprint != paused.definition:
-            message = f"the tool {paused.call.name!r} is not what it was when approval was asked for"
+    def _unchanged(self, paused: Paused) -> None:
+        """Raises BadRequest (409) where the tool is not what is allowed; Overloaded (503) while it cannot be run."""
+        name = paused.call.name
+        tool = self.toolbox.catalogue.tool(name)
+        if tool is None or tool.fingerprint != paused.definition:
+            message = f"the tool {name!r} is not what it was when approval was asked for"
             raise BadRequest(message, status=409, code="tool_changed")
-        return tools
+        if tool.health in ("starting", "away"):
+            raise Overloaded(f"the tool {name!r} cannot be run now: it is {tool.health}", status=503, retry_after=1.0)
+
+    def _tools_of(self, call: Call, paused: Paused) -> dict[str, Tool]:
+        """The tools of a conversation that goes on. One that has gone stays ours: its calls are refused."""
+        theirs = {spec.name for spec in call.request.tools if OURS not in (spec.opaque or {})}
+        names = ({spec.name for spec in paused.request.tools} | {paused.call.name}) - theirs
+        gone = {name: Tool(name=name, description="", schema={}, source="", health="away") for name in names}
+        return gone | {tool.name: tool for tool in self.toolbox.catalogue.tools if tool.name in names}
 
     def _recorded(self, call: Call, one: CallRecord) -> None:
         """A row of the ledger, a line of the log, a word in the request's story, a number for `GET /metrics`."""

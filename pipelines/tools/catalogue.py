@@ -85,7 +85,9 @@ class Tool(_Value, frozen=True):
 
 
 class Catalogue(_Value, frozen=True):
-    """One version of all tools. epoch changes with every incarnation of the registry, version counts up within it."""
+    """One version of all tools. epoch changes with every incarnation of the registry, version counts up within it; "" is
+    before anything has been heard of one.
+    """
 
     epoch: str = ""
     version: int = 0

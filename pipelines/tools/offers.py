@@ -13,7 +13,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from pipelines.conversation import Json, Request, ToolSpec
-from pipelines.errors import BadRequest, Denied
+from pipelines.errors import BadRequest, Denied, Overloaded
 from pipelines.events import OURS
 from pipelines.tools.catalogue import Catalogue, Tool
 from pipelines.tools.policy import Rights, unusable
@@ -40,7 +40,8 @@ def offered(request: Request, catalogue: Catalogue, rights: Rights) -> Offer:
     """The request as the models are to see it.
 
     Raises BadRequest (400) for a tool that is not there, cannot be used now, or has the name of one of the caller's
-    own, and for several answers at once (`n`); Denied (403) for one that the key may not use.
+    own, and for several answers at once (`n`); Denied (403) for one that the key may not use; Overloaded (503) for one
+    whose source starts.
     """
     if (request.n or 1) > 1:
         raise BadRequest("tools that Penstock runs want one answer: `n` must be 1", param="n")
@@ -88,6 +89,8 @@ def _named(name: str, path: str, catalogue: Catalogue, rights: Rights) -> Tool:
     tool = catalogue.tool(name)
     if tool is None:
         raise BadRequest(f"there is no tool {name!r}: GET /v1/tools lists them", code="unknown_tool", param=path)
+    if tool.health == "starting" and not tool.held:
+        raise Overloaded(f"the tool {name!r} cannot be used yet: its source starts", status=503, retry_after=1.0)
     if why := unusable(tool):
         raise BadRequest(f"the tool {name!r} cannot be used now: {why}", code="tool_unavailable", param=path)
     return tool

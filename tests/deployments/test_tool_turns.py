@@ -10,19 +10,23 @@ from typing import Any
 
 import anthropic
 import httpx
+import msgspec
 import openai
 import pytest
 
+from actors.tools.registry_link import RegistryLink
+from actors.tools.toolbox import ToolboxClient
 from deployments.guard import Guard
+from deployments.tools.tool_lane import NoTools
 from pipelines.conversation import Reasoning, Request, Text
 from pipelines.dialects import DIALECTS
 from pipelines.dialects.sse import Framer, parse
 from pipelines.events import Event, PartDelta, PartEnded, PartStarted
-from pipelines.tools.catalogue import Progress, Ran, ToolRun
+from pipelines.tools.catalogue import Health, Progress, Ran, Tool, ToolRun
 from tests.deployments.house import KEY, House, client_of, house, url_of
 from tests.deployments.scripted_provider import ScriptedProvider, results_of, scripted_provider, turn_of
 from tests.deployments.test_tracing import receiver
-from tests.pipelines.scripted_turns import CAREFUL, ECHO, SUM, Tools, calling, said, text, turn
+from tests.pipelines.scripted_turns import CAREFUL, ECHO, SUM, TOOLS, Tools, calling, said, text, turn
 from tests.readme import run
 
 PATHS = {
@@ -499,6 +503,70 @@ async def test_what_is_decided_must_be_what_was_asked(tooled: House, provider: S
     tooled.gateway.tool_lane.toolbox = changed
     refused = await decide(tooled, approval["id"], "allow")
     assert (refused.status_code, changed.runs) == (409, [])
+
+
+async def test_a_replica_that_knows_no_tools_yet_says_so_and_uses_no_decision_up(
+    tooled: House, provider: ScriptedProvider
+) -> None:
+    async def away() -> RegistryLink:
+        raise ConnectionError("the registry is away")
+
+    approval = await waiting(tooled, provider, "openai_chat", False)
+    lane = tooled.gateway.tool_lane
+    known, lane.toolbox = lane.toolbox, ToolboxClient((), "", away)
+    for tools in ([{"type": "penstock", "name": ECHO.name}], [{"type": "penstock", "all": True}]):
+        asked = await post(tooled, "openai_chat", body_of("openai_chat", tools=tools))
+        assert (asked.status_code, asked.headers["retry-after"]) == (503, "1")
+    for decision in ("allow", "deny"):
+        assert (await decide(tooled, approval["id"], decision)).status_code == 503
+    lane.toolbox = known
+    assert (await decide(tooled, approval["id"], "allow")).status_code == 200
+    assert [run.tool for run in tools_of(tooled).runs] == [CAREFUL.name]
+
+
+async def test_a_gateway_without_tools_knows_that_there_are_none(tooled: House) -> None:
+    tooled.gateway.tool_lane.toolbox = NoTools()
+    asked = await post(tooled, "openai_chat", body_of("openai_chat", tools=[{"type": "penstock", "name": ECHO.name}]))
+    assert (asked.status_code, asked.json()["error"]["code"]) == (400, "unknown_tool")
+
+
+@pytest.mark.parametrize("health", ["starting", "away"])
+async def test_a_tool_that_cannot_be_run_now_uses_no_decision_up(
+    tooled: House, provider: ScriptedProvider, health: Health
+) -> None:
+    approval = await waiting(tooled, provider, "openai_chat", False)
+    lane, others = tooled.gateway.tool_lane, [tool for tool in TOOLS if tool.name != CAREFUL.name]
+    known, lane.toolbox = lane.toolbox, Tools(tools=[*others, msgspec.structs.replace(CAREFUL, health=health)])
+    assert (await decide(tooled, approval["id"], "allow")).status_code == 503
+    lane.toolbox = Tools(tools=[*others, msgspec.structs.replace(CAREFUL, fingerprint="another")])
+    assert (await decide(tooled, approval["id"], "allow")).status_code == 409
+    lane.toolbox = known
+    assert (await decide(tooled, approval["id"], "allow")).status_code == 200
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("left", [(), TOOLS])
+async def test_a_call_of_a_tool_that_has_gone_can_be_denied(
+    tooled: House, provider: ScriptedProvider, model: str, left: tuple[Tool, ...]
+) -> None:
+    told: list[str] = []
+
+    def say(request: Request) -> list[Event]:
+        told[:] = [part.text for one in results_of(request) for part in one.parts if isinstance(part, Text)]
+        return turn(text("done")) if len(told) > 1 else turn(calling(CAREFUL.name, {"path": "/x"}, f"c{len(told)}"))
+
+    provider.say = say
+    response = await post(tooled, "openai_chat", body_of("openai_chat", model))
+    approval = response.json()["penstock"]["approval"]
+    tooled.gateway.tool_lane.toolbox = Tools(tools=[tool for tool in left if tool.name != CAREFUL.name])
+
+    denied = await decide(tooled, approval["id"], "deny")
+    assert denied.status_code == 200, denied.text
+    message = denied.json()["choices"][0]["message"]
+    assert (message["content"], message.get("tool_calls")) == ("done", None)
+    assert "denied" in told[0]
+    assert "not what it was" in told[1]
+    assert tools_of(tooled).runs == []
 
 
 async def test_waiting_has_an_end(tooled: House, provider: ScriptedProvider) -> None:

@@ -3,12 +3,13 @@
 import hashlib
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.conversation import Image, Request, Text, ToolSpec
-from pipelines.errors import BadRequest, Denied
+from pipelines.errors import BadRequest, Denied, Overloaded, PenstockError
 from pipelines.tools.arguments import Checker, WrongArguments, fingerprint
 from pipelines.tools.catalogue import Catalogue, Ran, Tool
 from pipelines.tools.cutting import MARGIN, MOST_DATA, cut
@@ -208,6 +209,21 @@ def test_a_changed_schema_is_looked_at_anew() -> None:
     assert checker.read(loose, "{}") == {}
     with pytest.raises(WrongArguments):
         checker.read(strict, "{}")
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"health": "starting"}, Overloaded),
+        ({"health": "starting", "held": "changed"}, BadRequest),
+        ({"health": "away"}, BadRequest),
+        ({"health": "failed"}, BadRequest),
+    ],
+)
+def test_a_tool_whose_source_starts_is_worth_another_try(change: dict[str, Any], error: type[PenstockError]) -> None:
+    with pytest.raises(error) as caught:
+        offer(ours(name="echo"), tools=(msgspec.structs.replace(ECHO, **change),))
+    assert (caught.value.status, caught.value.retry_after) == ((503, 1.0) if error is Overloaded else (400, None))
 
 
 def test_a_call_is_itself_whatever_the_order_of_its_arguments() -> None:
