@@ -85,8 +85,8 @@ class Tool(_Value, frozen=True):
 
 
 class Catalogue(_Value, frozen=True):
-    """One version of all tools. epoch changes with every incarnation of the registry, version counts up within it; "" is
-    before anything has been heard of one.
+    """One version of all tools. epoch changes with every incarnation of the registry, version counts up within it; ""
+    is before anything has been heard of one.
     """
 
     epoch: str = ""
