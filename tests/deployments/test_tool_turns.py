@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import os
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -439,12 +440,19 @@ async def test_the_same_key_asks_and_runs_once(tooled: House) -> None:
     assert len(tools_of(tooled).runs) == 2
 
 
-async def waiting(built: House, provider: ScriptedProvider, dialect: str, stream: bool) -> dict[str, Any]:
+async def waiting(
+    built: House,
+    provider: ScriptedProvider,
+    dialect: str,
+    stream: bool,
+    *,
+    tool: str = CAREFUL.name,
+    key: str = KEY,
+    **more: Any,
+) -> dict[str, Any]:
     """What a request says that wants approval."""
-    provider.say = lambda request: (
-        turn(text("done")) if results_of(request) else turn(calling(CAREFUL.name, {"path": "/x"}))
-    )
-    response = await post(built, dialect, body_of(dialect, stream=stream))
+    provider.say = lambda request: turn(text("done")) if results_of(request) else turn(calling(tool, {"path": "/x"}))
+    response = await post(built, dialect, body_of(dialect, stream=stream, **more), authorization=f"Bearer {key}")
     assert response.status_code == 200, response.text
     told = frames_of(response) if stream else [response.json()]
     found = [one.get("penstock") or (one.get("response") or {}).get("penstock") for one in told]
@@ -575,6 +583,50 @@ async def test_waiting_has_an_end(tooled: House, provider: ScriptedProvider) -> 
 
     assert (await decide(tooled, approval["id"], "allow")).status_code == 404
     assert tools_of(tooled).runs == []
+
+
+async def test_a_tool_that_changed_while_it_waited_does_not_run(tooled: House, provider: ScriptedProvider) -> None:
+    approval = await waiting(tooled, provider, "openai_chat", False)
+    others = [tool for tool in tools_of(tooled).catalogue.tools if tool.name != CAREFUL.name]
+    now = Tools(tools=[*others, msgspec.structs.replace(CAREFUL, fingerprint="of what it is now")])
+    tooled.gateway.tool_lane.toolbox = now
+    refused = await decide(tooled, approval["id"], "allow")
+    assert (refused.status_code, refused.json()["error"]["code"], now.runs) == (409, "tool_changed", [])
+
+
+async def test_a_decision_for_a_key_that_is_over_runs_nothing(tooled: House, provider: ScriptedProvider) -> None:
+    async with client_of(tooled.gateway) as client:
+        fields = {"name": "its owner", "expires": "2099-01-01T00:00:00Z"}
+        owner = (await client.post("/v1/keys", json=fields)).json()
+    await tooled.until(lambda: tooled.gateway.guard.known(owner["id"]) is not None)
+    first, second = [await waiting(tooled, provider, "openai_chat", False, key=owner["secret"]) for _ in range(2)]
+    tooled.gateway.guard._clock = lambda: 2**32
+    expired = await decide(tooled, first["id"], "allow")
+    tooled.gateway.guard._clock = time.time
+    async with client_of(tooled.gateway) as client:
+        assert (await client.delete(f"/v1/keys/{owner['id']}")).status_code == 200
+    await tooled.until(lambda: tooled.gateway.guard.known(owner["id"]) is None)
+    revoked = await decide(tooled, second["id"], "allow")
+    for refused in (expired, revoked):
+        assert (refused.status_code, refused.json()["error"]["code"]) == (409, "key_gone")
+    assert tools_of(tooled).runs == []
+
+
+@pytest.mark.parametrize("asks", ["request", "gateway"])
+@pytest.mark.parametrize("pattern", [ECHO.name, "ec*"])
+async def test_who_wants_approval_of_a_tool_that_wants_none_gets_it(
+    tooled: House, provider: ScriptedProvider, asks: str, pattern: str
+) -> None:
+    more: dict[str, Any] = {}
+    if asks == "request":
+        more = {"penstock": {"tools": {"approve": [pattern]}}}
+    else:
+        lane = tooled.gateway.tool_lane
+        lane._settings = lane._settings.model_copy(update={"approve": (pattern,)})
+    approval = await waiting(tooled, provider, "openai_chat", False, tool=ECHO.name, **more)
+    assert (approval["tool"], tools_of(tooled).runs) == (ECHO.name, [])
+    assert (await decide(tooled, approval["id"], "allow")).status_code == 200
+    assert [ran.tool for ran in tools_of(tooled).runs] == [ECHO.name]
 
 
 async def example(built: House, name: str, replaced: dict[str, str], **more: str) -> dict[str, Any]:
