@@ -478,6 +478,7 @@ async def test_rights_are_named_and_not_given_by_those_who_have_them_not(running
             client.post(KEYS, json={"name": "a", "rights": ["admin"]}),
             client.patch(f"{KEYS}/{plain['id']}", json={"rights": ["approvals"]}),
             client.patch(f"{KEYS}/{admin['id']}", json={"name": "mine"}),
+            client.patch(f"{KEYS}/{admin['id']}", json={"rights": []}),
             client.delete(f"{KEYS}/{admin['id']}"),
             client.post(f"{KEYS}/{admin['id']}/rotate"),
         ):
