@@ -7,6 +7,7 @@ import openai
 import pytest
 
 from deployments.config import GatewaySettings, ListenSettings, ProviderSettings
+from deployments.front import MAX_TOOLS
 from deployments.gateway import Gateway
 from deployments.hop import asking as hop_module
 from deployments.provider_replica import ProviderReplica
@@ -333,3 +334,19 @@ async def test_the_handles_give_plain_dicts_and_errors_as_the_last_one(running: 
     for wrong in ({**body, "model": "nope"}, {**body, "model": "simulator/fast?fault=cut&after=2"}, {}):
         chunks = [chunk async for chunk in running.gateway.chat_stream(wrong)]
         assert "error" in chunks[-1]
+
+
+@both_lanes
+@pytest.mark.parametrize("path", [CHAT, "/v1/messages"])
+async def test_a_request_has_no_more_tools_than_providers_take(running: House, way: str, path: str) -> None:
+    replica, model = lane(running, way)
+    for count, status in ((MAX_TOOLS, 200), (MAX_TOOLS + 1, 400)):
+        names = [f"tool_{number}" for number in range(count)]
+        tools: list[Any] = [{"name": name, "input_schema": {"type": "object"}} for name in names]
+        if path == CHAT:
+            tools = [{"type": "function", "function": {"name": name}} for name in names]
+        async with client_of(replica) as client:
+            body = {"model": model, "messages": HELLO, "max_tokens": 9, "tools": tools}
+            answer = await client.post(path, json=body)
+        assert answer.status_code == status, answer.text
+        assert (f"there are {count} tools, more than {MAX_TOOLS}" in answer.text) == (status == 400)
