@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 from deployments.config import ModelSettings, ProviderSettings
+from deployments.http import client as client_module
 from deployments.provider_replica import ProviderReplica
+from deployments.providers import attempt as attempt_module
+from pipelines.resilience import RetryBudget
 from tests.deployments.house import House, client_of
 from tests.upstream import Fault, Upstream, UpstreamProcess, text_of
 from tests.upstream.fault import RetryForm
@@ -121,6 +124,19 @@ async def test_a_failure_says_how_often_it_was_tried(running: House, upstream: U
     answer = await ask(running, "routed")
     assert (answer.status_code, answer.headers["x-penstock-tries"]) == (503, "3")
     assert {line.get("tries") for line in lines(running)} == {"3"}
+
+
+async def test_retries_are_a_share_of_all_requests(running: House, upstream: Upstream) -> None:
+    requests, share = 60, 0.1
+    upstream.plan("m", Fault.server_error(), times=None)
+    # Nothing is allowed by the second: how long the requests take is of no account.
+    replica = running.replicas[-1]
+    assert isinstance(replica, ProviderReplica)
+    replica.provider._budget = RetryBudget(time.monotonic(), share=share, floor=0.0)
+    for _ in range(requests):
+        assert (await ask(running, "direct")).status_code == 500
+    retries = len(upstream.requests) - requests
+    assert share * requests - 1 <= retries <= share * requests + 1
 
 
 @pytest.mark.parametrize(
@@ -308,6 +324,55 @@ async def test_what_is_no_answer_is_an_error_in_the_callers_dialect(
     assert "<html" not in answer.text
     assert len(upstream.requests) <= 3
     await upstream.wait_requests(1)
+
+
+@both_lanes
+@stream_or_not
+async def test_a_web_page_is_called_so(running: House, upstream: Upstream, way: str, stream: bool) -> None:
+    upstream.plan("m", given(b"<html>Sign in</html>", "text/html; charset=utf-8"), times=None)
+    answer = await ask(running, way, stream=stream)
+    assert (answer.status_code, "answered with a web page" in answer.json()["error"]["message"]) == (502, True)
+
+
+@stream_or_not
+@pytest.mark.parametrize("path", [CHAT, MESSAGES])
+async def test_a_whole_answer_is_read_to_its_bound(
+    running: House, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, stream: bool, path: str
+) -> None:
+    monkeypatch.setattr(attempt_module, "MAX_ANSWER", 5000)
+    message = {"role": "assistant", "content": "x" * 4000}
+    body: dict[str, Any] = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+    for size, status in ((4000, 200), (6000, 502)):
+        message["content"] = "x" * size
+        upstream.plan("m", given(json.dumps(body).encode()), times=None)
+        answer = await ask(running, "direct", path=path, stream=stream)
+        assert answer.status_code == status, answer.text
+        assert ("longer than 5000 bytes" in answer.text) == (status == 502)
+
+
+@stream_or_not
+@pytest.mark.parametrize(
+    ("fault", "limit"),
+    [
+        (Fault.silence(600.0), {"first_event": 0.3}),
+        (Fault.stall(2), {"idle": 0.3}),
+        (Fault(name="refused", status=500, body=b"x" * (attempt_module.MAX_ERROR * 2), piece=2**16), {}),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+async def test_a_connection_whose_answer_was_not_read_to_its_end_is_closed(
+    running: House, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, fault: Fault, limit: Any, stream: bool
+) -> None:
+    # Where only the body's end is missing a connection is kept for a while: here that would be for the whole test.
+    monkeypatch.setattr(client_module, "SPARE_SECONDS", 3600.0)
+    await flaky(running, upstream, retry={"attempts": 1}, timeouts={"total": 60.0, **limit})
+    upstream.plan("m", fault, times=None)
+    # The provider streams for a caller in another dialect, whether he wants a stream or not.
+    answer = await ask(running, "direct", path=MESSAGES, stream=stream)
+    assert '"error"' in answer.text
+    numbers = {seen.connection for seen in upstream.requests if seen.body is not None and seen.body.get("model") == "m"}
+    assert len(numbers) == 1
+    await upstream.wait_closed(numbers.pop(), 10.0)
 
 
 async def test_what_no_encoder_can_write_reaches_who_calls_over_a_handle_as_plain_values(
