@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import Connection, select, text
 
 from actors.money.databases import address
 from actors.money.key_book import KeyBook
@@ -16,6 +16,7 @@ from actors.money.ledger import Ledger
 from actors.money.ledger_store import LedgerStore
 from actors.money.ledger_tables import KEYS
 from pipelines.allowance import Ask, Asked, Granted, KeyInquiry, Wish
+from pipelines.errors import Overloaded
 from pipelines.keys import (
     Budget,
     ChangeKey,
@@ -203,6 +204,27 @@ async def test_what_was_spent_is_what_is_committed_also_after_a_restart(world: W
     # A row that is sent again to an actor that does not remember it.
     await world.settle(attempt(1))
     assert await world.spent("k") == Spent(0, 7_500, 15_000)
+
+
+async def test_what_was_committed_when_the_database_went_away_counts(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.request(MakeKey("k", settings(limits=Limits(budget=Budget(day=100_000))), "h"))
+    await world.settle(attempt(1))
+    database = world.stores[-1]._database
+
+    async def committed(work: Callable[[Connection], Any], *, patient: bool = False) -> None:
+        """Its connection is lost after the commit, before anybody hears of it."""
+        await type(database).run(database, work, patient=patient)
+        raise ConnectionError("died")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "run", committed)
+        with pytest.raises(Overloaded):
+            await world.settle(attempt(2))
+    # The replica sends again what nobody acknowledged.
+    await world.settle(attempt(2))
+    assert await world.spent("k") == Spent(15_000, 15_000, 15_000)
 
 
 async def test_a_budget_and_a_minute_survive_the_actor(world: World) -> None:
