@@ -5,21 +5,28 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from actors.frames import TOKEN, framed
 from deployments.guard import Guard
 from deployments.hop import door as door_module
 from deployments.hop import link as link_module
+from deployments.hop.asking import Hop, ReplicaLost
 from deployments.hop.door import Door
 from deployments.hop.link import Crossing, Link, Links
 from deployments.hop.wire import ASK, CREDIT, MORE, PIECE, WINDOW, Asked, encode
 from deployments.http.line import of
 from deployments.http.pool import UNREACHABLE
 from deployments.http.reading import MAX_BODY
+from deployments.visit import TRAILER
+from pipelines.calls import Call, Caller
+from pipelines.dialects import DIALECTS
 from pipelines.errors import StreamBroken, TimedOut
+from pipelines.routing.table import Outcome, ReplicaEntry
 
 SECRET = "cluster-secret"
+OUTCOME = msgspec.json.encode(Outcome("provider", "m", 1.0))
 
 
 class Served:
@@ -395,3 +402,29 @@ async def test_a_door_that_closes_lets_what_is_under_way_end(
     assert await body_of(await asked) == last
     await stopping
     assert not served.door.alive
+
+
+@pytest.mark.parametrize("last", [b"", b"data: [DONE]\n\n", TRAILER + b"no outcome\n\n", TRAILER + OUTCOME + b"\n\n"])
+async def test_a_stream_that_ends_without_an_outcome_was_cut_off(served: Served, last: bytes) -> None:
+    first = b'data: {"choices":[{"index":0,"delta":{"content":"half"}}]}\n\n'
+
+    async def stream(scope: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": first, "more_body": True})
+        await send({"type": "http.response.body", "body": last, "more_body": False})
+
+    served.answer = stream
+    body = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "Hello"}]}
+    call = Call("1", "openai_chat", body, DIALECTS["openai_chat"].read_request(body), Caller("me"), "routed")
+    hop = Hop(Guard(SECRET))
+    try:
+        answer = await hop.ask(ReplicaEntry("replica", served.address), "provider", "m", call)
+        assert answer.frames is not None
+        heard: list[bytes] = []
+        ends = contextlib.nullcontext() if OUTCOME in last else pytest.raises(ReplicaLost, match="cut its answer off")
+        with ends:
+            heard += [frames async for frames in answer.frames]
+        assert OUTCOME not in b"".join(heard)
+        assert (answer.outcome is not None) == (OUTCOME in last)
+    finally:
+        await hop.close()
