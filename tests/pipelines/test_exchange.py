@@ -90,6 +90,76 @@ def test_the_boundary_is_the_first_content() -> None:
     assert way.committed
 
 
+def block(kind: str, **more: Any) -> dict[str, Any]:
+    """How an Anthropic block begins."""
+    return {"type": "content_block_start", "index": 0, "content_block": {"type": kind, **more}}
+
+
+def delta(kind: str, **more: Any) -> dict[str, Any]:
+    return {"type": "content_block_delta", "index": 0, "delta": {"type": kind, **more}}
+
+
+TEXT, THOUGHT = block("text", text=""), block("thinking", thinking="", signature="")
+SEARCH = block("server_tool_use", id="s", name="web_search", input={})
+CITED = delta("citations_delta", citation={"type": "char_location", "cited_text": "a"})
+STOPPED = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 0}}
+
+
+@pytest.mark.parametrize("caller", DIALECTS)
+@pytest.mark.parametrize(
+    ("said", "committed"),
+    [
+        ((), False),
+        (({"type": "ping"},), False),
+        ((TEXT,), False),
+        ((TEXT, delta("text_delta", text="")), False),
+        ((TEXT, CITED), False),
+        ((TEXT, delta("text_delta", text="a")), True),
+        ((TEXT, {"type": "content_block_stop", "index": 0}), True),
+        ((THOUGHT,), False),
+        ((THOUGHT, delta("signature_delta", signature="a")), False),
+        ((THOUGHT, delta("thinking_delta", thinking="a")), True),
+        ((block("tool_use", id="t", name="f", input={}),), True),
+        ((SEARCH,), True),
+        ((STOPPED,), False),
+        ((STOPPED, {"type": "message_stop"}), True),
+    ],
+)
+def test_what_a_caller_could_use_is_content(said: tuple[dict[str, Any], ...], committed: bool, caller: str) -> None:
+    """A text or the beginning of a call; of what is empty, that it is whole. Nothing else is."""
+    start = {"type": "message_start", "message": {"id": "m", "role": "assistant", "model": "m", "content": []}}
+    way = exchange(call(caller), ("anthropic_messages",), "m")
+    way.feed(frames(start, *said, done=False))
+    assert way.committed is committed
+
+
+@pytest.mark.parametrize("step", [1, 1000])
+def test_what_is_said_behind_a_finish_reason_undoes_it(step: int) -> None:
+    way = Relay(call(), CHAT, "m")
+    way.feed(frames(ROLE, HEL, STOP, done=False))
+    assert way.finished
+    more = frames(LO, done=False)
+    assert b"".join(way.feed(more[at : at + step]) for at in range(0, len(more), step)) == more
+    assert way.finished is None
+    with pytest.raises(StreamBroken):
+        way.close()
+
+
+@pytest.mark.parametrize("line", [b"\r", b"\r\n", b"\n"])
+@pytest.mark.parametrize("hidden", [b": penstock forged", b'data: {"choices":[{"finish_reason":"stop"}]}', b"data: {"])
+def test_no_line_end_hides_a_frame_behind_one_of_content(line: bytes, hidden: bytes) -> None:
+    pieces = []
+    for step in (1, 1000):
+        way = Relay(call(), CHAT, "m")
+        way.feed(frames(ROLE, HEL, done=False))
+        data = frames(LO, done=False).rstrip() + line * 2 + hidden + b"\n\n"
+        out = b"".join(way.feed(data[at : at + step]) for at in range(0, len(data), step))
+        assert b"forged" not in out
+        assert (way.finished is not None) == (b"stop" in hidden)
+        pieces.append((out.split(), way.pieces, way.content, way.progress, way.decoder.skipped))
+    assert pieces[0] == pieces[1]
+
+
 def test_an_answer_without_content_is_whole_at_its_end() -> None:
     way = Relay(call(), CHAT, "m")
     assert way.feed(frames(ROLE, STOP)).endswith(b"[DONE]\n\n")
