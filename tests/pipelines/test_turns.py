@@ -23,6 +23,7 @@ from pipelines.events import (
 )
 from pipelines.tools.catalogue import ArgumentGuard, Progress, Ran, Tool, ToolPolicy, ToolRun
 from pipelines.tools.policy import Rights
+from pipelines.tools.redaction import Redactor
 from pipelines.turns import Limits, Resumed, turns
 from tests.pipelines.scripted_turns import ALONE, CAREFUL, ECHO, SUM, Loop, Model, Tools, calling, said, text, turn
 
@@ -362,6 +363,26 @@ async def test_a_result_is_cut_and_secrets_are_taken_out() -> None:
     assert "[cut: the first 100 of" in loop.model.results[0].parts[0].text
     assert loop.model.results[0].parts[1] == Image(data="A" * 500)
     assert loop.records[0].cut
+
+
+@pytest.mark.parametrize("parts", [(), (Text("more"),)])
+async def test_secrets_are_taken_out_of_a_failed_tools_error_too(parts: tuple[Text, ...]) -> None:
+    key, own = "sk-proj-" + "a1B2" * 10, "blue-4711"
+
+    async def script(run: ToolRun) -> AsyncGenerator[Progress | Ran, None]:
+        yield Progress(f"{own} is tried")
+        yield Ran(exit="error", error=f"no access with {key} for {own}", parts=parts)
+
+    calls = turn(calling(ECHO.name, {"key": key, "customer": own}))
+    loop = Loop(Model(calls, DONE), Tools(script), redactor=Redactor([r"blue-[0-9]+"]))
+    await loop.run()
+
+    heard = [event for event in loop.events if not isinstance(event, ToolStarted)]
+    everything = msgspec.json.encode([heard, loop.records, loop.model.results]).decode()
+    assert (key[:30] in everything, own in everything) == (False, False)
+    words = "Error: no access with [redacted] for [redacted]"
+    assert loop.model.results == [ToolResult("c1", (Text(words), *parts), is_error=True)]
+    assert loop.records[0].preview == '{"key":"[redacted]","customer":"[redacted]"}'
 
 
 async def test_pictures_are_bounded_over_all_turns_and_apart_from_text() -> None:
