@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 from hypothesis import strategies as st
 
 from pipelines.routing.ask import Needs
@@ -90,6 +91,19 @@ def providers(draw: st.DrawFn, name: str) -> ProviderEntry:
 
 
 @st.composite
+def ready_providers(draw: st.DrawFn, name: str) -> ProviderEntry:
+    """One that can be asked, and that has a model `small` which can do everything, at any length."""
+    entry = draw(providers(name))
+    others = [card for card in entry.models if card.name != "small"]
+    small = ModelCard("small", vision=True, audio=True, tools=True, json_schema=True, quality=draw(st.floats(0, 1)))
+    models = tuple(draw(st.permutations([small, *others])))
+    replicas = entry.replicas or (REPLICA,)
+    return msgspec.structs.replace(entry, state="ready", why="", models=models, replicas=replicas)
+
+
+@st.composite
 def tables(draw: st.DrawFn) -> Table:
-    names = draw(st.lists(st.sampled_from(["alpha", "beta", "gamma"]), unique=True))
-    return Table("epoch", 1, draw(st.booleans()), tuple(draw(providers(name)) for name in names))
+    """`alpha` can be asked whatever is needed (`ready_providers`); there may be others, in any state."""
+    others = draw(st.lists(st.sampled_from(["beta", "gamma"]), unique=True))
+    entries = [draw(ready_providers("alpha")), *(draw(providers(name)) for name in others)]
+    return Table("epoch", 1, draw(st.booleans()), tuple(draw(st.permutations(entries))))
