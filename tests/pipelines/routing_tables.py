@@ -74,7 +74,11 @@ performances = st.builds(
 def providers(draw: st.DrawFn, name: str) -> ProviderEntry:
     names = draw(st.lists(st.sampled_from(_NAMES), unique=True))
     models = tuple(draw(cards(model)) for model in names)
-    state = draw(st.sampled_from(list[ProviderState](["ready", "ready", "unconfigured", "unreachable", "draining"])))
+    state = draw(
+        st.sampled_from(
+            list[ProviderState](["ready", "ready", "ready", "ready", "unconfigured", "unreachable", "draining"])
+        )
+    )
     replicas = tuple(
         ReplicaEntry(f"{name}-{n}", "http://h:1", draw(st.integers(0, 30)), draw(st.integers(0, 9)), 10)
         for n in range(draw(st.integers(0, 3)))

@@ -42,7 +42,11 @@ asks = st.builds(
     st.tuples(st.lists(wanted_names, max_size=2), answerable, st.lists(wanted_names, max_size=2)).map(
         lambda drawn: (*drawn[0], drawn[1], *drawn[2])
     ),
-    needs=st.builds(Needs, st.booleans(), st.booleans(), st.booleans(), st.booleans(), st.sampled_from([0, 500, 5000])),
+    needs=st.builds(
+        lambda capabilities, context: Needs(**dict.fromkeys(capabilities, True), context=context),
+        st.sets(st.sampled_from(["vision", "audio", "tools", "json_schema"]), max_size=2),
+        st.sampled_from([0, 500, 5000]),
+    ),
     policy=st.sampled_from(sorted(WEIGHTS)),
     aliases=st.just({"alias": ("alpha/large", "auto")}),
     prompt_tokens=st.sampled_from([0, 2000, 200_000]),
