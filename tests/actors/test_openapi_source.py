@@ -190,7 +190,7 @@ async def test_a_credential_is_nobodys_argument(monkeypatch: pytest.MonkeyPatch,
         (tool,) = await one.source.tools()
         assert list(tool.schema["properties"]) == ["q", "Key", "filter"]
         assert tool.schema["required"] == ["q", "Key"]
-        invented = {"key": "YOUR_KEY", "x-key": "YOUR_KEY", "filter": {"key": "YOUR_KEY", "a": "b"}}
+        invented: dict[str, Any] = {"key": "YOUR_KEY", "x-key": "YOUR_KEY", "filter": {"key": "YOUR_KEY", "a": "b"}}
         assert (await one.result("things", q="1", Key="2", **invented)).exit == "ok"
         (asked,) = shop.asked
         assert asked["path"] == "/v1/things?key=sk-the-secret&q=1&a=b"

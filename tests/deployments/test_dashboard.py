@@ -234,7 +234,7 @@ async def test_the_charts_of_history_have_every_day_in_order_and_every_request(p
         for number, (model, back) in enumerate(used)
     ]
     assert penstock.ledger is not None
-    await (await penstock.ledger._ready()).settle([Batch("me", rows)])
+    await (await penstock.ledger._ready()).settle([Batch("me", tuple(rows))])
     async with browsing(page_of(penstock)) as watched:
         page = watched.page
         await sign_in(page)

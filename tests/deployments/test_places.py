@@ -168,8 +168,9 @@ async def test_a_list_of_models_needs_no_model_beside_it(running: House, path: s
             answer = await client.post(path, json={"models": models, **asked})
             assert (answer.status_code, answer.headers["x-penstock-model"]) == (200, "clever"), answer.text
             assert answer.headers["x-penstock-route"].startswith(", ".join(models) + ":")
-        for models in ([], [1], [""], "simulator/fast"):
-            refused = await client.post(path, json={"models": models, **asked})
+        odds: list[Any] = [[], [1], [""], "simulator/fast"]
+        for odd in odds:
+            refused = await client.post(path, json={"models": odd, **asked})
             assert refused.status_code == 400
             assert "model" in refused.text
 

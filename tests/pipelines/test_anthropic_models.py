@@ -98,7 +98,7 @@ def test_thinking_that_is_off_stays_off_beside_an_effort() -> None:
 
 
 def test_sampling_is_left_out_for_models_that_refuse_it() -> None:
-    given = {"temperature": 0.2, "top_p": 0.9, "top_k": 5}
+    given: dict[str, Any] = {"temperature": 0.2, "top_p": 0.9, "top_k": 5}
     for name in (*BUDGETED, "claude-opus-4-6", "claude-3-haiku-20240307"):
         assert write(Request(name, (USER,), **given)).items() >= given.items()
     for name in ADAPTIVE[4:]:

@@ -139,7 +139,8 @@ def test_what_compaction_and_an_advisor_used_is_counted() -> None:
         {**none, "type": "message", "input_tokens": 3, "output_tokens": 5},
         {**none, "type": "advisor_message", "model": "claude-fable-5", "input_tokens": 20_000, "output_tokens": 2000},
     ]
-    for counts in ({"input_tokens": 3, "output_tokens": 5}, {"input_tokens": 0, "output_tokens": 0}):
+    both: list[dict[str, Any]] = [{"input_tokens": 3, "output_tokens": 5}, {"input_tokens": 0, "output_tokens": 0}]
+    for counts in both:
         events = decoded(wire(start(), *words(0, "a"), *ending(**counts, iterations=iterations)))
         assert isinstance(events[-1], Finished)
         usage = events[-1].usage

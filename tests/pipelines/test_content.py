@@ -8,7 +8,7 @@ import pytest
 from pipelines.dialects import DIALECTS
 from pipelines.dialects.content import bytes_of_content
 from pipelines.dialects.sse import Framer
-from pipelines.events import Event, PartDelta, PartStarted, Started
+from pipelines.events import Event, PartDelta, PartKind, PartStarted, Started
 from pipelines.exchange import exchange
 from tests.pipelines.test_exchange import call
 
@@ -18,7 +18,7 @@ PIECES = 40
 SPOKEN = ("openai_chat", "openai_responses", "anthropic_messages")
 
 
-def cut_off(kind: str, dialect: str) -> bytes:
+def cut_off(kind: PartKind, dialect: str) -> bytes:
     """The frames of a stream of one part in `PIECES` pieces, without its end."""
     part = PartStarted(0, kind, id="call_1", name="write") if kind == "tool_call" else PartStarted(0, kind)
     events: list[Event] = [Started("p", "m", "1"), part, *[PartDelta(0, LINE)] * PIECES]
@@ -30,7 +30,7 @@ def cut_off(kind: str, dialect: str) -> bytes:
 @pytest.mark.parametrize("spoken", SPOKEN)
 @pytest.mark.parametrize("kind", ["text", "reasoning", "tool_call"])
 @pytest.mark.parametrize("at_once", [False, True], ids=["by frames", "at once"])
-def test_long_pieces_count_by_their_length(kind: str, spoken: str, caller: str, at_once: bool) -> None:
+def test_long_pieces_count_by_their_length(kind: PartKind, spoken: str, caller: str, at_once: bool) -> None:
     way = exchange(call(caller), (spoken,), "m")
     data = cut_off(kind, spoken)
     for raw in [data] if at_once else Framer().cut(data):

@@ -1,12 +1,16 @@
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
+from pipelines.conversation import Usage
 from pipelines.dialects import counts
 from pipelines.dialects.anthropic_messages import usage as messages
 from pipelines.dialects.ollama_chat import lines as ollama
 from pipelines.dialects.openai_chat import usage as chat
 from pipelines.dialects.openai_responses import usage as responses
 
-READERS = {
+READERS: dict[str, Callable[[Any], Usage | None]] = {
     "openai_chat": lambda count: chat.read_usage({"prompt_tokens": count, "completion_tokens": 1}),
     "openai_responses": lambda count: responses.read_usage({"input_tokens": count, "output_tokens": 1}),
     "anthropic_messages": lambda count: messages.read_usage({"input_tokens": count, "output_tokens": 1}),
@@ -19,8 +23,9 @@ READERS = {
     ("said", "meant"),
     [(0, 0), (7, 7), (7.0, 7), (2**53, 2**53), (2**53 + 1, 0), (10**30, 0), (1e300, 0), (-7, 0), (True, 0), ("7", 0)],
 )
-def test_a_count_is_the_same_in_every_dialect(dialect, said, meant):
+def test_a_count_is_the_same_in_every_dialect(dialect: str, said: Any, meant: int) -> None:
     usage = READERS[dialect](said)
+    assert usage is not None
     assert (usage.input, usage.output) == (meant, 1)
 
 
@@ -46,10 +51,12 @@ def test_a_count_is_the_same_in_every_dialect(dialect, said, meant):
         ({"cost": 0.02, "cost_details": {"upstream_inference_cost": 0.02}}, 0.02),
     ],
 )
-def test_what_a_provider_says_that_it_cost(read, said, dollars):
+def test_what_a_provider_says_that_it_cost(
+    read: Callable[[Any], Usage], said: dict[str, Any], dollars: float | None
+) -> None:
     assert read(said).cost == pytest.approx(dollars)
 
 
 @pytest.mark.parametrize("said", [None, [], {}, float("nan"), float("inf")])
-def test_what_is_no_number_counts_nothing(said):
+def test_what_is_no_number_counts_nothing(said: Any) -> None:
     assert counts.count(said) == 0

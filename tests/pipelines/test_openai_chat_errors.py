@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pipelines.conversation import Json
 from pipelines.dialects import sse
 from pipelines.dialects.openai_chat import OPENAI_CHAT
 from pipelines.errors import BadRequest, Denied, Overloaded, ProtocolError, RateLimited, StreamBroken, UpstreamError
@@ -124,7 +125,8 @@ def test_the_wait_that_google_names_in_its_body_counts() -> None:
     for body in (quota, [quota]):
         assert refusal(429, body).retry_after == 4.5
         assert refusal(429, body, retry_after="5").retry_after == 5.0
-    for odd in (None, "soon", "-1s", "nans", 4, {}):
+    odds: list[Json] = [None, "soon", "-1s", "nans", 4, {}]
+    for odd in odds:
         wrong = said("You exceeded your current quota", details=[{"retryDelay": odd}, "x"])
         assert refusal(429, wrong).retry_after == 60.0
 

@@ -125,7 +125,7 @@ def test_an_error_body_with_status_200_is_an_error() -> None:
 
 @pytest.mark.parametrize("kind", ["", "text", "tool_call", "reasoning", "refusal"])
 def test_an_answer_that_a_refusal_broke_off_is_not_whole(kind: PartKind | Literal[""]) -> None:
-    said = [PartStarted(0, kind, "c", "f"), PartDelta(0, "{"), PartEnded(0)] if kind else []
+    said: list[Event] = [PartStarted(0, kind, "c", "f"), PartDelta(0, "{"), PartEnded(0)] if kind else []
     events: list[Event] = [Started("anthropic", "claude", "msg_1"), *said, Finished("refusal", "refusal")]
     whole = OPENAI_RESPONSES.write_answer(assemble(events), Request("m", ()))
     streamed = validate_stream(encode(events))[-1]

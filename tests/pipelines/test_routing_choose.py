@@ -2,6 +2,7 @@ import base64
 import difflib
 import random
 from collections.abc import Collection
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -259,7 +260,7 @@ AWAY = provider("openai", ModelCard("a", vision=True), state="unreachable")
     ],
 )
 def test_while_the_one_that_could_answer_is_away_no_request_is_refused_for_good(
-    wanted: tuple[str, ...], more: dict[str, object]
+    wanted: tuple[str, ...], more: dict[str, Any]
 ) -> None:
     blind = provider("azure", ModelCard("a"))
     with pytest.raises(Overloaded, match="openai is unreachable") as caught:

@@ -81,9 +81,13 @@ MANY = tuple(ModelCard(f"m{number}", quality=0.9) for number in range(350))
 OPEN = Performance(breaker="open", open_until=1e9)
 
 
+AUTHENTICATION: tuple[Reason, ...] = ("authentication",)
+REASONS: tuple[Reason, ...] = ("rate_limited", "overloaded", "server_error", "broken", "timeout", "protocol")
+
+
 def asked(among: Table, error: PenstockError, *wanted: str) -> Iterator[str]:
     """Who is asked in turn where everybody fails so."""
-    way = Walk(choose(among, Ask(wanted), 0.0, lambda: 0.5), lambda _: 0, reasons=("authentication",))
+    way = Walk(choose(among, Ask(wanted), 0.0, lambda: 0.5), lambda _: 0, reasons=AUTHENTICATION)
     while (one := way.next()) is not None:
         yield one.name
         assert way.failed(one, error)
@@ -92,9 +96,7 @@ def asked(among: Table, error: PenstockError, *wanted: str) -> Iterator[str]:
 @pytest.mark.parametrize(
     "error",
     [
-        *map(
-            failure, ("rate_limited", "overloaded", "server_error", "broken", "timeout", "protocol", "authentication")
-        ),
+        *[failure(reason) for reason in (*REASONS, *AUTHENTICATION)],
         Overloaded("full"),
     ],
 )
