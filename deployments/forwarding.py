@@ -3,7 +3,7 @@
 Authenticated, limited, logged; not understood. Bodies stream in both directions, so that a large file costs no
 memory; nothing is retried.
 
-Above it: `provider_replica`. Below it: `transport`, `visit`. Outside it: dialects.
+Above it: `provider_replica`. Below it: `providers`, `visit`. Outside it: dialects.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """A provider on the cluster: one adapter, its limiter, its announcements, the direct lane.
 
-Above it: `app`. Below it: `replica`, `limiter`, the adapters. Outside it: the router's decisions.
+Above it: `app`. Below it: `replica`, `forwarding`, the adapters. Outside it: the router's decisions.
 """
 
 import asyncio

@@ -11,7 +11,7 @@ A row's `id` is made once, by whoever begins what it is about, so that a row tha
 Provisional rows are sent ahead, as reservations: what is known at the beginning, with an estimate of the input. One
 counts only if its maker dies before the row itself comes.
 
-Above it: `actors.money.ledger`, `deployments`. Below it: `calls`' words, `likely`, `pricing`. Outside it: databases,
+Above it: `actors.money.ledger`, `deployments`. Below it: `calls`, `prompt_tokens`, `pricing`. Outside it: databases,
 clocks.
 """
 

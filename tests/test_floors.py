@@ -1,6 +1,7 @@
 """The house stands: imports only ever go down, and each floor keeps out what is not its own."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,6 +53,28 @@ def test_every_module_tells_its_room_and_stays_small(path: Path) -> None:
     assert len(text.splitlines()) <= 400
     if path.name != "app.py":
         assert "serve.deployment(" not in text, f"only {ONLY_IN['serve.deployment']} wraps for Serve"
+
+
+def rooms_below(path: Path) -> list[str]:
+    """What the docstring of a module says in backquotes between "Below it:" and the next room, or the end."""
+    told = " ".join((ast.get_docstring(ast.parse(path.read_text())) or "").split())
+    found = re.search(r"Below it: (.*?)(?:\. (?:Above|Outside)|\.?$)", told)
+    return re.findall(r"`([\w.]+)`", found.group(1)) if found else []
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_stands_below_a_module_is_imported(path: Path) -> None:
+    """A package imports what its modules do. A module that is started by its name is written so: `"a.module"`."""
+    texts = [one.read_text() for one in (path.parent.rglob("*.py") if path.name == "__init__.py" else [path])]
+    nodes = [node for text in texts for node in ast.walk(ast.parse(text))]
+    known = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom):
+            known |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            known.add(node.value)
+    for name in rooms_below(path):
+        assert any(f".{name}." in f".{one}." for one in known), f"{name} stands below, but is not imported"
 
 
 def test_no_function_is_longer_than_fifty_lines() -> None:

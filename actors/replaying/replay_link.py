@@ -1,6 +1,6 @@
 """How a client reaches the replays: `ReplaysLink` is what it calls, `ReplaysActorLink` the real one.
 
-Above it: `replay_client`, `deployments`. Below it: ray, `link`. Outside it: what the bytes mean.
+Above it: `replay_client`, `deployments`. Below it: ray, `directory`. Outside it: what the bytes mean.
 """
 
 from collections.abc import Awaitable, Callable

@@ -1,6 +1,6 @@
 """How the registry is reached: `RegistryLink` is what is called, `RegistryActorLink` the real one.
 
-Above it: `toolbox`, `executor`. Below it: ray, `link`. Outside it: what the bytes mean.
+Above it: `toolbox`, `executor`. Below it: ray, `directory`. Outside it: what the bytes mean.
 """
 
 from collections.abc import Awaitable, Callable

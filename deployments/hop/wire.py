@@ -15,7 +15,7 @@ segment, with one system call on either side, and no head is parsed. Like HTTP/2
 window for each stream, so that a slow reader stops his own sender and nobody else, and no frame is longer than PIECE,
 so that a large body lets others through.
 
-Above it: `link`, `door`. Below it: `actors.frames`, msgspec. Outside it: connections.
+Above it: `link`, `door`. Below it: msgspec. Outside it: connections.
 """
 
 import struct

@@ -8,7 +8,7 @@ A kept connection that its server closed meanwhile shows as a reset before any b
 sent again here: that is for the rules of whoever asks (`StreamBroken`). Repeated, once, is only what RFC 9110,
 section 9.2.2, calls idempotent, and only on a connection that had been kept.
 
-Above it: the providers, `forwarding`, `listener`. Below it: `pool`, `client`, `pipelines`. Outside it: what the bytes
+Above it: the providers, `guardrails`, `listener`. Below it: `pool`, `client`, `pipelines`. Outside it: what the bytes
 mean, retries.
 """
 

@@ -4,7 +4,7 @@
     POST /v1/approvals/{id}    {"decision": "allow"} or {"decision": "deny"}: answers with the rest of the conversation,
                                streamed or whole as its request was, in its dialect
 
-Above it: `gateway`. Below it: `held_calls`, `front`, `pipelines.tools.approvals`. Outside it: going on.
+Above it: `gateway`. Below it: `held_calls`, `visit`, `pipelines.tools.approvals`. Outside it: going on.
 """
 
 import time

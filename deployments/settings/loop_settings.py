@@ -1,6 +1,6 @@
 """The part of the gateway's configuration that bounds a request's loop of models and tools.
 
-Above it: `tool_settings`. Below it: `pipelines.turns`, `pipelines.tools.redaction`. Outside it: which tools there are.
+Above it: `tool_settings`. Below it: `setting`, `pipelines.turns`. Outside it: which tools there are.
 """
 
 import re

@@ -2,8 +2,8 @@
 
 Source: proc(5) for `/proc/<pid>/stat`, `cmdline`, `fd` and `/proc/net/tcp`; prctl(2) for the two options.
 
-Above it: `preflight`, `launch`, `haproxy`. Below it: the standard library alone, for `haproxy` starts in a bare
-interpreter. Outside it: what the processes are.
+Above it: `preflight`, `launch`, `haproxy`. Below it: the standard library alone, for the last of them starts
+in a bare interpreter. Outside it: what the processes are.
 """
 
 import ctypes

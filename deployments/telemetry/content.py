@@ -4,7 +4,7 @@ The form is that of OpenTelemetry's conventions (`gen_ai.input.messages`, `gen_a
 https://github.com/open-telemetry/semantic-conventions-genai, docs/gen-ai/gen-ai-input-messages.json). Of pictures,
 sound and files only the kind is told.
 
-Above it: `front`, `tracing`. Below it: `pipelines`. Outside it: whether it is switched on.
+Above it: `front`, `spans`, `request_log`. Below it: `pipelines`. Outside it: whether it is switched on.
 """
 
 import contextlib

@@ -11,7 +11,7 @@ semantic-conventions-genai, docs/gen-ai/gen-ai-spans.md) and HTTP; what they hav
 Spans are sent by a thread of the SDK's own, from a bounded queue; the SDK reads all other standard variables
 (`OTEL_TRACES_SAMPLER`, `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_BSP_MAX_QUEUE_SIZE`, …).
 
-Above it: `front`, `provider_replica`, `replica`. Below it: the OpenTelemetry SDK, `pipelines.story`.
+Above it: `front`, `replica`. Below it: the OpenTelemetry SDK, `pipelines.story`.
 Outside it: what there is to be told of an attempt (`spans`).
 """
 

@@ -4,7 +4,7 @@ Over the hop a turn is said in our own words (`dialects.own_words`), so that not
 dialect and the caller's. Each turn is decided, hedged, recovered and accounted for by itself (`routed_lane`); what all
 of them used is the request's.
 
-Above it: `tool_lane`. Below it: `routed_lane`, `pipelines`. Outside it: what is asked, and tools.
+Above it: `tool_lane`. Below it: `paths`, `pipelines`. Outside it: what is asked, and tools.
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Callable

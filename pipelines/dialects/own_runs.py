@@ -3,7 +3,7 @@
 In an answer such a call stands whole, with its result. When the answer comes back as history it is taken apart: calls
 that follow each other are one turn's, and their results follow all of them, as every provider wants it.
 
-Above it: the Responses and Messages dialects. Below it: `conversation`, `tools`' names. Outside it: the wires' forms.
+Above it: the dialects that callers speak. Below it: `conversation`, `events`. Outside it: the wires' forms.
 """
 
 from collections.abc import Callable, Iterable

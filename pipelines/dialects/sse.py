@@ -4,7 +4,7 @@ Source: WHATWG HTML, section 9.2.6 (https://html.spec.whatwg.org/multipage/serve
 LF, CRLF or CR; a blank line ends a frame; a line that begins with a colon is a comment; one space after the
 field's colon is dropped; several `data` lines are joined by LF.
 
-Above it: the dialects and `relay`. Below it: nothing. Outside it: what the data means.
+Above it: the dialects and `exchange`. Below it: `errors`. Outside it: what the data means.
 """
 
 import re

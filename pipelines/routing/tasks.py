@@ -8,7 +8,7 @@ question; instructions (system messages) vote at half weight, for they hold for 
 The difficulty is a sum of bounded contributions, cut to [0, 1]: a base by task, and what makes questions of that
 task harder (`difficulty`). It is an order, not a probability; what a model makes of it is learned (`learning`).
 
-Above it: `learning`, `choose`, the gateway. Below it: `prompt`, `vocabulary`, `conversation`. Outside it: any model's
+Above it: `learning`, `estimate`, `record`. Below it: `prompt`, `vocabulary`, `conversation`. Outside it: any model's
 quality.
 """
 

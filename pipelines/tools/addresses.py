@@ -9,8 +9,8 @@ to be kept out. Addresses are global where IANA's special-purpose registries say
 2000::/3, which is all that is given out (RFC 4291), and what hides an IPv4 address counts as that one (RFC 4291
 section 2.5.5.2, RFC 6052) or is refused (6to4, Teredo).
 
-Above it: `fetching`, `openapi`, `actors.tools.argument_guards`, `deployments.tools.fetching`. Below it: yarl, `errors`.
-Outside it: resolving a name, and connecting to the address that was looked at.
+Above it: `fetching`, the sources, `actors.tools.argument_guards`, `deployments.tools.fetching`. Below it: yarl,
+`errors`. Outside it: resolving a name, and connecting to the address that was looked at.
 """
 
 import re

@@ -1,6 +1,6 @@
 """Fetching a URL for a tool: what is asked for, what comes back, and the port that does it.
 
-Above it: `openapi`, the sources, `deployments.tools.fetching`. Below it: `addresses`, `charsets`. Outside it: HTTP.
+Above it: the sources, `deployments.tools.fetching`. Below it: `addresses`, `charsets`. Outside it: HTTP.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """How far one request's loop may go, and how far it has gone.
 
-Above it: `loop`. Below it: `tools.arguments`. Outside it: the clock; times are arguments, in seconds.
+Above it: `loop`. Below it: `conversation`. Outside it: the clock; times are arguments, in seconds.
 """
 
 from typing import Literal

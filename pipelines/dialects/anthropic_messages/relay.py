@@ -1,6 +1,6 @@
 """The same dialect on both sides: what is changed of a caller's body. Frames pass as they are, but for the cost.
 
-Above it: `dialect`. Below it: `opaque`.
+Above it: `dialect`. Below it: `tool_blocks`, `sealing`.
 """
 
 import re

@@ -2,7 +2,7 @@
 
 A message is read as one delta that holds everything, by the same reader as a stream's.
 
-Above it: `dialect`. Below it: `decoder`, `messages_writer`, `events`.
+Above it: `dialect`. Below it: `decoder`, `message_writer`, `events`.
 """
 
 import msgspec
