@@ -86,6 +86,10 @@ class Replica:
         self.client.lease(KEY, self.limits).end(need, tokens, nano, self.ledger.latest, now())
 
 
+LONGEST = 100_000.0
+"""Seconds, virtual ones, that a scene may take: more are of a call that never comes back."""
+
+
 class Scene:
     """What is played in."""
 
@@ -123,7 +127,8 @@ def play(
         scene = Scene(limits, replicas, when_away)
         await asyncio.sleep(1000.0)
         try:
-            await work(scene)
+            async with asyncio.timeout(LONGEST):
+                await work(scene)
         finally:
             for replica in scene.replicas:
                 await replica.client.close()

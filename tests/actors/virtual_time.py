@@ -8,19 +8,29 @@ from typing import Any, TypeVar
 Result = TypeVar("Result")
 
 
+MOST_TURNS = 100_000
+"""Turns of the loop at one moment, at most: more are of a task that never comes to wait."""
+
+
 class _JumpingSelector(selectors.DefaultSelector):
     """Polls; instead of waiting it moves the loop's clock on."""
 
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
+        self.turns = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
         if not ready and timeout is None:
             raise RuntimeError("everything waits for something that never comes")
+        self.turns += 1
         if not ready and timeout:
             self.now += timeout
+            self.turns = 0
+        if self.turns > MOST_TURNS:
+            self.turns = 0
+            raise RuntimeError("something goes round and round, and no time passes")
         return ready
 
 
