@@ -64,7 +64,9 @@ class Chosen(NamedTuple):
         if self.estimate.was_read:
             return self.estimate.known.profile.task
         needs = self.ask.needs
-        return "vision" if needs.vision else "tool_use" if needs.tools else "extraction" if needs.json_schema else ""
+        if needs.vision or needs.shown:
+            return "vision"
+        return "tool_use" if needs.tools else "extraction" if needs.json_schema else ""
 
 
 class Chooser:

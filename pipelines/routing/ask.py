@@ -27,9 +27,14 @@ class _Value(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Needs(_Value, frozen=True):
-    """What a model must be able to do. context is in tokens and a certain minimum, not an estimate."""
+    """What a model must be able to do. context is in tokens and a certain minimum, not an estimate.
+
+    shown: pictures stand in results of tools only. A model that was named may be asked all the same: the call has been
+    made, and its provider judges.
+    """
 
     vision: bool = False
+    shown: bool = False
     audio: bool = False
     tools: bool = False
     json_schema: bool = False
@@ -42,8 +47,11 @@ def needs_of(request: Request) -> Needs:
     # There may be thousands of parts, and nearly all of them are text.
     kinds: set[type[Part]] = set(map(type, parts))
     form = request.output_format
+    pictures = (Image in kinds or File in kinds) and any(map(is_picture, parts))
+    own = pictures and any(is_picture(part) for message in request.messages for part in message.parts)
     return Needs(
-        vision=Image in kinds or (File in kinds and any(map(is_picture, parts))),
+        vision=own,
+        shown=pictures and not own,
         audio=Audio in kinds,
         tools=bool(request.tools),
         json_schema=form is not None and form.kind == "json_schema",

@@ -76,6 +76,7 @@ class _Search:
         self.random = random
         self.estimate = estimate
         self.demanding = ask.needs != _NO_NEEDS
+        self.seeing = msgspec.structs.replace(ask.needs, vision=True) if ask.needs.shown else ask.needs
         self.bounded = ask.bounds != NO_BOUNDS
         self.allowed = model_matcher(ask.allowed) if ask.allowed else None
         self.excluded: dict[str, str] = {}
@@ -250,7 +251,7 @@ class _Search:
             return None
         if strict:
             return lacking(card, self.ask.needs)
-        return lacking(card, self.ask.needs, self.ask.prompt_tokens, self.ask.max_tokens or 0)
+        return lacking(card, self.seeing, self.ask.prompt_tokens, self.ask.max_tokens or 0)
 
     def valued(self, targets: Iterable[Target], expected: Mapping[str, float]) -> _Found:
         """The candidates that named targets are."""

@@ -381,8 +381,14 @@ def test_pictures_go_to_models_that_see_wherever_they_stand(name: str) -> None:
     dialect, body = SCREENSHOTS[name]
     request = DIALECTS[dialect].read_request({"model": "auto", **body})
     both = table(provider("p", ModelCard("blind", quality=0.9), ModelCard("seeing", vision=True, quality=0.1)))
-    assert names(decide("auto", among=both, needs=needs_of(request))) == ["p/seeing"]
+    needs = needs_of(request)
+    assert names(decide("auto", among=both, needs=needs)) == ["p/seeing"]
     assert profile(request).task == "vision"
+    if needs.shown:
+        assert names(decide("p/blind", among=both, needs=needs)) == ["p/blind"], "its provider judges"
+    else:
+        with pytest.raises(BadRequest, match="takes no images"):
+            decide("p/blind", among=both, needs=needs)
 
 
 def test_a_result_of_text_takes_no_model_that_sees() -> None:
